@@ -1,0 +1,42 @@
+# make demo    a rendered experiment and its first figure, in a throw-away repository
+# make test    the whole suite
+# make lint    the style of the template's own files
+# make bench   measured figures, as a table
+# PYTHON=...   the Python that makes .venv, 3.10 to 3.13
+
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10
+
+.PHONY: demo test lint bench requirements
+
+demo: .venv/installed
+	@set -e; lab=$$(mktemp -d)/lab; mkdir -p $$lab/data $$lab/images; cd $$lab; git init -q; \
+	printf '%s\n' DATA_ROOT=$$lab/data ASSET_IMAGES_DIR=$$lab/images EXPERIMENT_ROOT=$$lab/experiments > .env; \
+	printf '%s\n' .env data images > .gitignore; \
+	$(CURDIR)/.venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD --data package= $(CURDIR) experiments/011-demo; \
+	git add .; git -c user.name=demo -c user.email=demo@example.org commit -qm "Add experiment 011-demo"; \
+	$(CURDIR)/.venv/bin/python experiments/011-demo/scripts/demo.py --config-name demo_gh_000
+
+test: .venv/installed
+	.venv/bin/python -m pytest --numprocesses=auto $(PYTEST)
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/yamllint --strict .
+
+bench: .venv/installed
+	.venv/bin/python benchmarks/render.py
+
+requirements: .venv/installed
+	.venv/bin/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url \
+	  --upgrade --group dev pyproject.toml --output-file requirements-dev.txt
+
+.venv/installed: requirements-dev.txt
+	@set -e; for python in $(CANDIDATES); do \
+	  if $$python -c '$(SUPPORTED)' 2>/dev/null; then break; fi; python=; done; \
+	if [ -z "$$python" ]; then echo "No Python 3.10 to 3.13 on PATH: name one with PYTHON=..." >&2; exit 1; fi; \
+	echo "Installing requirements-dev.txt into .venv"; \
+	$$python -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch .venv/installed
