@@ -1,0 +1,169 @@
+"""The template as it is being edited, a laboratory's repository to render it into, and the way to do so."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import copier
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Loader(yaml.SafeLoader):
+    """Reads copier.yml, whose !include is left as a file name."""
+
+
+Loader.add_constructor("!include", lambda loader, node: node.value)
+
+CONFIG = yaml.load((ROOT / "copier.yml").read_text(), Loader)
+QUESTIONS = {
+    name: details
+    for name, details in CONFIG.items()
+    if not name.startswith("_") and details.get("when", True)
+}
+MACHINES = yaml.safe_load((ROOT / "machines.yml").read_text())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hermetic(tmp_path_factory):
+    """No setting of the person who runs the tests reaches git, Copier, a starter or a job."""
+    home = tmp_path_factory.mktemp("home")
+    git = home / "gitconfig"
+    git.write_text("[user]\nname = Ada\nemail = ada@example.org\n[init]\ndefaultBranch = main\n")
+    settings = home / "settings.yml"
+    settings.write_text("{}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        foreign = ("SLURM", "SBATCH", "SRUN", "SALLOC", "GIT_", "NEO4J", "WANDB", "HYDRA")
+        for name in list(os.environ):
+            if name.startswith(foreign) or name in ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT", "PYTHONPATH"):
+                patch.delenv(name)
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("GIT_CONFIG_GLOBAL", str(git))
+        patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+        patch.setenv("COPIER_SETTINGS_PATH", str(settings))
+        yield
+
+
+def run(*command, cwd=None, **kwargs):
+    """The completed process, with its output as text."""
+    return subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, **kwargs)
+
+
+def git(cwd, *arguments):
+    return run("git", *arguments, cwd=cwd, check=True).stdout
+
+
+def commit(repository, message="Work"):
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+@dataclass
+class Template:
+    """A copy of the template, with its uncommitted changes, in a repository of its own."""
+
+    path: Path
+
+    def release(self, version, changes=()):
+        """Commit and tag. Each change is (file, old text, new text)."""
+        for name, old, new in changes:
+            file = self.path / name
+            text = file.read_text()
+            assert old in text, f"{old!r} is not in {name}"
+            file.write_text(text.replace(old, new))
+        commit(self.path, version)
+        git(self.path, "tag", "--annotate", version, "--message", version)
+
+
+def copy_template(path):
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        if name and (ROOT / name).is_file():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, path / name)
+    git(path, "init", "--quiet")
+    template = Template(path)
+    template.release("v1.0.0")
+    return template
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """The template at v1.0.0, to be read only."""
+    return copy_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def own_template(tmp_path):
+    """The template at v1.0.0, which the test may change and release."""
+    path = tmp_path / "template"
+    path.mkdir()
+    return copy_template(path)
+
+
+def render(template, destination, *, check=True, **answers):
+    """`copier copy --defaults` into a folder, with no trust. Refuses answers to questions that do not exist."""
+    unknown = answers.keys() - QUESTIONS.keys()
+    assert not unknown, f"no such questions: {unknown}"
+    copier.run_copy(
+        str(template.path), destination, data=answers, defaults=True, quiet=True, unsafe=False, vcs_ref="v1.0.0"
+    )
+    return Path(destination)
+
+
+@dataclass
+class Lab:
+    """A laboratory's repository: experiments/, torchcell/timestamp.py, an .env, data and images outside git."""
+
+    path: Path
+    template: Template
+
+    @property
+    def data(self):
+        return self.path / "data"
+
+    @property
+    def images(self):
+        return self.path / "images"
+
+    def render(self, name="011-x", **answers):
+        experiment = render(self.template, self.path / "experiments" / name, **answers)
+        commit(self.path, f"Add {name}")
+        return experiment
+
+    def python(self, *arguments, env=None, **kwargs):
+        """Run Python at the repository's root, as the lab does."""
+        return run(
+            sys.executable, *arguments, cwd=self.path, env=os.environ | {"PYTHONPATH": str(self.path)} | (env or {}),
+            **kwargs,
+        )  # fmt: skip
+
+    def start(self, config="x_gh_000", *overrides, name="011-x", script="x", **kwargs):
+        """Run a starter."""
+        return self.python(f"experiments/{name}/scripts/{script}.py", "--config-name", config, *overrides, **kwargs)
+
+
+def make_lab(path, template):
+    for folder in ("data", "images", "experiments", "torchcell"):
+        (path / folder).mkdir(parents=True)
+    (path / "torchcell/__init__.py").touch()
+    (path / "torchcell/timestamp.py").write_text(
+        "from datetime import datetime\n\n\n"
+        'def timestamp():\n    return datetime.now().strftime("%Y-%m-%d-%H-%M-%S")\n'
+    )
+    (path / ".gitignore").write_text("/.env\n/data\n/images\n__pycache__/\n")
+    (path / ".env").write_text(
+        f'DATA_ROOT="{path}/data"\nASSET_IMAGES_DIR="{path}/images"\nEXPERIMENT_ROOT="{path}/experiments"\n'
+    )
+    git(path, "init", "--quiet")
+    commit(path, "Start")
+    return Lab(path, template)
+
+
+@pytest.fixture
+def lab(tmp_path, template):
+    return make_lab(tmp_path / "lab", template)
