@@ -1,6 +1,7 @@
 """The template as it is being edited, a laboratory's repository to render it into, and the way to do so."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,9 +23,7 @@ Loader.add_constructor("!include", lambda loader, node: node.value)
 
 CONFIG = yaml.load((ROOT / "copier.yml").read_text(), Loader)
 QUESTIONS = {
-    name: details
-    for name, details in CONFIG.items()
-    if not name.startswith("_") and details.get("when", True)
+    name: details for name, details in CONFIG.items() if not name.startswith("_") and details.get("when", True)
 }
 MACHINES = yaml.safe_load((ROOT / "machines.yml").read_text())
 
@@ -138,9 +137,12 @@ class Lab:
     def python(self, *arguments, env=None, **kwargs):
         """Run Python at the repository's root, as the lab does."""
         return run(
-            sys.executable, *arguments, cwd=self.path, env=os.environ | {"PYTHONPATH": str(self.path)} | (env or {}),
+            sys.executable,
+            *arguments,
+            cwd=self.path,
+            env=os.environ | {"PYTHONPATH": str(self.path)} | (env or {}),
             **kwargs,
-        )  # fmt: skip
+        )
 
     def start(self, config="x_gh_000", *overrides, name="011-x", script="x", **kwargs):
         """Run a starter."""
@@ -152,8 +154,7 @@ def make_lab(path, template):
         (path / folder).mkdir(parents=True)
     (path / "torchcell/__init__.py").touch()
     (path / "torchcell/timestamp.py").write_text(
-        "from datetime import datetime\n\n\n"
-        'def timestamp():\n    return datetime.now().strftime("%Y-%m-%d-%H-%M-%S")\n'
+        'from datetime import datetime\n\n\ndef timestamp():\n    return datetime.now().strftime("%Y-%m-%d-%H-%M-%S")\n'
     )
     (path / ".gitignore").write_text("/.env\n/data\n/images\n__pycache__/\n")
     (path / ".env").write_text(
@@ -167,3 +168,20 @@ def make_lab(path, template):
 @pytest.fixture
 def lab(tmp_path, template):
     return make_lab(tmp_path / "lab", template)
+
+
+def stand_ins(home):
+    """The environment of a job on a lab's machine: a HOME with what such a machine has and this one lacks.
+
+    The environment's python, `singularity exec` and `module load` call through to the Python that runs the tests.
+    """
+    commands = {
+        "miniconda3/envs/torchcell/bin/python": f'exec {shlex.quote(sys.executable)} "$@"',
+        "bin/singularity": '[ "$1 $2 ${3##*/}" = "exec --nv rockylinux_9.sif" ] || exit 255; shift 3; exec "$@"',
+        "bin/module": '[ "$1" = load ]',
+    }
+    for name, body in commands.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(f"#!/bin/bash\n{body}\n")
+        (home / name).chmod(0o755)
+    return {"HOME": str(home), "PATH": f"{home}/bin{os.pathsep}{os.environ['PATH']}"}

@@ -41,7 +41,7 @@ WRONG = [
     ("runs", {"x": ["gh"]}, "must be MACHINE_NNN"),
     ("runs", {"x": [1_000]}, "must be MACHINE_NNN"),
     ("runs", {"x": [True]}, "must be MACHINE_NNN"),
-    ("runs", {"x": ["gh_٠٠٠"]}, "must be MACHINE_NNN"),
+    ("runs", {"x": ["gh_\u0660\u0660\u0660"]}, "must be MACHINE_NNN"),
     ("runs", {"x": ["mars_000"]}, f"must name a machine of machines.yml: {', '.join(MACHINES)}"),
     ("runs", {"x": ["_000"]}, "must name a machine"),
     ("runs", {"x": ["gh_000", "gh_000"]}, "has the number 000 twice"),
@@ -121,14 +121,23 @@ def test_defaults_ask_nothing_and_warn_of_nothing(template, tmp_path):
 
 def next_commands(name):
     path = f"experiments/{name}/scripts"
-    return [f"git add experiments/{name}", f"python {path}/x.py --config-name x_gh_000", f"sbatch {path}/gh_x_000.slurm"]
+    return [
+        f"git add experiments/{name}",
+        f"python {path}/x.py --config-name x_gh_000",
+        f"sbatch {path}/gh_x_000.slurm",
+    ]
 
 
 def test_a_person_is_asked_seven_times_and_told_what_to_type_next(template, tmp_path):
     child = pexpect.spawn(
-        "copier", ["copy", str(template.path), "experiments/011-x"], cwd=str(tmp_path), encoding="utf-8",
-        dimensions=(50, 200), timeout=20, env=os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1"},
-    )  # fmt: skip
+        "copier",
+        ["copy", str(template.path), "experiments/011-x"],
+        cwd=str(tmp_path),
+        encoding="utf-8",
+        dimensions=(50, 200),
+        timeout=20,
+        env=os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1"},
+    )
     for question in NAMES:
         child.expect_exact(QUESTIONS[question]["help"])
         child.send("\r")

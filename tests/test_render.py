@@ -85,9 +85,15 @@ def test_every_rendered_file_is_well_formed(template, tmp_path, answers):
 @pytest.mark.parametrize("repository", ["https://github.com/lab/mono", ""])
 def test_every_script_has_the_header_of_the_lab(template, tmp_path, repository):
     experiment = render(
-        template, tmp_path / "011-x", repository=repository, package="", runs={"x": ["gh_000", "delta_001"], "y": ["gh_000"]}
+        template,
+        tmp_path / "011-x",
+        repository=repository,
+        package="",
+        runs={"x": ["gh_000", "delta_001"], "y": ["gh_000"]},
     )
-    scripts = [name for name in files(experiment) if name.startswith(("scripts/", "queries/")) and "__init__" not in name]
+    scripts = [
+        name for name in files(experiment) if name.startswith(("scripts/", "queries/")) and "__init__" not in name
+    ]
     assert len(scripts) == 8
     for name in scripts:
         comment = "//" if name.endswith(".cql") else "#"
@@ -105,11 +111,21 @@ def test_every_script_has_the_header_of_the_lab(template, tmp_path, repository):
 def test_a_launcher_asks_for_what_machines_yml_says(template, tmp_path, machine):
     experiment = render(template, tmp_path / "A011-x-y", runs={"x": [f"{machine}_007"]})
     label = machine.rsplit("_", 1)[-1]
-    assert {name for name in files(experiment) if name.startswith("conf/")} == {"conf/default.yaml", f"conf/x_{label}_007.yaml"}
+    assert {name for name in files(experiment) if name.startswith("conf/")} == {
+        "conf/default.yaml",
+        f"conf/x_{label}_007.yaml",
+    }
     lines = (experiment / f"scripts/{machine}_x_007.slurm").read_text().splitlines()
     directives = dict(line.removeprefix("#SBATCH --").split("=", 1) for line in lines if line.startswith("#SBATCH"))
     entry = MACHINES[machine]
-    asked = {"partition": "partition", "account": "account", "cpus": "cpus-per-task", "mem": "mem", "gres": "gres", "time": "time"}
+    asked = {
+        "partition": "partition",
+        "account": "account",
+        "cpus": "cpus-per-task",
+        "mem": "mem",
+        "gres": "gres",
+        "time": "time",
+    }
     assert directives == {option: str(entry[field]) for field, option in asked.items() if field in entry} | {
         "job-name": f"A011-x_{label}_007",
         "output": "experiments/A011-x-y/slurm/output/%x_%j.out",
@@ -127,7 +143,9 @@ def test_a_launcher_asks_for_what_machines_yml_says(template, tmp_path, machine)
 
 def test_machines_are_plain_strings_and_numbers_with_known_fields_only():
     fields = {"cluster", "partition", "account", "cpus", "mem", "gres", "time", "setup", "python"}
-    comments = [line[4:].split()[0] for line in (ROOT / "machines.yml").read_text().splitlines() if line.startswith("#   ")]
+    comments = [
+        line[4:].split()[0] for line in (ROOT / "machines.yml").read_text().splitlines() if line.startswith("#   ")
+    ]
     assert set(comments) == fields
     for name, entry in MACHINES.items():
         assert set(entry) <= fields, name
@@ -139,8 +157,17 @@ def test_machines_are_plain_strings_and_numbers_with_known_fields_only():
 
 
 def test_a_machine_is_added_by_one_entry(own_template, tmp_path):
-    own_template.release("v1.1.0", [("machines.yml", "\nslurm:\n", "\nmars:\n  cluster: Mars\n  partition: red\n  cpus: 1\n"
-                                     "  mem: 1g\n  time: 0-01:00:00\n  python: python3\n\nslurm:\n")])  # fmt: skip
+    own_template.release(
+        "v1.1.0",
+        [
+            (
+                "machines.yml",
+                "\nslurm:\n",
+                "\nmars:\n  cluster: Mars\n  partition: red\n  cpus: 1\n"
+                "  mem: 1g\n  time: 0-01:00:00\n  python: python3\n\nslurm:\n",
+            )
+        ],
+    )
     from copier import run_copy
 
     run_copy(str(own_template.path), tmp_path / "011-x", data={"runs": {"x": ["mars_000"]}}, defaults=True, quiet=True)
@@ -186,9 +213,12 @@ def test_no_rendered_file_is_ignored(lab):
     for number, answers in enumerate(OPTIONS):
         experiment = lab.render(f"{number:03}-x", **answers)
         ignored = subprocess.run(
-            ["git", "check-ignore", "--no-index", "--stdin"], input="\n".join(sorted(files(experiment))),
-            cwd=experiment, capture_output=True, text=True,
-        )  # fmt: skip
+            ["git", "check-ignore", "--no-index", "--stdin"],
+            input="\n".join(sorted(files(experiment))),
+            cwd=experiment,
+            capture_output=True,
+            text=True,
+        )
         assert (ignored.returncode, ignored.stdout) == (1, "")
         assert git(lab.path, "ls-files", experiment).count("\n") == len(files(experiment))
     assert git(lab.path, "status", "--porcelain") == ""
@@ -196,7 +226,13 @@ def test_no_rendered_file_is_ignored(lab):
 
 def test_logs_results_profiles_and_rejects_are_ignored(lab):
     experiment = lab.render()
-    names = ["slurm/output/a.out", "results/a.csv", "profiling_results/a.prof", "conf/x.rej", "scripts/__pycache__/a.pyc"]
+    names = [
+        "slurm/output/a.out",
+        "results/a.csv",
+        "profiling_results/a.prof",
+        "conf/x.rej",
+        "scripts/__pycache__/a.pyc",
+    ]
     for name in names:
         (experiment / name).parent.mkdir(exist_ok=True)
         (experiment / name).touch()
@@ -205,7 +241,9 @@ def test_logs_results_profiles_and_rejects_are_ignored(lab):
 
 def test_two_renders_of_one_answer_are_equal(template, tmp_path):
     one, two = (render(template, tmp_path / folder / "011-x", runs=EVERY_RUN) for folder in "ab")
-    assert {name: (one / name).read_bytes() for name in files(one)} == {name: (two / name).read_bytes() for name in files(two)}
+    assert {name: (one / name).read_bytes() for name in files(one)} == {
+        name: (two / name).read_bytes() for name in files(two)
+    }
 
 
 def test_a_repository_whose_path_has_spaces_and_brackets(tmp_path):

@@ -34,8 +34,11 @@ def test_a_run_leaves_a_figure_a_table_and_its_record(lab):
         assert len(image.getcolors(1 << 20)) > 50, "the figure is empty"
         told = {key: image.text[key] for key in ("Script", "Configuration", "Commit", "Job")}
     assert told == {
-        "Script": "experiments/011-x/scripts/x.py", "Configuration": "x_gh_000", "Commit": head, "Job": "none",
-    }  # fmt: skip
+        "Script": "experiments/011-x/scripts/x.py",
+        "Configuration": "x_gh_000",
+        "Commit": head,
+        "Job": "none",
+    }
     assert figure.name.startswith("011-x_gh_000_20") and figure.suffix == ".png"
 
     with open(experiment / "results/x_gh_000.csv") as file:
@@ -106,7 +109,12 @@ def test_eight_runs_in_one_second_leave_eight_figures_and_eight_records(lab):
 
 def test_a_job_and_its_task_are_in_the_names_and_the_record(lab):
     experiment = lab.render()
-    job = {"SLURM_JOB_ID": "688", "SLURM_ARRAY_JOB_ID": "686", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_NAME": "011-x_gh_000"}
+    job = {
+        "SLURM_JOB_ID": "688",
+        "SLURM_ARRAY_JOB_ID": "686",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_JOB_NAME": "011-x_gh_000",
+    }
     assert lab.start(env=job).returncode == 0
     [figure], [record] = outputs(lab)
     assert figure.name.startswith("011-x_gh_000_686_3_20")
@@ -197,9 +205,10 @@ def test_folders_are_checked_before_anything_heavy_is_imported(lab):
     )
     early = {
         alias.name.split(".")[0]
-        for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) and node.lineno < check
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom) and node.lineno < check
         for alias in ([ast.alias(node.module)] if isinstance(node, ast.ImportFrom) else node.names)
-    }  # fmt: skip
+    }
     assert early == {"csv", "os", "dotenv", "runtime"}
 
 
@@ -235,8 +244,10 @@ def test_uv_runs_the_starter_from_its_own_metadata(lab):
     lab.render(package="")
     done = subprocess.run(
         ["uv", "run", "--python", sys.executable, "experiments/011-x/scripts/x.py", "--config-name", "x_gh_000"],
-        cwd=lab.path, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=lab.path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert len(outputs(lab)[0]) == 1
 

@@ -1,0 +1,98 @@
+"""Render and first run, side by side: medians of ten, interleaved, as ratios to the floor.
+
+The floor is `copier copy` of a template of one file. CCDS names a clone of a cookiecutter template, to be compared
+when set (cookiecutter must then be on PATH).
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+ROUNDS = 10
+
+
+def repository(path, files):
+    for name, text in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(text)
+    git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "Bench"]):
+        subprocess.run([*git, *command], cwd=path, check=True)
+    return path
+
+
+def medians(commands, cwd, environment=None):
+    """Median wall time of each command in seconds. `{n}` in an argument is replaced by the round."""
+    times = {name: [] for name in commands}
+    for number in range(-1, ROUNDS):  # the first round warms the caches
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(
+                [str(part).replace("{n}", str(number + 1)) for part in command],
+                cwd=cwd,
+                env=environment,
+                check=True,
+                capture_output=True,
+            )
+            if number >= 0:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def table(title, rows, floor):
+    print(f"\n{title}\n")
+    for name, seconds in rows.items():
+        print(f"  {name:<44} {seconds:7.3f} s   {seconds / rows[floor]:5.2f} x")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        one = repository(folder / "one", {"copier.yml": "_subdirectory: template\n", "template/a.txt": "a\n"})
+        names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        ours = repository(folder / "ours", {name: (ROOT / name).read_text() for name in names.split("\n") if name})
+        copy = [BIN / "copier", "copy", "--quiet", "--defaults"]
+        commands = {
+            "floor: copier copy of one file": [*copy, one, folder / "floor-{n}"],
+            "copier copy of an experiment": [*copy, "--data", "experiment=011-x", ours, folder / "ours-{n}"],
+        }
+        if os.environ.get("CCDS"):
+            cookiecutter = shutil.which("cookiecutter") or sys.exit("CCDS is set, and cookiecutter is not on PATH")
+            commands["cookiecutter " + Path(os.environ["CCDS"]).name] = [
+                cookiecutter,
+                "--no-input",
+                "--output-dir",
+                folder / "ccds-{n}",
+                os.environ["CCDS"],
+            ]
+        table("Render (median of 10)", medians(commands, folder), "floor: copier copy of one file")
+
+        lab = folder / "lab"
+        subprocess.run([*copy, "--data", "package=", ours, lab / "experiments/011-x"], check=True, capture_output=True)
+        (lab / "data").mkdir()
+        repository(lab, {".gitignore": "/data\n"})
+        environment = os.environ | {
+            "DATA_ROOT": str(lab / "data"),
+            "ASSET_IMAGES_DIR": str(lab / "data"),
+            "EXPERIMENT_ROOT": str(lab / "experiments"),
+        }
+        starter = [sys.executable, "experiments/011-x/scripts/x.py"]
+        commands = {
+            "bare python": [sys.executable, "-c", ""],
+            "import hydra, numpy, matplotlib.figure": [sys.executable, "-c", "import hydra, numpy, matplotlib.figure"],
+            "starter --help": [*starter, "--help"],
+            "starter, a whole run": [*starter, "--config-name", "x_gh_000"],
+        }
+        imports = "import hydra, numpy, matplotlib.figure"
+        table("Starter (median of 10)", medians(commands, lab, environment), imports)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Documents: what README, the rendered README and the messages tell people to type works as written."""
+
+import re
+import shutil
+
+import pytest
+from conftest import MACHINES, QUESTIONS, ROOT, commit, git, run
+
+
+def shell_blocks(text):
+    """The fenced bash blocks of a Markdown text."""
+    return re.findall(r"^```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def type_in(lab, line, env=None):
+    """Type one line at the repository's root."""
+    import os
+
+    return run("bash", "-ec", line, cwd=lab.path, env=os.environ | {"PYTHONPATH": str(lab.path)} | (env or {}))
+
+
+def test_every_link_to_a_file_exists():
+    for document in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            assert target.startswith("https://") or (ROOT / target).exists(), f"{document.name}: {target}"
+
+
+def test_readme_has_every_question_and_no_other():
+    table = (ROOT / "README.md").read_text().split("## Questions")[1].split("\n\n")[1]
+    assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(QUESTIONS)
+
+
+def test_readme_starts_an_experiment(lab, own_template):
+    lab.template = own_template
+    block = next(block for block in shell_blocks((ROOT / "README.md").read_text()) if "experiments/011-growth" in block)
+    copy, add, python, sbatch = block.splitlines()
+    for line in (
+        copy.replace("copier copy gh:lab/tc-exp-template", f"copier copy --defaults {own_template.path}"),
+        add,
+        python,
+    ):
+        done = type_in(lab, line)
+        assert done.returncode == 0, done.stderr
+    assert (lab.path / sbatch.split()[-1]).is_file()
+    [figure] = lab.images.iterdir()
+    assert figure.name.startswith("011-growth_gh_000_")
+    tree = (ROOT / "README.md").read_text().split("What you get:")[1].split("##")[0]
+    for name in re.findall(r"── (\S+)", tree):
+        assert list((lab.path / "experiments/011-growth").rglob(name)) or name == "slurm", name
+
+
+def test_readme_gives_the_pairs_of_several_runs(lab, template):
+    text = (ROOT / "README.md").read_text()
+    [line] = [block.strip() for block in shell_blocks(text) if "runs=" in block]
+    done = type_in(
+        lab, line.replace("copier copy", "copier copy --defaults").replace("gh:lab/tc-exp-template", str(template.path))
+    )
+    assert done.returncode == 0, done.stderr
+    pairs = re.findall(r"`((?:conf|scripts)/\w+_\d{3}\.\w+)`", text)
+    assert len(pairs) == 6
+    assert all((lab.path / "experiments/012-y" / name).is_file() for name in pairs)
+
+
+@pytest.mark.parametrize("answers", [{}, {"package": "", "runs": {"a": ["gh_001", "slurm_000"], "b": ["delta_000"]}}])
+def test_the_rendered_readme_runs(lab, own_template, answers):
+    lab.template = own_template
+    experiment = lab.render(**answers)
+    how_to_run, every_run, _, update = shell_blocks((experiment / "README.md").read_text())
+
+    python, sbatch = how_to_run.splitlines()
+    assert type_in(lab, python).returncode == 0
+    assert (lab.path / sbatch.removeprefix("sbatch ")).is_file()
+
+    listed = type_in(lab, every_run).stdout.splitlines()
+    runs = len(list(experiment.glob("scripts/*.slurm")))
+    assert len(listed) == 2 * runs
+    for line in listed[:runs]:
+        assert type_in(lab, line).returncode == 0, line
+    assert all((lab.path / line.removeprefix("sbatch ")).is_file() for line in listed[runs:])
+
+    own_template.release("v1.1.0", [("machines.yml", "account: bfjt-delta-gpu", "account: new-account")])
+    for line in update.splitlines():
+        lines = type_in(lab, line.split("    #")[0])
+        assert lines.returncode == 0, lines.stderr
+    if answers:
+        assert "account=new-account" in (experiment / "scripts/delta_b_000.slurm").read_text()
+    [undo] = re.findall(r"`(git restore .*)`", (experiment / "README.md").read_text())
+    assert type_in(lab, undo).returncode == 0
+    assert git(lab.path, "status", "--porcelain") == ""
+
+
+def test_the_rendered_readme_adds_a_run_to_a_dirty_tree_and_stays_true(lab):
+    experiment = lab.render()
+    before = (experiment / "README.md").read_text()
+    (experiment / "scripts/x.py").write_text("mine\n")
+    (experiment / "conf/mine.yaml").write_text("mine: 1\n")
+    shutil.rmtree(experiment / "results")
+    (experiment / "results").symlink_to(lab.data)
+    [add_run] = [block for block in shell_blocks(before) if "recopy" in block]
+    done = type_in(lab, add_run.strip().replace("--ask runs", "-d 'runs={x: [gh_000, delta_001]}'"))
+    assert done.returncode == 0, done.stderr
+    assert (experiment / "conf/x_delta_001.yaml").is_file() and (experiment / "scripts/delta_x_001.slurm").is_file()
+    assert "delta_001" in (experiment / ".copier-answers.yml").read_text()
+    assert (experiment / "scripts/x.py").read_text() == "mine\n"
+    assert (experiment / "conf/mine.yaml").read_text() == "mine: 1\n"
+    assert (experiment / "README.md").read_text() == before
+    assert list(lab.data.iterdir()) == []
+
+
+def test_every_option_of_the_rendered_readme_exists(lab):
+    experiment = lab.render()
+    commit(lab.path)
+    text = (experiment / "README.md").read_text()
+    for override in ("seed=7", "profiler.enabled=true"):
+        assert override in text and lab.start("x_gh_000", override).returncode == 0
+    assert set(MACHINES) >= {"gh", "igb_cabbi", "igb_mmli", "delta", "slurm"}

@@ -1,0 +1,156 @@
+"""Trust: nothing is executed at render time, and no answer becomes code."""
+
+import ast
+import json
+import os
+import shutil
+import string
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CONFIG, MACHINES, commit, git, render, run, stand_ins
+from hydra import compose, initialize_config_dir
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+EXAMPLES = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+HOSTILE = st.sampled_from(
+    ["${", "{{", "{%", *"\"'`$\\{}[]#%:;|&<>!*?\n\r\t\x00\x1b\x85\u2028\u202e\ud800\ufeff\uffff é酵"]
+)
+TEXT = st.lists(HOSTILE | st.characters(), max_size=20).map("".join)
+ATTACKS = [
+    '"""\nimport os; os.system("touch CANARY")\n"""',
+    '"""; __import__("os").system("touch CANARY"); """',
+    "title\ntouch CANARY",
+    "$(touch CANARY)",
+    "`touch CANARY`",
+    "'; touch CANARY; '",
+    "${oc.env:HOME}",
+    "{{ cycler.__init__.__globals__.os.system('touch CANARY') }}",
+    '!!python/object/apply:os.system ["touch CANARY"]',
+    "*/ touch CANARY /*",
+    "x\r#SBATCH --wrap='touch CANARY'",
+    "%(touch CANARY)s",
+]
+
+
+def test_the_template_asks_for_no_trust():
+    assert not {"_tasks", "_migrations", "_jinja_extensions", "_secret_questions"} & CONFIG.keys()
+
+
+def test_copy_and_update_run_without_trust(lab, own_template):
+    lab.template = own_template
+    lab.render()
+    own_template.release("v1.1.0", [("machines.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
+    updated = run("copier", "update", "--defaults", "experiments/011-x", cwd=lab.path)
+    assert updated.returncode == 0, updated.stderr
+    assert "-#SBATCH --time=2-00:00:00\n+#SBATCH --time=1-00:00:00" in git(lab.path, "diff")
+
+
+def accepted(template, **answers):
+    """The folder of a render in which everything is well formed, or None if the answers were refused."""
+    destination = Path(tempfile.mkdtemp()) / "011-x"
+    try:
+        render(template, destination, **{"runs": {"x": ["gh_000", "igb_cabbi_001"]}} | answers)
+    except ValueError as error:
+        assert str(error).startswith("Validation error for question '"), error
+        assert not destination.exists()
+        shutil.rmtree(destination.parent)
+        return None
+    for file in destination.rglob("*"):
+        if file.suffix == ".py":
+            ast.parse(file.read_text())
+        elif file.suffix in (".yaml", ".yml"):
+            yaml.safe_load(file.read_text())
+        elif file.suffix == ".slurm":
+            assert subprocess.run(["bash", "-n", file], capture_output=True).stderr == b""
+    with initialize_config_dir(str(destination / "conf"), version_base="1.3"):
+        for config in (destination / "conf").iterdir():
+            composed = compose(config.stem)
+            assert composed.title == answers.get("title", composed.title)
+    recorded = yaml.safe_load((destination / ".copier-answers.yml").read_text())
+    assert {name: recorded[name] for name in answers} == answers
+    return destination
+
+
+def forget(destination):
+    if destination:
+        shutil.rmtree(destination.parent)
+
+
+@EXAMPLES
+@given(title=TEXT)
+def test_a_title_comes_back_unchanged_or_is_refused(template, title):
+    destination = accepted(template, title=title)
+    if destination:
+        assert (destination / "README.md").read_text().startswith(f"# {title}\n")
+    else:
+        assert title != title.strip() or not title or not title.isprintable() or "${" in title or title == "???"
+    forget(destination)
+
+
+@EXAMPLES
+@given(
+    package=st.just("") | st.from_regex(r"[a-z_.]{1,9}", fullmatch=True) | TEXT,
+    repository=st.just("") | TEXT.map("https://github.com/lab/{}".format),
+    user_email=st.just("") | TEXT.map("ada{}@example.org".format),
+)
+def test_package_repository_and_email_are_safe_or_refused(template, package, repository, user_email):
+    forget(accepted(template, package=package, repository=repository, user_email=user_email))
+
+
+@EXAMPLES
+@given(experiment=st.from_regex(r"[A-Z]?[0-9]{3}(-[a-z0-9]{1,5}){1,3}", fullmatch=True) | TEXT)
+def test_an_experiment_is_safe_or_refused(template, experiment):
+    forget(accepted(template, experiment=experiment))
+
+
+TOKENS = st.builds("{}_{:03}".format, st.sampled_from(list(MACHINES)), st.integers(0, 999)) | TEXT
+SCRIPTS = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=12) | TEXT
+RUNS = st.dictionaries(SCRIPTS, st.lists(TOKENS, max_size=4), max_size=3)
+
+
+@EXAMPLES
+@given(runs=RUNS)
+def test_runs_give_exactly_their_pairs_or_are_refused(template, runs):
+    destination = accepted(template, runs=runs)
+    if destination:
+        tokens = [(script, *token.rpartition("_")[::2]) for script, tokens in runs.items() for token in tokens]
+        configs = {f"{script}_{machine.split('_')[-1]}_{number}.yaml" for script, machine, number in tokens}
+        launchers = {f"{machine}_{script}_{number}.slurm" for script, machine, number in tokens}
+        assert {path.name for path in (destination / "conf").iterdir()} == configs | {"default.yaml"}
+        assert {path.name for path in (destination / "scripts").glob("*.slurm")} == launchers
+        assert {f"{script}.py" for script in runs} <= {path.name for path in (destination / "scripts").iterdir()}
+    forget(destination)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("question", ["title", "package", "repository", "user_email", "experiment", "runs"])
+def test_known_attacks_execute_nothing(lab, question, attack):
+    answers = {question: {attack: [attack]} if question == "runs" else attack}
+    refused = False
+    try:
+        lab.render(**answers)
+    except ValueError as error:
+        refused = str(error).startswith(f"Validation error for question '{question}'")
+    assert refused == (question != "title" or not attack.isprintable() or "${" in attack)
+    if not refused:
+        environment = os.environ | stand_ins(lab.path / "home") | {"PYTHONPATH": str(lab.path)}
+        started = run("bash", "experiments/011-x/scripts/gh_x_000.slurm", cwd=lab.path, env=environment)
+        assert started.returncode == 0, started.stderr
+        assert list(lab.images.iterdir())
+    assert not list(lab.path.rglob("CANARY"))
+
+
+def test_no_secret_of_the_environment_is_rendered_or_recorded(lab, monkeypatch):
+    monkeypatch.setenv("NEO4J_PASSWORD", "hunter2-secret")
+    experiment = lab.render()
+    assert lab.start().returncode == 0
+    commit(lab.path)
+    for root in (experiment, lab.data, lab.images):
+        assert not any(b"hunter2-secret" in path.read_bytes() for path in root.rglob("*") if path.is_file())
+    [record] = lab.data.rglob("provenance.json")
+    assert json.loads(record.read_text())["status"] == "finished"
