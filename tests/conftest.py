@@ -1,10 +1,14 @@
 """The template as it is being edited, a laboratory's repository to render it into, and the way to do so."""
 
+import contextlib
 import os
+import pwd
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,3 +189,143 @@ def stand_ins(home):
         (home / name).write_text(f"#!/bin/bash\n{body}\n")
         (home / name).chmod(0o755)
     return {"HOME": str(home), "PATH": f"{home}/bin{os.pathsep}{os.environ['PATH']}"}
+
+
+class Slurm:
+    """A Slurm of one node with 64 CPUs, 520 GB and 4 GPUs, with the partitions and accounts of machines.yml."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        host = socket.gethostname().split(".")[0]
+        user = pwd.getpwuid(os.getuid()).pw_name
+        for name in ("state", "spool"):
+            (folder / name).mkdir(parents=True)
+        partitions = sorted({entry["partition"] for entry in MACHINES.values() if "partition" in entry})
+        settings = {
+            "ClusterName": "lab",
+            "SlurmctldHost": f"{host}(127.0.0.1)",
+            "SlurmUser": user,
+            "SlurmdUser": user,
+            "AuthType": "auth/none",
+            "CredType": "cred/none",
+            "SlurmctldPort": free_port(),
+            "SlurmdPort": free_port(),
+            "StateSaveLocation": folder / "state",
+            "SlurmdSpoolDir": folder / "spool",
+            "SlurmctldPidFile": folder / "slurmctld.pid",
+            "SlurmdPidFile": folder / "slurmd.pid",
+            "SlurmctldLogFile": folder / "slurmctld.log",
+            "SlurmdLogFile": folder / "slurmd.log",
+            "MailProg": "/bin/true",
+            "MpiDefault": "none",
+            "ProctrackType": "proctrack/linuxproc",
+            "TaskPlugin": "task/none",
+            "JobAcctGatherType": "jobacct_gather/none",
+            "AccountingStorageType": "accounting_storage/none",
+            "JobSubmitPlugins": "lua",
+            "SelectType": "select/cons_tres",
+            "SelectTypeParameters": "CR_Core_Memory",
+            "SchedulerType": "sched/backfill",
+            "SchedulerParameters": "batch_sched_delay=0,sched_interval=1,bf_interval=1",
+            "MinJobAge": 3600,
+            "KillWait": 2,
+            "ReturnToService": 2,
+            "EnforcePartLimits": "ALL",
+            "DefMemPerCPU": 1000,
+            "SlurmdParameters": "config_overrides",
+            "GresTypes": "gpu",
+        }
+        lines = [f"{name}={value}" for name, value in settings.items()]
+        lines.append(f"NodeName={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=520000 Gres=gpu:4 State=UNKNOWN")
+        lines.append(f"PartitionName=DEFAULT Nodes={host} State=UP MaxTime=INFINITE")
+        lines += [f"PartitionName={name}{' Default=YES' if name == 'main' else ''}" for name in partitions]
+        files = {
+            "slurm.conf": "\n".join(lines),
+            # Four devices that everybody has stand for the GPUs.
+            "gres.conf": "\n".join(f"Name=gpu File=/dev/{name}" for name in ("null", "zero", "full", "random")),
+            "cgroup.conf": "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint=/nonexistent",
+            "job_submit.lua": ACCOUNTS.format(
+                accounts=", ".join(f'["{entry["account"]}"]=true' for entry in MACHINES.values() if "account" in entry),
+                partitions=", ".join(
+                    f'["{entry["partition"]}"]=true' for entry in MACHINES.values() if "account" in entry
+                ),
+            ),
+        }
+        for name, text in files.items():
+            (folder / name).write_text(text + "\n")
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.daemons = [
+            subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command],
+                env=os.environ | self.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for command in (["slurmctld", "-D", "-c", "-i"], ["slurmd", "-D"])
+        ]
+        wait_until(lambda: self("sinfo", "--noheader", "--format=%T", check=False).split()[:1] == ["idle"])
+
+    def __call__(self, *command, check=True):
+        """What a Slurm command prints."""
+        return run(*command, env=os.environ | self.environment, check=check).stdout
+
+    def job(self, number):
+        """The fields of a job, or of a task such as 686_3."""
+        return dict(word.split("=", 1) for word in self("scontrol", "-o", "show", "job", number).split() if "=" in word)
+
+    def queue(self):
+        return self("squeue", "--noheader", "--format=%i").split()
+
+    def wait(self, number, state=None, seconds=60):
+        """The fields of a job once it is in a state, or has ended."""
+        ends = [state] if state else ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"]
+        wait_until(lambda: self.job(number)["JobState"] in ends, seconds, lambda: self.job(number))
+        return self.job(number)
+
+    def stop(self):
+        self("scancel", "--user", pwd.getpwuid(os.getuid()).pw_name, check=False)
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: not self.queue(), 10)
+        for daemon in reversed(self.daemons):
+            daemon.terminate()
+            daemon.wait(10)
+
+
+ACCOUNTS = """\
+local accounts = {{{accounts}}}
+local partitions = {{{partitions}}}
+function slurm_job_submit(job, parts, uid)
+  if job.account and not accounts[job.account] then return 2045 end
+  if not job.account and partitions[job.partition] then return 2045 end
+  return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, parts, uid) return slurm.SUCCESS end
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(ready, seconds=20, state=lambda: ""):
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds} s: {state()}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A real Slurm. Skips where there is none, but never in continuous integration."""
+    missing = [name for name in ("slurmctld", "slurmd", "sbatch") if not shutil.which(name)]
+    if missing:
+        assert not os.environ.get("CI"), f"{missing} are not installed"
+        pytest.skip("No Slurm here: apt-get install --no-install-recommends slurmctld slurmd slurm-client")
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+        yield cluster
+    cluster.stop()

@@ -1,5 +1,6 @@
 """Documents: what README, the rendered README and the messages tell people to type works as written."""
 
+import os
 import re
 import shutil
 
@@ -14,8 +15,6 @@ def shell_blocks(text):
 
 def type_in(lab, line, env=None):
     """Type one line at the repository's root."""
-    import os
-
     return run("bash", "-ec", line, cwd=lab.path, env=os.environ | {"PYTHONPATH": str(lab.path)} | (env or {}))
 
 
@@ -33,7 +32,7 @@ def test_readme_has_every_question_and_no_other():
 def test_readme_starts_an_experiment(lab, own_template):
     lab.template = own_template
     block = next(block for block in shell_blocks((ROOT / "README.md").read_text()) if "experiments/011-growth" in block)
-    copy, add, python, sbatch = block.splitlines()
+    copy, add, python, submit = block.splitlines()
     for line in (
         copy.replace("copier copy gh:lab/tc-exp-template", f"copier copy --defaults {own_template.path}"),
         add,
@@ -41,12 +40,25 @@ def test_readme_starts_an_experiment(lab, own_template):
     ):
         done = type_in(lab, line)
         assert done.returncode == 0, done.stderr
-    assert (lab.path / sbatch.split()[-1]).is_file()
+    assert re.fullmatch(r"bash (\S+/submit.sh) gh_growth_000", submit)
     [figure] = lab.images.iterdir()
     assert figure.name.startswith("011-growth_gh_000_")
     tree = (ROOT / "README.md").read_text().split("What you get:")[1].split("##")[0]
     for name in re.findall(r"── (\S+)", tree):
         assert list((lab.path / "experiments/011-growth").rglob(name)) or name == "slurm", name
+
+
+def test_readme_shows_what_submit_prints(lab, slurm):
+    lab.render("011-growth")
+    [console] = re.findall(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    for session in console.split("$ ")[1:]:
+        command, expected = session.split("\n", 1)
+        done = type_in(lab, command)
+        printed = (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell")
+        for job, documented in zip(re.findall(r"job (\d+)", printed), re.findall(r"job (\d+)", expected), strict=True):
+            printed = re.sub(rf"(?<![0-9]){job}(?![0-9])", documented, printed)
+        assert printed == expected
+    slurm("scancel", "--user", os.environ.get("USER", "root"))
 
 
 def test_readme_gives_the_pairs_of_several_runs(lab, template):
@@ -62,21 +74,22 @@ def test_readme_gives_the_pairs_of_several_runs(lab, template):
 
 
 @pytest.mark.parametrize("answers", [{}, {"package": "", "runs": {"a": ["gh_001", "slurm_000"], "b": ["delta_000"]}}])
-def test_the_rendered_readme_runs(lab, own_template, answers):
+def test_the_rendered_readme_runs(lab, own_template, slurm, answers):
     lab.template = own_template
     experiment = lab.render(**answers)
-    how_to_run, every_run, _, update = shell_blocks((experiment / "README.md").read_text())
+    how_to_run, every_run, array, _, update = shell_blocks((experiment / "README.md").read_text())
 
-    python, sbatch = how_to_run.splitlines()
-    assert type_in(lab, python).returncode == 0
-    assert (lab.path / sbatch.removeprefix("sbatch ")).is_file()
+    python, submit = how_to_run.splitlines()
+    [plain] = re.findall(r"`(sbatch .*)`", (experiment / "README.md").read_text())
+    for line in (python, submit, array, plain):
+        done = type_in(lab, line)
+        assert done.returncode == 0, done.stderr
 
     listed = type_in(lab, every_run).stdout.splitlines()
     runs = len(list(experiment.glob("scripts/*.slurm")))
     assert len(listed) == 2 * runs
-    for line in listed[:runs]:
+    for line in [*listed[:runs], *(f"{line} --dry-run" for line in listed[runs:])]:
         assert type_in(lab, line).returncode == 0, line
-    assert all((lab.path / line.removeprefix("sbatch ")).is_file() for line in listed[runs:])
 
     own_template.release("v1.1.0", [("machines.yml", "account: bfjt-delta-gpu", "account: new-account")])
     for line in update.splitlines():

@@ -124,7 +124,7 @@ def next_commands(name):
     return [
         f"git add experiments/{name}",
         f"python {path}/x.py --config-name x_gh_000",
-        f"sbatch {path}/gh_x_000.slurm",
+        f"bash {path}/submit.sh gh_x_000",
     ]
 
 

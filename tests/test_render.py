@@ -19,6 +19,7 @@ LAYOUT = {
     "scripts/__init__.py",
     "scripts/gh_x_000.slurm",
     "scripts/runtime.py",
+    "scripts/submit.sh",
     "scripts/x.py",
     "slurm/output/.gitkeep",
 }
@@ -75,7 +76,7 @@ def test_every_rendered_file_is_well_formed(template, tmp_path, answers):
         ["ruff", "check", "--isolated", "--select=B,E,F,I,UP,W", "--line-length=120", experiment],
         ["ruff", "format", "--isolated", "--check", "--line-length=120", experiment],
         ["yamllint", "--strict", "--config-file", ROOT / ".yamllint.yml", experiment / "conf"],
-        ["shellcheck", "--shell=bash", *launchers],
+        ["shellcheck", "--shell=bash", *launchers, experiment / "scripts/submit.sh"],
         *(["bash", "-n", launcher] for launcher in launchers),
     ):
         linted = run(*command)
@@ -94,7 +95,7 @@ def test_every_script_has_the_header_of_the_lab(template, tmp_path, repository):
     scripts = [
         name for name in files(experiment) if name.startswith(("scripts/", "queries/")) and "__init__" not in name
     ]
-    assert len(scripts) == 8
+    assert len(scripts) == 9
     for name in scripts:
         comment = "//" if name.endswith(".cql") else "#"
         lines = [line for line in (experiment / name).read_text().splitlines() if not line.startswith("#!")]
@@ -116,7 +117,9 @@ def test_a_launcher_asks_for_what_machines_yml_says(template, tmp_path, machine)
         f"conf/x_{label}_007.yaml",
     }
     lines = (experiment / f"scripts/{machine}_x_007.slurm").read_text().splitlines()
-    directives = dict(line.removeprefix("#SBATCH --").split("=", 1) for line in lines if line.startswith("#SBATCH"))
+    directives = dict(
+        line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if line.startswith("#SBATCH")
+    )
     entry = MACHINES[machine]
     asked = {
         "partition": "partition",
@@ -130,6 +133,7 @@ def test_a_launcher_asks_for_what_machines_yml_says(template, tmp_path, machine)
         "job-name": f"A011-x_{label}_007",
         "output": "experiments/A011-x-y/slurm/output/%x_%j.out",
         "open-mode": "append",
+        "requeue": "",
     }
     commands = lines[lines.index("") + 1 :]
     assert commands == [
