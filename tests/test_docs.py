@@ -61,6 +61,59 @@ def test_readme_shows_what_submit_prints(lab, slurm):
     slurm("scancel", "--user", os.environ.get("USER", "root"))
 
 
+def test_readmes_updating_section_runs(lab, own_template):
+    lab.template = own_template
+    experiment = lab.render("011-growth", runs={"growth": ["gh_000"]})
+    other = lab.render("012-y", runs={"y": ["delta_000"]})
+    section = (ROOT / "README.md").read_text().split("\n## Updating\n")[1].split("\n## ")[0]
+    one, many = shell_blocks(section)
+    table = dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", section, flags=re.MULTILINE))
+    typed = {what: re.findall(r"`((?:git|copier|python) [^`]*)`", text) for what, text in table.items()}
+
+    def ok(line):
+        done = type_in(lab, line.split("    #")[0].replace("experiments.py", str(ROOT / "experiments.py"), 1))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    own_template.release("v1.1.0", [("machines.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
+    for line in one.splitlines():
+        ok(line)
+    assert "--time=1-00:00:00" in (experiment / "scripts/gh_growth_000.slurm").read_text()
+
+    restore, look = typed["abort an update"]
+    ok(restore)
+    assert ok(look) == git(lab.path, "status", "--porcelain") == ""
+
+    for line in many.splitlines():
+        ok(line)
+    assert "--time=1-00:00:00" in (other / "scripts/delta_y_000.slurm").read_text()
+    assert git(lab.path, "status", "--porcelain") == ""
+
+    [add_run] = typed["add a run"]
+    ok(add_run)
+    assert (experiment / "scripts/delta_growth_001.slurm").is_file()
+    commit(lab.path)
+
+    move, rename = typed["rename an experiment"]
+    ok(move)
+    commit(lab.path)
+    ok(rename)
+    assert lab.start("growth_gh_000", name="013-growth", script="growth").returncode == 0
+    assert "013-growth" in (lab.path / "experiments/013-growth/scripts/growth.py").read_text()
+
+    launcher = lab.path / "experiments/013-growth/scripts/gh_growth_000.slurm"
+    launcher.write_text(launcher.read_text().replace("--time=1-00:00:00", "--time=9-00:00:00"))
+    commit(lab.path)
+    own_template.release("v1.2.0", [("machines.yml", "time: 1-00:00:00", "time: 3-00:00:00")])
+    ok(one.splitlines()[0].replace("011", "013"))
+    status, add = typed["resolve a conflict"]
+    assert f"UU {launcher.relative_to(lab.path)}" in ok(status + " --porcelain")
+    assert "<<<<<<<" in launcher.read_text() and ">>>>>>>" in launcher.read_text()
+    assert ok(one.splitlines()[1]).strip() == str(launcher.relative_to(lab.path))
+    ok(f"{add} {launcher.relative_to(lab.path)}")
+    assert ok(one.splitlines()[1]) == ""
+
+
 def test_readme_gives_the_pairs_of_several_runs(lab, template):
     text = (ROOT / "README.md").read_text()
     [line] = [block.strip() for block in shell_blocks(text) if "runs=" in block]
