@@ -12,7 +12,6 @@ uv run experiments.py check                                    one line for each
 """
 
 import argparse
-import multiprocessing
 import os
 import re
 import shlex
@@ -22,6 +21,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import yaml
@@ -36,7 +36,7 @@ GIT = f"git --no-optional-locks --literal-pathspecs -c core.hooksPath={os.devnul
 ELSEWHERE = re.compile(r"/(?:home|Users|u)/[^\s\"']+|[^\s\"'=]*/images/[^\s\"']*|[^\s\"'=]+\.(?:png|pdf|svg)\b")
 
 # The environment of a worker: no setting of the user reaches Copier and the git that it calls.
-NOBODY = {"GIT_CONFIG_NOSYSTEM": "1"} | dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL"), os.devnull)
+NOBODY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_TEMPLATE_DIR": "", "GIT_CONFIG_GLOBAL": os.devnull, "HOME": os.devnull}
 NOBODY |= {f"GIT_{who}_{what}": "experiments" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
@@ -72,8 +72,19 @@ def clone(source):
     folder = tempfile.TemporaryDirectory(prefix="template-")
     for short, url in (("gh:", "https://github.com/"), ("gl:", "https://gitlab.com/"), ("git+", "")):
         source = re.sub(f"^{re.escape(short)}/*", url, source)
-    git(".", "clone", "--quiet", os.path.expanduser(source), folder.name)
+    git(".", "clone", "--quiet", "--no-local", os.path.expanduser(source), folder.name)
     return folder
+
+
+@cache
+def release(template, ref=None):
+    """The id and the description of a template's commit at `ref`, or of its newest release."""
+    ref = ref or max(re.findall(r"^v?\d+(?:\.\d+)*$", git(template, "tag"), re.M), key=Version, default="HEAD")
+    for name in (f"refs/tags/{ref}", f"origin/{ref}", ref):
+        with suppress(Problem):
+            commit = git(template, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+            return commit, git(template, "describe", "--tags", "--always", commit)
+    raise Problem(f"its template has no {ref}")
 
 
 class Experiment:
@@ -83,10 +94,11 @@ class Experiment:
         self.path, self.name = Path(path).resolve(), os.path.relpath(Path(path).resolve())
         if not (self.path / ANSWERS).is_file():
             raise Problem(f"{path} has no {ANSWERS}, so it is no experiment of a template")
-        self.text = (self.path / ANSWERS).read_text(encoding="utf-8")
-        self.answers = yaml.safe_load(self.text)
-        if not {"_src_path", "_commit", "experiment", "runs"} <= set(self.answers):
-            raise Problem(f"{path}/{ANSWERS} is not of this template")
+        self.answers = None
+        with suppress(yaml.YAMLError):
+            self.answers = yaml.safe_load((self.path / ANSWERS).read_text(encoding="utf-8"))
+        if not {"_src_path", "_commit", "experiment", "runs"} <= set(self.answers or ()):
+            raise Problem(f"{path}/{ANSWERS} is not of this template, or has conflicts")
         self.version = str(self.answers["_commit"])
         self.root = Path(git(self.path, "rev-parse", "--show-toplevel"))
         self.relative = self.path.relative_to(self.root).as_posix()
@@ -94,16 +106,6 @@ class Experiment:
     @property
     def template(self):
         return clone(self.answers["_src_path"]).name
-
-    def release(self, ref=None):
-        """The id and the description of the template's commit at `ref`, or of its newest release."""
-        releases = re.findall(r"^v?\d+(?:\.\d+)*$", git(self.template, "tag"), re.MULTILINE)
-        ref = ref or max(releases, key=Version, default="HEAD")
-        for name in (f"refs/tags/{ref}", f"origin/{ref}", ref):
-            with suppress(Problem):
-                commit = git(self.template, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-                return commit, git(self.template, "describe", "--tags", "--always", commit)
-        raise Problem(f"its template has no {ref}")
 
     def committed(self):
         """The id of its tree in the last commit, and the template's version there."""
@@ -120,11 +122,9 @@ class Experiment:
         """What its template, at its version, renders for these runs: {path: content}."""
         answers = {name: answer for name, answer in self.answers.items() if not name.startswith("_")} | {"runs": runs}
         with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder, self.path.name)
-            copier_call("run_copy", self.answers["_src_path"], place, data=answers, vcs_ref=self.version)
-            return {
-                file.relative_to(place).as_posix(): file.read_bytes() for file in place.rglob("*") if file.is_file()
-            }
+            copier_call("run_copy", self.answers["_src_path"], folder, data=answers, vcs_ref=self.version)
+            files = [file for file in Path(folder).rglob("*") if file.is_file()]
+            return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
     def check_stakes(self, changes):
         """Raise Problem where a change would touch somebody's work. What is applied already may stay."""
@@ -180,10 +180,9 @@ def find(paths):
 
 
 def plan(objects, tree, name, template, commit):
-    """In a worker: the changes that an update makes.
+    """In a worker: the changes of an update, each (path, old (mode, id) or None, new (mode, id) or None, content).
 
-    It runs in a throw-away repository that holds the experiment alone and borrows the real one's objects. A change
-    is (path in the experiment, old, new, content); old and new are (mode, id), or None where there is no file.
+    It runs in a throw-away repository that holds the experiment alone, and borrows the objects of the real one.
     """
     os.environ |= NOBODY
     with tempfile.TemporaryDirectory(prefix="update-") as folder:
@@ -192,14 +191,14 @@ def plan(objects, tree, name, template, commit):
         Path(folder, ".git/objects/info/alternates").write_text(f"{objects}\n")
         git(folder, "read-tree", f"--prefix=experiments/{name}/", tree)
         git(folder, "checkout-index", "--all")
-        text = answers.read_text(encoding="utf-8")
-        answers.write_text(SOURCE.sub(lambda _: f"_src_path: {template}\n", text), encoding="utf-8")
+        before = answers.read_text(encoding="utf-8")
+        answers.write_text(SOURCE.sub(lambda _: f"_src_path: {template}\n", before), encoding="utf-8")
         git(folder, "commit", "--quiet", "--all", "--message", "Before")
         copier_call("run_update", answers.parent, vcs_ref=commit, overwrite=True)
         if conflicts := git(answers.parent, "diff", "--name-only", "--relative", "--diff-filter=U"):
             raise Problem(f"conflict in {', '.join(conflicts.split())}")
-        source = SOURCE.search(text)[0]
-        answers.write_text(SOURCE.sub(lambda _: source, answers.read_text(encoding="utf-8")), encoding="utf-8")
+        after = SOURCE.sub(lambda _: SOURCE.search(before)[0], answers.read_text(encoding="utf-8"))
+        answers.write_text(after, encoding="utf-8")
         git(folder, "add", "--all", "--force")
         result = f"{git(folder, 'write-tree')}:experiments/{name}"
         fields = iter(git(folder, "diff-tree", "-r", "-z", "--no-renames", tree, result).split("\0")[:-1])
@@ -215,8 +214,7 @@ def update(options):
     """Update experiments to a release of their template. Those where something is at stake are left as they were."""
     console, left = Console(width=None if sys.stdout.isatty() else 1000), 0
     table = Table("experiment", "from", "to", "result", box=None, pad_edge=False)
-    pool = ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"))
-    with pool as workers, ThreadPoolExecutor(1) as starter:
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as workers, ThreadPoolExecutor(1) as starter:
         begun = [(each, starter.submit(begin, each, options.vcs_ref, workers)) for each in find(options.paths)]
         for experiment, future in track(begun, "Updating", console=console, disable=not console.is_terminal):
             version = ""
@@ -224,8 +222,7 @@ def update(options):
                 version, planned = future.result()
                 result = finish(experiment, version, planned.result(), options) if planned else "up to date"
             except Problem as problem:
-                ref = ["--vcs-ref", options.vcs_ref] if options.vcs_ref else []
-                by_hand = shlex.join(["copier", "update", "--defaults", *ref, experiment.name])
+                by_hand = f"copier update --defaults {shlex.quote(experiment.name)}"
                 result, left = f"left: {problem}; by hand: {by_hand}", 1
             table.add_row(experiment.name, experiment.version, version, result)
     console.print(table)
@@ -235,8 +232,8 @@ def update(options):
 def begin(experiment, ref, workers):
     """The version to update to, and a worker's plan; None where the last commit has that version."""
     tree, experiment.version = experiment.committed()
-    commit, version = experiment.release(ref)
-    if experiment.release(experiment.version)[0] == commit:
+    commit, version = release(experiment.template, ref)
+    if release(experiment.template, experiment.version)[0] == commit:
         return version, None
     objects = (experiment.root / git(experiment.root, "rev-parse", "--git-path", "objects")).resolve()
     return version, workers.submit(plan, objects, tree, experiment.path.name, experiment.template, commit)
@@ -277,7 +274,10 @@ def findings(experiment):
     """What is wrong with an experiment: (path in it, words)."""
     path, machines = experiment.path, {}
     try:
-        (recorded, _), (newest, version) = experiment.release(experiment.version), experiment.release()
+        (recorded, _), (newest, version) = (
+            release(experiment.template, experiment.version),
+            release(experiment.template),
+        )
         machines = yaml.safe_load(git(experiment.template, "show", f"{recorded}:machines.yml"))
         if git(experiment.template, "merge-base", recorded, newest) != newest:
             yield ANSWERS, f"is at {experiment.version}, and the newest release is {version}"
@@ -315,8 +315,8 @@ def findings(experiment):
 
 def check(options):
     """Print one line for each finding."""
-    lines = [f"{each.name}/{path}: {what}" for each in find(options.paths) for path, what in findings(each)]
-    print(*lines, sep="\n", end="\n" if lines else "")
+    lines = [f"{each.name}/{path}: {what}\n" for each in find(options.paths) for path, what in findings(each)]
+    print(*lines, sep="", end="")
     return bool(lines)
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 
 import pytest
 from conftest import MACHINES, QUESTIONS, ROOT, commit, git, run
@@ -48,11 +49,32 @@ def test_readme_starts_an_experiment(lab, own_template):
         assert list((lab.path / "experiments/011-growth").rglob(name)) or name == "slurm", name
 
 
+def sessions(section):
+    """The commands of a section's console block, each with what it shows that they print."""
+    text = (ROOT / "README.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    [console] = re.findall(r"^```console\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [session.split("\n", 1) for session in console.split("$ ")[1:]]
+
+
+def test_readme_shows_what_query_prints(lab, bolt):
+    lab.render("011-growth")
+    bolt(
+        "UNWIND ['YMR001C', 'YMR002W'] AS gene CREATE (g:Genotype {of: 'readme'}), (e:Experiment {of: 'readme'}),"
+        " (:Dataset {of: 'readme'})<-[:ExperimentMemberOf]-(e)<-[:GenotypeMemberOf]-(g),"
+        " (g)<-[:PerturbationMemberOf]-(:Perturbation {of: 'readme', systematic_gene_name: gene}),"
+        " (e)<-[:ExperimentReferenceOf]-(:ExperimentReference {of: 'readme'})"
+    )
+    try:
+        for command, expected in sessions("Queries"):
+            done = type_in(lab, command.replace("python ", f"{sys.executable} ", 1), env=bolt.environment)
+            assert (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell") == expected
+    finally:
+        bolt("MATCH (n {of: 'readme'}) DETACH DELETE n")
+
+
 def test_readme_shows_what_submit_prints(lab, slurm):
     lab.render("011-growth")
-    [console] = re.findall(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
-    for session in console.split("$ ")[1:]:
-        command, expected = session.split("\n", 1)
+    for command, expected in sessions("Slurm"):
         done = type_in(lab, command)
         printed = (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell")
         for job, documented in zip(re.findall(r"job (\d+)", printed), re.findall(r"job (\d+)", expected), strict=True):
@@ -130,7 +152,7 @@ def test_readme_gives_the_pairs_of_several_runs(lab, template):
 def test_the_rendered_readme_runs(lab, own_template, slurm, answers):
     lab.template = own_template
     experiment = lab.render(**answers)
-    how_to_run, every_run, array, _, update = shell_blocks((experiment / "README.md").read_text())
+    how_to_run, every_run, array, *_, update = shell_blocks((experiment / "README.md").read_text())
 
     python, submit = how_to_run.splitlines()
     [plain] = re.findall(r"`(sbatch .*)`", (experiment / "README.md").read_text())

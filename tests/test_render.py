@@ -18,6 +18,7 @@ LAYOUT = {
     "results/.gitkeep",
     "scripts/__init__.py",
     "scripts/gh_x_000.slurm",
+    "scripts/query.py",
     "scripts/runtime.py",
     "scripts/submit.sh",
     "scripts/x.py",
@@ -54,7 +55,9 @@ def test_the_default_experiment_has_the_layout_of_the_design(copie):
 
 def test_options_add_and_remove_files(copie):
     bare = copie.copy(extra_answers={"experiment": "011-x", "queries": False, "package": ""})
-    assert files(bare.project_dir) == LAYOUT - {"queries/001_small_build.cql"} | {"scripts/timestamp.py"}
+    assert files(bare.project_dir) == LAYOUT - {"queries/001_small_build.cql", "scripts/query.py"} | {
+        "scripts/timestamp.py"
+    }
     assert not (bare.project_dir / "queries").exists()
 
 
@@ -95,7 +98,7 @@ def test_every_script_has_the_header_of_the_lab(template, tmp_path, repository):
     scripts = [
         name for name in files(experiment) if name.startswith(("scripts/", "queries/")) and "__init__" not in name
     ]
-    assert len(scripts) == 9
+    assert len(scripts) == 10
     for name in scripts:
         comment = "//" if name.endswith(".cql") else "#"
         lines = [line for line in (experiment / name).read_text().splitlines() if not line.startswith("#!")]

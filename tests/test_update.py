@@ -737,3 +737,10 @@ def test_the_tool_is_short_and_helps():
     assert len(TOOL.read_text().splitlines()) <= 350
     done = run(sys.executable, TOOL, "--help")
     assert "uv run experiments.py update --commit" in done.stdout
+
+
+def test_a_conflict_in_the_answers_is_named(old, experiment):
+    (experiment / ".copier-answers.yml").write_text("<<<<<<< before updating\n_commit: v1\n=======\n>>>>>>> after\n")
+    done = tool(old, "check", "experiments/011-x")
+    assert done.returncode == 1 and "is not of this template, or has conflicts" in done.stderr
+    assert done.stderr.count("\n") == 1

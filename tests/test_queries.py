@@ -1,0 +1,284 @@
+"""Queries: rows stream from a real Bolt server to disk, whole or not at all, and nothing is ever written back."""
+
+import hashlib
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import Bolt, commit, free_port, git, run, wait_until
+
+GRAPH = """
+CREATE (d:Dataset {id: 'smf'}), (t:Dataset {id: 'tmi'}), (v:Environment {id: 'v'}),
+  (r:ExperimentReference {id: 'r', serialized_data: '{"ref": 1}'}),
+  (:Media {name: 'YEPD'})-[:MediaMemberOf]->(v), (:Temperature {value: 30.0})-[:TemperatureMemberOf]->(v)
+WITH d, t, r, v
+UNWIND $experiments AS x
+CREATE (e:Experiment {id: x.id, serialized_data: x.data}), (g:Genotype {id: x.id}), (y:Phenotype {fitness: x.fitness}),
+  (g)-[:GenotypeMemberOf]->(e), (y)-[:PhenotypeMemberOf]->(e), (v)-[:EnvironmentMemberOf]->(e),
+  (r)-[:ExperimentReferenceOf]->(e)
+FOREACH (_ IN CASE WHEN x.dataset = 'smf' THEN [1] ELSE [] END | CREATE (e)-[:ExperimentMemberOf]->(d))
+FOREACH (_ IN CASE WHEN x.dataset = 'tmi' THEN [1] ELSE [] END | CREATE (e)-[:ExperimentMemberOf]->(t))
+FOREACH (gene IN x.genes | CREATE (:Perturbation {systematic_gene_name: gene})-[:PerturbationMemberOf]->(g))
+"""
+EXPERIMENTS = [
+    ("e1", "smf", ["YAL001C"], 0.9),
+    ("e2", "smf", ["YAL002W"], 0.5),
+    ("e3", "smf", ["YBR001C"], 0.7),
+    ("e4", "tmi", ["YAL001C", "YAL002W", "YAL003W"], -0.2),
+    ("e5", "tmi", ["YAL001C", "YAL002W", "YBR001C"], 0.1),
+]
+GENES = ["YAL001C", "YAL002W", "YAL003W"]
+UNION = """\
+// The shape of experiment 010: two kinds of experiments, one result
+MATCH (d:Dataset {id: 'smf'})<-[:ExperimentMemberOf]-(e:Experiment)<-[:GenotypeMemberOf]-(g:Genotype)
+WHERE ALL(gene IN [(g)<-[:PerturbationMemberOf]-(p:Perturbation) | p.systematic_gene_name] WHERE gene IN $gene_set)
+RETURN e.id AS id, d.id AS dataset // singles
+ORDER BY id
+UNION ALL
+MATCH (d:Dataset {id: 'tmi'})<-[:ExperimentMemberOf]-(e:Experiment)<-[:GenotypeMemberOf]-(g:Genotype)
+MATCH (e)<-[:EnvironmentMemberOf]-(v:Environment)<-[:MediaMemberOf]-(m:Media {name: 'YEPD'})
+MATCH (v)<-[:TemperatureMemberOf]-(c:Temperature {value: 30.0}), (e)<-[:PhenotypeMemberOf]-(y:Phenotype)
+WHERE ALL(gene IN [(g)<-[:PerturbationMemberOf]-(p:Perturbation) | p.systematic_gene_name] WHERE gene IN $gene_set)
+RETURN e.id AS id, d.id AS dataset
+ORDER BY id
+"""
+
+
+@pytest.fixture(scope="session")
+def graph(bolt):
+    keys = ("id", "dataset", "genes", "fitness")
+    rows = [dict(zip(keys, values, strict=True)) for values in EXPERIMENTS]
+    bolt(GRAPH, experiments=[row | {"data": json.dumps({"experiment": row["id"]})} for row in rows])
+    return bolt
+
+
+class Queries:
+    """An experiment's queries, and the way to run them."""
+
+    def __init__(self, lab, server, **answers):
+        self.lab, self.server = lab, server
+        self.experiment = lab.render(**answers)
+        with (lab.path / ".env").open("a") as file:
+            file.writelines(f'{name}="{value}"\n' for name, value in server.environment.items())
+        self.folder = lab.data / "experiments/011-x/queries"
+        self.outputs = []
+
+    def write(self, name, query):
+        (self.experiment / "queries" / f"{name}.cql").write_text(query)
+
+    def __call__(self, *arguments, env=None, **kwargs):
+        done = self.lab.python("experiments/011-x/scripts/query.py", *arguments, env=env, **kwargs)
+        assert self.server.password not in done.stdout + done.stderr
+        return done
+
+    def rows(self, name="001_small_build"):
+        return [json.loads(line) for line in (self.folder / f"{name}.jsonl").read_text("utf-8").splitlines()]
+
+    def refused(self, *arguments, lines=1, **kwargs):
+        """What query.py says when it refuses; the folder of results is as it was."""
+        before = self.files()
+        done = self(*arguments, **kwargs)
+        assert done.returncode == 1 and done.stdout == ""
+        assert self.files() == before
+        assert done.stderr.count("\n") == lines, done.stderr
+        return done.stderr
+
+    def files(self):
+        return {path.name: path.read_bytes() for path in self.folder.iterdir()} if self.folder.exists() else {}
+
+
+@pytest.fixture
+def queries(lab, graph):
+    return Queries(lab, graph)
+
+
+PARAM = f"gene_set={json.dumps(GENES)}"
+
+
+def test_the_sample_query_gives_its_rows_in_order_and_says_what_they_came_from(queries):
+    done = queries("001_small_build", "--param", PARAM)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"3 rows: {queries.folder}/001_small_build.jsonl\n"
+    assert queries.rows() == [
+        {"dataset": dataset, "experiment": f'{{"experiment": "{name}"}}', "reference": '{"ref": 1}'}
+        for dataset, name in (("smf", "e1"), ("smf", "e2"), ("tmi", "e4"))
+    ]
+    record = json.loads((queries.folder / "001_small_build.provenance.json").read_text())
+    text = (queries.experiment / "queries/001_small_build.cql").read_text()
+    assert record["query"] == text and record["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert record["parameters"] == {"gene_set": GENES} and record["rows"] == 3
+    assert record["uri"] == queries.server.uri and "ArcadeDB" in record["server"]
+    assert record["commit"] == git(queries.lab.path, "rev-parse", "HEAD").strip() and record["dirty"] is False
+    assert 0 < record["seconds"] < 60 and record["started"] and record["script"] == "experiments/011-x/scripts/query.py"
+    assert sorted(queries.files()) == ["001_small_build.jsonl", "001_small_build.provenance.json"]
+    everything = b"".join(queries.files().values())
+    assert queries.server.password.encode() not in everything
+    assert git(queries.lab.path, "status", "--porcelain") == ""
+
+
+def test_union_all_pattern_comprehensions_and_comments_run_unchanged(queries):
+    queries.write("010_union", UNION)
+    assert queries("010_union", "--param", PARAM).returncode == 0
+    assert [tuple(row.values()) for row in queries.rows("010_union")] == [("e1", "smf"), ("e2", "smf"), ("e4", "tmi")]
+
+
+def test_parameters_come_from_a_file_of_the_query_a_file_and_the_command(queries):
+    queries.write("p", "RETURN $a AS a, $b AS b, $c AS c")
+    (queries.experiment / "queries/p.json").write_text('{"a": 1, "b": 1, "c": 1}')
+    (queries.lab.path / "b.json").write_text('["é", null, {"x": 2.5}]')
+    assert queries("p", "--param", "b=@b.json", "--param", 'c="x=y"').returncode == 0
+    assert queries.rows("p") == [{"a": 1, "b": ["é", None, {"x": 2.5}], "c": "x=y"}]
+
+
+def test_limit_and_overwrite(queries):
+    queries.write("n", "UNWIND range(1, 1000) AS n RETURN n")
+    assert queries("n", "--limit", "10").returncode == 0
+    assert queries.rows("n") == [{"n": n} for n in range(1, 11)]
+    assert "exists; --overwrite replaces it" in queries.refused("n")
+    assert queries("n", "--overwrite").returncode == 0
+    assert len(queries.rows("n")) == 1000
+    assert json.loads((queries.folder / "n.provenance.json").read_text())["rows"] == 1000
+
+
+def test_nodes_relationships_and_times_become_json(queries):
+    queries.write("v", "MATCH (m:Media)-[r:MediaMemberOf]->() RETURN m, r, date('2025-05-10') AS day, [m] AS nodes")
+    done = queries("v")
+    assert done.returncode == 0, done.stderr
+    [row] = queries.rows("v")
+    assert row["m"] == {"name": "YEPD"} and row["nodes"] == [{"name": "YEPD"}] and row["r"] == {}
+    assert row["day"] == "2025-05-10"
+
+
+def test_no_rows_is_an_empty_file(queries):
+    assert queries("001_small_build", "--param", "gene_set=[]").returncode == 0
+    assert queries.rows() == []
+
+
+@pytest.mark.parametrize(
+    "query", ["CREATE (n:Written) RETURN n.id", "MATCH (m:Media) SET m.written = true RETURN m.name"]
+)
+def test_a_query_that_writes_is_refused_and_leaves_nothing(queries, query):
+    queries.write("w", query)
+    message = queries.refused("w")
+    assert "query.py: w: " in message and ("it writes" in message or "read" in message.lower())
+    assert queries.server("MATCH (n:Written) RETURN n") == []
+    assert queries.server("MATCH (m:Media) WHERE m.written RETURN m") == []
+
+
+@pytest.mark.parametrize("variable", ["NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE", "DATA_ROOT"])
+def test_a_missing_or_empty_variable_stops_in_two_lines(queries, variable):
+    assert queries.refused("001_small_build", env={variable: ""}, lines=2).startswith(
+        f"{variable} is empty.\nSet {variable} in "
+    )
+    env = (queries.lab.path / ".env").read_text()
+    (queries.lab.path / ".env").write_text(env.replace(variable, "OTHER"))
+    assert queries.refused("001_small_build", lines=2).startswith(f"{variable} is not set.\n")
+
+
+def test_bad_input_is_one_line(queries):
+    queries.write("010_union", UNION)
+    queries.write("bad", "MATCH (n)\nRETURN n WHERE")
+    refused = queries.refused
+    assert "no such query; there are 001_small_build, 010_union, bad" in refused("nowhere")
+    assert "the parameter gene_set=[1 cannot be read as JSON" in refused("010_union", "--param", "gene_set=[1")
+    assert "the parameter x=@none.json cannot be read as JSON" in refused("010_union", "--param", "x=@none.json")
+    assert "gene_set" in refused("010_union")
+    assert re.search(r"line 2\W", refused("bad"))
+    assert "Unauthorized" in refused(
+        "010_union", "--param", PARAM, env={"NEO4J_PASSWORD": "wrong"}
+    ) or "Authentication" in refused("010_union", "--param", PARAM, env={"NEO4J_PASSWORD": "wrong"})
+    assert "nope" in refused("010_union", "--param", PARAM, env={"NEO4J_DATABASE": "nope"})
+    assert "without a user or password in it" in refused(
+        "010_union", env={"NEO4J_URI": f"bolt://u:{queries.server.password}@127.0.0.1"}
+    )
+    assert "must be bolt://" in refused("010_union", "--param", PARAM, env={"NEO4J_URI": "http://127.0.0.1"})
+    assert "cannot be written" in refused("010_union", env={"DATA_ROOT": "/proc"}, lines=2)
+
+
+def test_a_server_that_is_down_is_said_within_three_seconds(queries):
+    start = time.monotonic()
+    message = queries.refused("001_small_build", "--param", PARAM, env={"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"})
+    assert "Couldn't connect" in message or "connect" in message.lower()
+    assert time.monotonic() - start < 10, "the driver has gone into its retries of thirty seconds"
+
+
+def test_a_full_disk_leaves_an_earlier_result(queries):
+    queries.write("n", "UNWIND range(1, 100000) AS n RETURN n, 'row' AS text")
+    assert queries("n", "--limit", "5").returncode == 0
+
+    def small():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    assert "File too large" in queries.refused("n", "--overwrite", preexec_fn=small)
+    assert len(queries.rows("n")) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_says_so_and_leaves_nothing(queries, number):
+    queries.write("n", "UNWIND range(1, 3000000) AS n RETURN n, 'some text to make the row longer' AS text")
+    process = subprocess.Popen(
+        [sys.executable, "experiments/011-x/scripts/query.py", "n"],
+        cwd=queries.lab.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_until(lambda: list(queries.folder.glob("*.part")) and next(queries.folder.glob("*.part")).stat().st_size > 0)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (1, "", "query.py: n: interrupted\n")
+    assert queries.files() == {}
+
+
+def test_a_server_killed_mid_stream_leaves_nothing(lab, tmp_path):
+    (tmp_path / "bolt").mkdir()
+    server = Bolt(tmp_path / "bolt")
+    queries = Queries(lab, server)
+    queries.write("n", "UNWIND range(1, 3000000) AS n RETURN n, 'some text to make the row longer' AS text")
+    process = subprocess.Popen(
+        [sys.executable, "experiments/011-x/scripts/query.py", "n"],
+        cwd=lab.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_until(lambda: list(queries.folder.glob("*.part")) and next(queries.folder.glob("*.part")).stat().st_size > 0)
+    server.stop()
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 1 and out == "" and server.password not in err
+    assert err.startswith("query.py: n: ") and err.count("\n") == 1
+    assert queries.files() == {}
+
+
+@pytest.mark.parametrize("version", ["4.4.11", "5.28.4"])
+def test_older_drivers_run_it_too(queries, version):
+    """With `uv run`, so the script's own metadata is what is installed; the newest driver runs every other test."""
+    queries.write("v", "MATCH (m:Media) RETURN m, m.name AS name")
+    command = ["uv", "run", "--quiet", "--python", sys.executable, "--with", f"neo4j=={version}", "--script"]
+    for arguments in (["001_small_build", "--param", PARAM], ["v"]):
+        done = run(
+            *command, "experiments/011-x/scripts/query.py", *arguments, cwd=queries.lab.path, env=dict(os.environ)
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(queries.rows()) == 3 and queries.rows("v") == [{"m": {"name": "YEPD"}, "name": "YEPD"}]
+    queries.write("w", "CREATE (n:Written) RETURN n.id")
+    done = run(*command, "experiments/011-x/scripts/query.py", "w", cwd=queries.lab.path, env=dict(os.environ))
+    assert done.returncode == 1 and "it writes" in done.stderr and done.stderr.count("\n") == 1
+    assert queries.server("MATCH (n:Written) RETURN n") == []
+
+
+def test_the_documented_way_reads_the_rows(queries):
+    assert queries("001_small_build", "--param", PARAM).returncode == 0
+    readme = (queries.experiment / "README.md").read_text()
+    [code] = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
+    script = f"import os\nDATA_ROOT = os.environ['DATA_ROOT']\n{code}\nprint(len(rows))\n"
+    done = run(sys.executable, "-c", script, env=os.environ | {"DATA_ROOT": str(queries.lab.data)})
+    assert done.stdout == "3\n", done.stderr
+
+
+def test_query_is_short_and_absent_without_queries(queries, tmp_path, template):
+    assert len((queries.experiment / "scripts/query.py").read_text().splitlines()) <= 80
+    bare = queries.lab.render("012-y", queries=False)
+    assert not (bare / "scripts/query.py").exists()
+    commit(queries.lab.path)
