@@ -28,6 +28,7 @@ lint: .venv/installed
 bench: .venv/installed
 	.venv/bin/python benchmarks/render.py
 	.venv/bin/python benchmarks/update.py
+	.venv/bin/python benchmarks/query.py
 
 requirements: .venv/installed
 	.venv/bin/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url \
