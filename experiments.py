@@ -4,11 +4,11 @@
 # ///
 """Update many experiments, add runs to one, and say what is wrong with them.
 
-uv run experiments.py update                                   all experiments, to the newest release
-uv run experiments.py update experiments/011-x --dry-run       what would change in one
-uv run experiments.py update --commit --jobs 4                 one commit for each
-uv run experiments.py add-run experiments/011-x x delta_001    a configuration and its launcher
-uv run experiments.py check                                    one line for each finding
+uv run experiments.py update --commit       all of them, one commit each
+uv run experiments.py update experiments/011-x --dry-run
+uv run experiments.py update --vcs-ref v1.2.0 --jobs 4
+uv run experiments.py add-run experiments/011-x growth delta_001
+uv run experiments.py check                 what is wrong, one line each
 """
 
 import argparse
