@@ -5,11 +5,13 @@
 # PYTHON=...   the Python that makes .venv, 3.10 to 3.13
 
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+DEMO := copier hydra-core matplotlib numpy python-dotenv tqdm
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10
 
 .PHONY: demo test lint bench requirements
 
-demo: .venv/installed
+demo: .venv/demo
 	@set -e; lab=$$(mktemp -d)/lab; mkdir -p $$lab/data $$lab/images; cd $$lab; git init -q; \
 	printf '%s\n' DATA_ROOT=$$lab/data ASSET_IMAGES_DIR=$$lab/images EXPERIMENT_ROOT=$$lab/experiments > .env; \
 	printf '%s\n' .env data images > .gitignore; \
@@ -34,11 +36,16 @@ requirements: .venv/installed
 	.venv/bin/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url \
 	  --upgrade --group dev pyproject.toml --output-file requirements-dev.txt
 
-.venv/installed: requirements-dev.txt
+.venv/demo: requirements-dev.txt
 	@set -e; for python in $(CANDIDATES); do \
 	  if $$python -c '$(SUPPORTED)' 2>/dev/null; then break; fi; python=; done; \
 	if [ -z "$$python" ]; then echo "No Python 3.10 to 3.13 on PATH: name one with PYTHON=..." >&2; exit 1; fi; \
-	echo "Installing requirements-dev.txt into .venv"; \
+	echo "Installing $(DEMO) into .venv"; \
 	$$python -m venv .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
-	@touch .venv/installed
+	@$(PIP) --constraint requirements-dev.txt $(DEMO)
+	@touch $@
+
+.venv/installed: .venv/demo
+	@echo "Installing requirements-dev.txt into .venv"
+	@$(PIP) --requirement requirements-dev.txt
+	@touch $@

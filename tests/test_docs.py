@@ -25,6 +25,12 @@ def test_every_link_to_a_file_exists():
             assert target.startswith("https://") or (ROOT / target).exists(), f"{document.name}: {target}"
 
 
+def test_the_demo_installs_what_the_starter_declares(lab):
+    [demo] = re.findall(r"^DEMO := (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    [declared] = re.findall(r"^# dependencies = (.*)$", (lab.render() / "scripts/x.py").read_text(), flags=re.MULTILINE)
+    assert sorted(demo.split()) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])
+
+
 def test_readme_has_every_question_and_no_other():
     table = (ROOT / "README.md").read_text().split("## Questions")[1].split("\n\n")[1]
     assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(QUESTIONS)
