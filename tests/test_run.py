@@ -240,6 +240,13 @@ def test_the_package_of_the_repository_gives_the_timestamp(lab):
     assert [path.name for path in outputs(lab)[0]] == ["011-x_gh_000_from-torchcell.png"]
 
 
+def test_a_package_that_is_not_on_the_path_stops_before_anything_is_made(lab):
+    lab.render()
+    done = run(sys.executable, "experiments/011-x/scripts/x.py", "--config-name", "x_gh_000", cwd=lab.path)
+    assert done.returncode == 1 and done.stderr.endswith("ModuleNotFoundError: No module named 'torchcell'\n")
+    assert list(lab.data.iterdir()) == []
+
+
 def test_uv_runs_the_starter_from_its_own_metadata(lab):
     lab.render(package="")
     done = subprocess.run(
