@@ -110,7 +110,7 @@ def own_template(tmp_path):
     return copy_template(path)
 
 
-def render(template, destination, *, check=True, **answers):
+def render(template, destination, **answers):
     """`copier copy --defaults` into a folder, with no trust. Refuses answers to questions that do not exist."""
     unknown = answers.keys() - QUESTIONS.keys()
     assert not unknown, f"no such questions: {unknown}"

@@ -129,7 +129,6 @@ def test_edits_elsewhere_in_a_file_are_kept_and_the_rest_moves(old, experiment, 
 @BOTH
 def test_everything_else_in_the_repository_stays_byte_identical(old, experiment, update):
     other = old.path / "experiments/012-y"
-    old.template.path.joinpath("machines.yml")
     shutil.copytree(experiment, other)
     for path in ("results/a.csv", "slurm/output/a.out", "profiling_results/a.prof", "scripts/__pycache__/x.pyc"):
         for each in (experiment, other):
