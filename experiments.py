@@ -259,7 +259,7 @@ def add_run(options):
     runs = experiment.answers["runs"]
     old = experiment.rendered(runs)
     new = experiment.rendered(runs | {script: [*runs.get(script, []), *options.tokens]})
-    numbers = "|".join(token.rpartition("_")[2] for token in options.tokens)
+    numbers = "|".join(token[-3:] for token in options.tokens if token[-3:].isdigit())
     taken = re.compile(rf"conf/{script}_[^_]+_({numbers})\.yaml")
     added = [path for path in sorted(new) if path not in old]
     for path in (file.relative_to(experiment.path).as_posix() for file in experiment.path.glob("*/*")):
@@ -289,7 +289,7 @@ def findings(experiment):
     configs, named, numbers = {file.stem for file in path.glob("conf/*.yaml")} - {"default"}, set(), {}
     for launcher in sorted(path.glob("scripts/*.slurm")):
         name, text = f"scripts/{launcher.name}", launcher.read_text(encoding="utf-8", errors="replace")
-        config = (re.findall(r"--config-name[= ](\S+)", text) or [""])[-1]
+        config = (re.findall(r"(?:--config-name[= ]|/conf/)([\w-]+)", text) or [""])[-1]
         named.add(config)
         if config not in configs:
             yield name, f"has no configuration conf/{config}.yaml" if config else "names no configuration"
@@ -336,7 +336,7 @@ def main():
     add["update"]("--dry-run", action="store_true", help="change nothing, and say what would change")
     add["add-run"]("path", metavar="PATH", help="an experiment")
     add["add-run"]("script", metavar="SCRIPT", help="a script of it, or the name of a new one")
-    add["add-run"]("tokens", nargs="+", metavar="TOKEN", help="MACHINE_NNN, like delta_001")
+    add["add-run"]("tokens", nargs="+", metavar="TOKEN", help="MACHINE_NNN, like delta_001, or a sweep like gh_optuna")
     options = parser.parse_args()
     try:
         for variable in git(".", "rev-parse", "--local-env-vars").split():

@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import pwd
+import re
 import shlex
 import shutil
 import socket
@@ -73,6 +75,7 @@ class Template:
     """A copy of the template, with its uncommitted changes, in a repository of its own."""
 
     path: Path
+    version: str
 
     def release(self, version, changes=()):
         """Commit and tag. Each change is (file, old text, new text)."""
@@ -85,14 +88,14 @@ class Template:
         git(self.path, "tag", "--annotate", version, "--message", version)
 
 
-def copy_template(path):
+def copy_template(path, version="v1.0.0"):
     for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
         if name and (ROOT / name).is_file():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, path / name)
     git(path, "init", "--quiet")
-    template = Template(path)
-    template.release("v1.0.0")
+    template = Template(path, version)
+    template.release(version)
     return template
 
 
@@ -115,7 +118,7 @@ def render(template, destination, **answers):
     unknown = answers.keys() - QUESTIONS.keys()
     assert not unknown, f"no such questions: {unknown}"
     copier.run_copy(
-        str(template.path), destination, data=answers, defaults=True, quiet=True, unsafe=False, vcs_ref="v1.0.0"
+        str(template.path), destination, data=answers, defaults=True, quiet=True, unsafe=False, vcs_ref=template.version
     )
     return Path(destination)
 
@@ -331,6 +334,52 @@ def slurm(tmp_path_factory):
         patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
         yield cluster
     cluster.stop()
+
+
+class Submitter:
+    """A lab whose jobs find its machines' Python, and the ways to submit."""
+
+    def __init__(self, lab, slurm, name="011-x", **answers):
+        self.lab, self.slurm = lab, slurm
+        self.experiment = lab.render(name, **{"package": "", "runs": {"x": ["gh_000"]}} | answers)
+        self.logs = self.experiment / "slurm/output"
+        self.environment = os.environ | stand_ins(lab.path / "home")
+        with (lab.path / ".gitignore").open("a") as file:
+            file.write("/home\n")
+        commit(lab.path)
+
+    def submit(self, *arguments, cwd=None, env=None, script=None):
+        script = script or self.experiment / "scripts/submit.sh"
+        return run("bash", script, *arguments, cwd=cwd or self.lab.path, env=self.environment | (env or {}))
+
+    def sbatch(self, *arguments, cwd=None):
+        done = run("sbatch", "--parsable", *arguments, cwd=cwd or self.lab.path, env=self.environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def refused(self, *arguments, **kwargs):
+        """The one line with which submit.sh refuses; nothing new is in the queue."""
+        before = self.slurm.queue()
+        done = self.submit(*arguments, **kwargs)
+        assert done.returncode == 1, done.stdout
+        assert self.slurm.queue() == before
+        [line] = done.stderr.splitlines()
+        return line
+
+    def edit(self, name, old, new):
+        file = self.experiment / name
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    def records(self):
+        return [json.loads(path.read_text()) for path in sorted(self.lab.data.rglob("provenance.json"))]
+
+
+def submitted(done):
+    """The ids of the jobs that submit.sh reports."""
+    assert done.returncode == 0, done.stderr
+    return re.findall(r": job (\d+)$", done.stdout, flags=re.MULTILINE)
 
 
 BOLT = """\

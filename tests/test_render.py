@@ -34,6 +34,8 @@ OPTIONS = [
     {"title": "Épistasie: \"ΔΔ\" {{ 7 * 7 }} # {% endraw %} \\n 'x' 酵母 `id` $HOME <!-- $x$"},
     {"runs": EVERY_RUN},
     {"runs": EVERY_RUN, "package": "", "repository": "", "user_email": "ada@example.org", "queries": False},
+    {"runs": {"x": ["gh_000", "igb_mmli_optuna", "delta_wandb"], "y": ["gh_optuna"], "z": ["slurm_wandb"]}},
+    {"runs": {"x": ["igb_cabbi_optuna"]}, "package": "", "repository": ""},
 ]
 
 
@@ -93,12 +95,12 @@ def test_every_script_has_the_header_of_the_lab(template, tmp_path, repository):
         tmp_path / "011-x",
         repository=repository,
         package="",
-        runs={"x": ["gh_000", "delta_001"], "y": ["gh_000"]},
+        runs={"x": ["gh_000", "delta_wandb"], "y": ["gh_optuna"]},
     )
     scripts = [
         name for name in files(experiment) if name.startswith(("scripts/", "queries/")) and "__init__" not in name
     ]
-    assert len(scripts) == 10
+    assert len(scripts) == 12
     for name in scripts:
         comment = "//" if name.endswith(".cql") else "#"
         lines = [line for line in (experiment / name).read_text().splitlines() if not line.startswith("#!")]
@@ -146,6 +148,34 @@ def test_a_launcher_asks_for_what_machines_yml_says(template, tmp_path, machine)
         f"exec {entry['python']} \\",
         f"  experiments/A011-x-y/scripts/x.py --config-name x_{label}_007",
     ]
+
+
+def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(template, tmp_path):
+    runs = {"x": ["igb_cabbi_001", "igb_mmli_optuna", "delta_wandb"]}
+    experiment = render(template, tmp_path / "011-x", package="", runs=runs)
+    assert files(experiment) - LAYOUT == {
+        "conf/x_cabbi_001.yaml",
+        "conf/x_delta_wandb.yaml",
+        "conf/x_mmli_optuna.yaml",
+        "scripts/delta_x_wandb.slurm",
+        "scripts/igb_cabbi_x_001.slurm",
+        "scripts/igb_mmli_x_optuna.slurm",
+        "scripts/optuna_study.py",
+        "scripts/optuna_worker.py",
+        "scripts/timestamp.py",
+    }
+    single, optuna, wandb = (
+        (experiment / f"scripts/{name}.slurm").read_text().splitlines()
+        for name in ("igb_cabbi_x_001", "igb_mmli_x_optuna", "delta_x_wandb")
+    )
+    assert "#SBATCH --job-name=011-x_mmli_optuna" in optuna and "#SBATCH --partition=mmli" in optuna
+    for lines in (optuna, wandb):
+        assert "#SBATCH --array=0-7%4" in lines
+        assert "#SBATCH --output=experiments/011-x/slurm/output/%x_%A_%a.out" in lines
+    assert "array" not in "\n".join(single)
+    assert optuna[-1] == "  experiments/011-x/scripts/optuna_worker.py --config-name x_mmli_optuna"
+    assert wandb[-1] == '  -m wandb agent --count 1 "$SWEEP_ID"'
+    assert '"wandb' in (experiment / "scripts/x.py").read_text().split("# ///\n")[0]
 
 
 def test_machines_are_plain_strings_and_numbers_with_known_fields_only():

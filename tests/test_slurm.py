@@ -1,6 +1,5 @@
 """Slurm: launchers that a real sbatch runs, and submit.sh, which lets no wrong one into the queue."""
 
-import json
 import os
 import re
 import shutil
@@ -8,61 +7,15 @@ import subprocess
 import time
 
 import pytest
-from conftest import MACHINES, commit, git, run, stand_ins, wait_until
+from conftest import MACHINES, Submitter, git, run, submitted, wait_until
 from dotenv import dotenv_values
 
 EVERY_MACHINE = {"x": [f"{machine}_{number:03}" for number, machine in enumerate(MACHINES)]}
 
 
-class Submitter:
-    """A lab whose jobs find its machines' Python, and the ways to submit."""
-
-    def __init__(self, lab, slurm, name="011-x", **answers):
-        self.lab, self.slurm = lab, slurm
-        self.experiment = lab.render(name, **{"package": "", "runs": {"x": ["gh_000"]}} | answers)
-        self.logs = self.experiment / "slurm/output"
-        self.environment = os.environ | stand_ins(lab.path / "home")
-        with (lab.path / ".gitignore").open("a") as file:
-            file.write("/home\n")
-        commit(lab.path)
-
-    def submit(self, *arguments, cwd=None, env=None, script=None):
-        script = script or self.experiment / "scripts/submit.sh"
-        return run("bash", script, *arguments, cwd=cwd or self.lab.path, env=self.environment | (env or {}))
-
-    def sbatch(self, *arguments, cwd=None):
-        done = run("sbatch", "--parsable", *arguments, cwd=cwd or self.lab.path, env=self.environment)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def refused(self, *arguments, **kwargs):
-        """The one line with which submit.sh refuses; nothing new is in the queue."""
-        before = self.slurm.queue()
-        done = self.submit(*arguments, **kwargs)
-        assert done.returncode == 1, done.stdout
-        assert self.slurm.queue() == before
-        [line] = done.stderr.splitlines()
-        return line
-
-    def edit(self, name, old, new):
-        file = self.experiment / name
-        text = file.read_text()
-        assert old in text
-        file.write_text(text.replace(old, new))
-
-    def records(self):
-        return [json.loads(path.read_text()) for path in sorted(self.lab.data.rglob("provenance.json"))]
-
-
 @pytest.fixture
 def jobs(lab, slurm):
     return Submitter(lab, slurm)
-
-
-def submitted(done):
-    """The ids of the jobs that submit.sh reports."""
-    assert done.returncode == 0, done.stderr
-    return re.findall(r": job (\d+)$", done.stdout, flags=re.MULTILINE)
 
 
 def test_every_machines_launcher_completes_with_its_figure_and_log(lab, slurm):

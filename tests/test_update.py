@@ -687,6 +687,30 @@ def test_add_run_refuses_what_would_not_be_a_new_run(old, experiment, script, to
     assert contents(experiment) == before
 
 
+def test_sweeps_are_added_and_checked_as_pairs(lab):
+    experiment = lab.render()
+    done = tool(lab, "add-run", "experiments/011-x", "x", "igb_mmli_optuna", "delta_wandb")
+    assert [name.removeprefix("experiments/011-x/") for name in done.stdout.split()] == [
+        "conf/x_delta_wandb.yaml",
+        "conf/x_mmli_optuna.yaml",
+        "scripts/delta_x_wandb.slurm",
+        "scripts/igb_mmli_x_optuna.slurm",
+        "scripts/optuna_study.py",
+        "scripts/optuna_worker.py",
+    ]
+    assert tool(lab, "check").stdout == ""
+    again = tool(lab, "add-run", "experiments/011-x", "x", "delta_wandb")
+    assert (
+        again.stderr == "experiments.py: script x has the sweep delta_wandb twice; a label has one sweep of each kind\n"
+    )
+    (experiment / "conf/x_delta_wandb.yaml").rename(experiment / "conf/x_delta_other.yaml")
+    assert tool(lab, "check").stdout.splitlines() == [
+        "experiments/011-x/conf/x_delta_wandb.yaml: is gone, and the answers have its run",
+        "experiments/011-x/scripts/delta_x_wandb.slurm: has no configuration conf/x_delta_wandb.yaml",
+        "experiments/011-x/conf/x_delta_other.yaml: has no launcher",
+    ]
+
+
 def test_check_names_each_thing_that_is_wrong(old, experiment):
     scripts = experiment / "scripts"
     launcher = (scripts / "gh_x_000.slurm").read_text()
@@ -726,7 +750,7 @@ def test_check_finds_nothing_in_a_new_experiment(lab):
     render(
         lab.template,
         lab.path / "experiments/011-x",
-        runs={"x": ["gh_000", "igb_cabbi_001", "delta_002"], "y": ["slurm_000"]},
+        runs={"x": ["gh_000", "igb_cabbi_001", "delta_002", "igb_mmli_optuna"], "y": ["slurm_000", "delta_wandb"]},
     )
     done = tool(lab, "check")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
