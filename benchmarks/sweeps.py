@@ -1,0 +1,143 @@
+"""Trials a second of 1, 2, 4 and 8 workers with a trivial objective, and what is lost or run twice.
+
+optuna_worker.py beside bare loops of ask and tell over a journal, SQLite and PostgreSQL (Debian's postgresql). Times
+are from a study's first trial to its last, without the start of Python. Trials are an argument (default: 500).
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import optuna
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from render import BIN, ROOT, repository
+
+sys.path.insert(0, str(ROOT / "tests"))
+from conftest import free_port
+
+WORKERS = (1, 2, 4, 8)
+SCRIPT = """\
+import hydra
+from runtime import Run
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="default")
+def main(cfg):
+    with Run(cfg):
+        return cfg.start
+"""
+
+
+def storage(url):
+    return RDBStorage(url) if "://" in url else JournalStorage(JournalFileBackend(url))
+
+
+def work(url):
+    """A worker of a bare loop. As many trials as are wanted are enqueued; it ends when it is given any other."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.load_study(study_name="bare", storage=storage(url))
+    while "index" in (trial := study.ask()).user_attrs:
+        print(trial.user_attrs["index"], flush=True)
+        study.tell(trial, trial.suggest_float("x", 0, 1))
+    study.tell(trial, state=TrialState.FAIL)
+
+
+@contextlib.contextmanager
+def postgresql(folder):
+    """The URL of a server of its own. It does not run as root, so root lends it to the user postgres."""
+    tools = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not tools:
+        sys.exit("No PostgreSQL here: apt-get install --no-install-recommends postgresql")
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+    folder.mkdir()
+    folder.parent.chmod(0o755)
+    if user:
+        shutil.chown(folder, "postgres", "postgres")
+    port = free_port()
+    start = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
+    subprocess.run([*user, tools[-1] / "initdb", "--username=bench", "--auth=trust", folder / "data"], **start)
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+    control = [*user, tools[-1] / "pg_ctl", "--pgdata", folder / "data", "--wait"]
+    subprocess.run([*control, "--log", folder / "log", "--options", options, "start"], **start)
+    try:
+        yield f"postgresql+psycopg://bench@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "--mode", "fast", "stop"], **start)
+
+
+def together(workers, command, **options):
+    """The lines that so many processes of a command print, and how many of them crashed."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    processes = [subprocess.Popen(list(map(str, command)), **pipes, **options) for _ in range(workers)]
+    lines = [line for process in processes for line in process.communicate()[0].splitlines()]
+    return lines, sum(process.returncode != 0 for process in processes)
+
+
+def measure(name, url, lines, crashed, wanted):
+    """Trials a second, lost, run twice, crashed workers."""
+    study = optuna.load_study(study_name=name, storage=storage(url))
+    complete = study.get_trials(states=[TrialState.COMPLETE])
+    span = max(x.datetime_complete for x in complete) - min(x.datetime_start for x in complete)
+    twice = sum(count > 1 for count in Counter(lines).values())
+    return len(complete) / span.total_seconds(), wanted - len(complete), twice, crashed
+
+
+def bare(url, workers, wanted):
+    with contextlib.suppress(KeyError):
+        optuna.delete_study(study_name="bare", storage=storage(url))
+    study = optuna.create_study(study_name="bare", storage=storage(url))
+    for index in range(wanted):
+        study.enqueue_trial({}, user_attrs={"index": index})
+    command = [sys.executable, "-c", "import sys, sweeps; sweeps.work(sys.argv[1])", url]
+    return measure("bare", url, *together(workers, command, cwd=Path(__file__).parent), wanted)
+
+
+def template(lab, workers, wanted):
+    shutil.rmtree(lab / "data", ignore_errors=True)
+    (lab / "data").mkdir()
+    environment = os.environ | {"DATA_ROOT": str(lab / "data"), "ASSET_IMAGES_DIR": str(lab / "data")}
+    environment["EXPERIMENT_ROOT"] = str(lab / "experiments")
+    command = [sys.executable, "experiments/011-x/scripts/optuna_worker.py", "--config-name", "x_gh_optuna"]
+    _, crashed = together(workers, command, cwd=lab, env=environment)
+    folders = [path.parent.name for path in lab.glob("data/experiments/011-x/runs/x_gh_optuna/*/provenance.json")]
+    journal = lab / "data/experiments/011-x/studies/011-x_gh_optuna.journal"
+    return measure("011-x_gh_optuna", str(journal), folders, crashed, wanted)
+
+
+def main():
+    wanted = int(sys.argv[1]) if sys.argv[1:] else 500
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder, "postgresql")) as server:
+        lab = Path(folder, "lab")
+        answers = ["--data", "runs={x: [gh_optuna]}", "--data", "package="]
+        copy = [BIN / "copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", *answers, ROOT]
+        subprocess.run([*copy, lab / "experiments/011-x"], check=True, capture_output=True)
+        conf = (lab / "experiments/011-x/conf/x_gh_optuna.yaml").read_text()
+        repository(
+            lab,
+            {
+                "experiments/011-x/scripts/x.py": SCRIPT,
+                "experiments/011-x/conf/x_gh_optuna.yaml": conf.replace("n_trials: 64", f"n_trials: {wanted}"),
+                ".gitignore": "/data\n",
+            },
+        )
+        storages = {"journal": f"{folder}/journal.log", "SQLite": f"sqlite:///{folder}/sqlite.db", "PostgreSQL": server}
+        print(f"\n{wanted} trials of a trivial objective\n")
+        for workers in WORKERS:
+            rows = {"optuna_worker.py": template(lab, workers, wanted)}
+            rows |= {f"bare loop, {name}": bare(url, workers, wanted) for name, url in storages.items()}
+            for name, (rate, lost, twice, crashed) in rows.items():
+                print(
+                    f"  {workers} workers  {name:<22} {rate:6.1f} trials/s  {1000 * workers / rate:6.0f} ms each"
+                    f"   {lost:3} lost   {twice:3} run twice   {crashed} workers crashed"
+                )
+
+
+if __name__ == "__main__":
+    main()
