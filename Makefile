@@ -2,6 +2,7 @@
 # make test    the whole suite
 # make lint    the style of the template's own files
 # make bench   measured figures, as a table
+# make pictures  what README shows, and docs/example, made anew
 # PYTHON=...   the Python that makes .venv, 3.10 to 3.13
 
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
@@ -9,7 +10,7 @@ DEMO := copier hydra-core matplotlib numpy python-dotenv tqdm
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10
 
-.PHONY: demo test lint bench requirements
+.PHONY: demo test lint bench pictures requirements
 
 demo: .venv/demo
 	@set -e; lab=$$(mktemp -d)/lab; mkdir -p $$lab/data $$lab/images; cd $$lab; git init -q; \
@@ -31,6 +32,10 @@ bench: .venv/installed
 	.venv/bin/python benchmarks/render.py
 	.venv/bin/python benchmarks/update.py
 	.venv/bin/python benchmarks/query.py
+	.venv/bin/python benchmarks/sweeps.py
+
+pictures: .venv/installed
+	.venv/bin/python docs/pictures.py
 
 requirements: .venv/installed
 	.venv/bin/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url \
@@ -47,5 +52,5 @@ requirements: .venv/installed
 
 .venv/installed: .venv/demo
 	@echo "Installing requirements-dev.txt into .venv"
-	@$(PIP) --requirement requirements-dev.txt
+	@$(PIP) --no-deps --requirement requirements-dev.txt
 	@touch $@

@@ -1,12 +1,14 @@
 """Documents: what README, the rendered README and the messages tell people to type works as written."""
 
+import importlib.util
 import os
 import re
 import shutil
 import sys
 
 import pytest
-from conftest import MACHINES, QUESTIONS, ROOT, commit, git, run
+from conftest import MACHINES, QUESTIONS, ROOT, commit, copy_template, git, make_lab, run
+from PIL import Image, ImageChops, ImageStat
 
 
 def shell_blocks(text):
@@ -23,6 +25,48 @@ def test_every_link_to_a_file_exists():
     for document in ROOT.glob("*.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             assert target.startswith("https://") or (ROOT / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.fixture
+def pictured(tmp_path):
+    """The module that makes the pictures, and a lab with the template at the version that it shows."""
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs/pictures.py")
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    (tmp_path / "template").mkdir()
+    return pictures, make_lab(tmp_path / "lab", copy_template(tmp_path / "template", f"v{pictures.VERSION}"))
+
+
+def texts(svg):
+    """The texts of a picture, in no order: that in which Copier makes files is the file system's."""
+    return sorted(re.findall(r">([^<>]+)</text>", svg))
+
+
+def assert_same_picture(name, fresh):
+    """Versions of matplotlib draw letters and edges a little differently."""
+    with Image.open(ROOT / "docs" / name) as shown, Image.open(fresh) as rendered:
+        assert shown.size == rendered.size, f"{name} is old: make pictures"
+        difference = ImageStat.Stat(ImageChops.difference(shown.convert("L"), rendered.convert("L"))).mean[0]
+        assert difference < 1, f"{name} is old, it differs by {difference}: make pictures"
+
+
+def test_the_session_the_example_and_the_figure_are_what_the_template_renders(pictured):
+    pictures, lab = pictured
+    session = pictures.svg(pictures.session(lab))
+    assert texts((ROOT / "docs/copier-copy.svg").read_text()) == texts(session), "make pictures"
+    pictures.example(lab, lab.path / "example")
+    fresh, shown = lab.path / "example", ROOT / "docs/example/011-growth"
+    names = sorted(path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file())
+    committed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", shown).split("\0")[:-1]
+    assert names == sorted((ROOT / name).relative_to(shown) for name in committed), "make pictures"
+    for name in names:
+        assert (shown / name).read_text() == (fresh / name).read_text(), f"{name} is old: make pictures"
+    assert_same_picture("growth.png", pictures.first_figure(lab))
+
+
+def test_the_figure_of_a_sweep_is_what_the_template_makes(pictured):
+    pictures, lab = pictured
+    assert_same_picture("sweep.png", pictures.sweep_figure(lab))
 
 
 def test_the_demo_installs_what_the_starter_declares(lab):
@@ -142,9 +186,26 @@ def test_readmes_updating_section_runs(lab, own_template):
     assert ok(one.splitlines()[1]) == ""
 
 
+def test_readme_starts_a_sweep(lab, own_template, slurm):
+    [block] = [block for block in shell_blocks((ROOT / "README.md").read_text()) if "optuna" in block]
+    copy, submit, report = block.splitlines()
+    done = type_in(
+        lab,
+        copy.replace("copier copy", "copier copy --defaults").replace("gh:lab/tc-exp-template", str(own_template.path)),
+    )
+    assert done.returncode == 0, done.stderr
+    commit(lab.path)
+    conf = lab.path / "experiments/013-yeast/conf/yeast_slurm_optuna.yaml"
+    conf.write_text(conf.read_text().replace("n_trials: 64", "n_trials: 4"))
+    submitted = type_in(lab, submit)
+    [number] = re.findall(r": job (\d+)$", submitted.stdout, flags=re.MULTILINE)
+    assert {slurm.wait(f"{number}_{task}")["JobState"] for task in range(8)} == {"COMPLETED"}
+    assert "is finished: 4 of 4 trials complete" in type_in(lab, report).stdout
+
+
 def test_readme_gives_the_pairs_of_several_runs(lab, template):
     text = (ROOT / "README.md").read_text()
-    [line] = [block.strip() for block in shell_blocks(text) if "runs=" in block]
+    [line] = [block.strip() for block in shell_blocks(text) if "012-y" in block]
     done = type_in(
         lab, line.replace("copier copy", "copier copy --defaults").replace("gh:lab/tc-exp-template", str(template.path))
     )

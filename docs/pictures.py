@@ -1,0 +1,121 @@
+"""Make what README shows from what the template renders: `make pictures`.
+
+copier-copy.svg  a session of `copier copy` in a terminal, all defaults accepted
+example          the experiment of that session
+growth.png       the figure of its first run
+sweep.png        the optimisation history of a sweep by Optuna
+"""
+
+import io
+import os
+import re
+import shutil
+import sys
+import tempfile
+from itertools import groupby
+from pathlib import Path
+
+import pexpect
+import pyte
+from rich.console import Console
+from rich.text import Text
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent / "tests"))
+from conftest import QUESTIONS, copy_template, make_lab  # noqa: E402
+
+WIDTH, HEIGHT = 92, 60
+VERSION = re.search(r'^version = "(.*)"', (DOCS.parent / "pyproject.toml").read_text(), re.MULTILINE)[1]
+
+
+class Terminal(pyte.Stream):
+    """A terminal that a child process writes to as to a log."""
+
+    def __init__(self):
+        self.screen = pyte.Screen(WIDTH, HEIGHT)
+        super().__init__(self.screen)
+
+    def write(self, text):
+        self.feed(text)
+
+    def flush(self):
+        pass
+
+    def lines(self):
+        """What it shows, without the empty lines at its end."""
+        lines = []
+        for row in range(HEIGHT):
+            cells = [self.screen.buffer[row][column] for column in range(WIDTH)]
+            line = Text()
+            for (color, bold), group in groupby(cells, key=lambda cell: (cell.fg, cell.bold)):
+                color = {"brown": "yellow", "blue": "bright_blue", "green": "bright_green"}.get(
+                    color, re.sub("^(?=[0-9a-f]{6}$)", "#", color)
+                )
+                line.append(
+                    "".join(cell.data for cell in group), f"{'bold ' * bold}{color.replace('bright', 'bright_')}"
+                )
+            line.rstrip()
+            lines.append(line)
+        while not lines[-1].plain:
+            lines.pop()
+        return lines
+
+
+def session(lab):
+    """The lines of a terminal in which somebody types `copier copy` and accepts all defaults."""
+    terminal = Terminal()
+    command = ["copy", str(lab.template.path), "experiments/011-growth"]
+    environment = os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm-256color"}
+    child = pexpect.spawn(
+        "copier", command, cwd=str(lab.path), env=environment, encoding="utf-8", dimensions=(HEIGHT, WIDTH)
+    )
+    child.logfile_read = terminal
+    for question in QUESTIONS.values():
+        child.expect_exact(question["help"])
+        child.send("\r")
+    child.expect(pexpect.EOF)
+    return [Text("$ copier copy gh:lab/tc-exp-template experiments/011-growth", "bold"), *terminal.lines()]
+
+
+def svg(lines):
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console.print(*lines, sep="\n")
+    picture = console.export_svg(title="copier copy", unique_id="session")
+    return re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # it would be fetched from elsewhere
+
+
+def example(lab, destination):
+    """Copy the experiment of the session. Its source is a folder here; for people it is a repository."""
+    shutil.copytree(lab.path / "experiments/011-growth", destination, dirs_exist_ok=True)
+    answers = destination / ".copier-answers.yml"
+    text = re.sub("^_src_path: .*$", "_src_path: gh:lab/tc-exp-template", answers.read_text(), flags=re.MULTILINE)
+    answers.write_text(text)
+
+
+def first_figure(lab):
+    done = lab.start("growth_gh_000", name="011-growth", script="growth")
+    return re.search("^figure: (.*)$", done.stdout, re.MULTILINE)[1]
+
+
+def sweep_figure(lab):
+    experiment = lab.render("013-yeast", runs={"yeast": ["slurm_optuna"]})
+    worker = [experiment / "scripts/optuna_worker.py", "--config-name", "yeast_slurm_optuna"]
+    lab.python(*worker, check=True)
+    return re.search("^figure: (.*history.*)$", lab.python(*worker, "--report", check=True).stdout, re.MULTILINE)[1]
+
+
+def main():
+    who = {f"GIT_{who}_{what}": "ada@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    os.environ |= who | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "template").mkdir()
+        lab = make_lab(Path(folder, "lab"), copy_template(Path(folder, "template"), f"v{VERSION}"))
+        (DOCS / "copier-copy.svg").write_text(svg(session(lab)))
+        shutil.rmtree(DOCS / "example", ignore_errors=True)
+        example(lab, DOCS / "example/011-growth")
+        shutil.copy(first_figure(lab), DOCS / "growth.png")
+        shutil.copy(sweep_figure(lab), DOCS / "sweep.png")
+
+
+if __name__ == "__main__":
+    main()
