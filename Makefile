@@ -2,15 +2,19 @@
 # make test    the whole suite
 # make lint    the style of the template's own files
 # make bench   measured figures, as a table
-# make pictures  what README shows, and docs/example, made anew
+# make test-lowest  the suite with the oldest versions that pyproject.toml allows, on Python 3.10 or PYTHON
+# make pictures     what README shows, and docs/example, made anew
+# make requirements  requirements-dev.txt with the newest versions
+# make release VERSION=X.Y.Z  after all checks, the commit and the tag of a release
 # PYTHON=...   the Python that makes .venv, 3.10 to 3.13
+# PYTEST=...   options of pytest for make test, like PYTEST="-k sweep"
 
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
 DEMO := copier hydra-core matplotlib numpy python-dotenv tqdm
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10
 
-.PHONY: demo test lint bench pictures requirements
+.PHONY: demo test lint bench test-lowest pictures requirements release
 
 demo: .venv/demo
 	@set -e; lab=$$(mktemp -d)/lab; mkdir -p $$lab/data $$lab/images; cd $$lab; git init -q; \
@@ -21,7 +25,7 @@ demo: .venv/demo
 	$(CURDIR)/.venv/bin/python experiments/011-demo/scripts/demo.py --config-name demo_gh_000
 
 test: .venv/installed
-	.venv/bin/python -m pytest --numprocesses=auto $(PYTEST)
+	.venv/bin/python -m pytest --numprocesses=4 --dist=worksteal $(PYTEST)
 
 lint: .venv/installed
 	.venv/bin/ruff check .
@@ -34,8 +38,32 @@ bench: .venv/installed
 	.venv/bin/python benchmarks/query.py
 	.venv/bin/python benchmarks/sweeps.py
 
+test-lowest: .venv/installed
+	.venv/bin/uv venv --quiet --clear --python $(or $(PYTHON),3.10) .venv/lowest
+	.venv/bin/uv pip compile --quiet --python .venv/lowest --resolution lowest-direct --no-header --no-annotate \
+	  --group starter --group sweeps pyproject.toml --output-file .venv/lowest.txt
+	.venv/bin/uv pip install --quiet --python .venv/lowest --requirement .venv/lowest.txt --group dev
+	.venv/lowest/bin/python -m pytest --numprocesses=4 --dist=worksteal $(PYTEST)
+
 pictures: .venv/installed
 	.venv/bin/python docs/pictures.py
+
+release: .venv/installed
+	@set -e; stop() { echo "make release: $$1" >&2; exit 1; }; \
+	echo "$(VERSION)" | grep -qE '^[0-9]+[.][0-9]+[.][0-9]+$$' || stop "which version? Type VERSION=X.Y.Z after it"; \
+	newest=$$(printf '%s\n' $$(git tag --list 'v*') v$(VERSION) | sort -V | tail -n 1); \
+	! git rev-parse --quiet --verify refs/tags/v$(VERSION) > /dev/null || stop "v$(VERSION) exists"; \
+	[ $$newest = v$(VERSION) ] || stop "$$newest is newer than v$(VERSION)"; \
+	[ -z "$$(git status --porcelain)" ] || stop "the tree is not clean; commit first"; \
+	notes=$$(awk '/^## / {on = $$2 == "[Unreleased]"; next} on' CHANGELOG.md); \
+	echo "$$notes" | grep -q '^On update: ' || stop "CHANGELOG.md has no line 'On update: ...' under Unreleased"; \
+	$(MAKE) lint test; \
+	awk -v title="## [$(VERSION)] - $$(date +%F)" '{print} $$2 == "[Unreleased]" {print "\n" title}' CHANGELOG.md > .venv/new; \
+	cat .venv/new > CHANGELOG.md; \
+	sed 's/^version = .*/version = "$(VERSION)"/' pyproject.toml > .venv/new && cat .venv/new > pyproject.toml; \
+	git commit --quiet --all --message "Release $(VERSION)"; \
+	git tag --annotate v$(VERSION) --cleanup=whitespace --message "$(VERSION)" --message "$$notes"; \
+	echo "v$(VERSION) is made here. To publish it: git push --follow-tags"
 
 requirements: .venv/installed
 	.venv/bin/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url \

@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from conftest import MACHINES, QUESTIONS, ROOT, commit, copy_template, git, make_lab, run
 from PIL import Image, ImageChops, ImageStat
 
@@ -34,7 +36,7 @@ def pictured(tmp_path):
     pictures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pictures)
     (tmp_path / "template").mkdir()
-    return pictures, make_lab(tmp_path / "lab", copy_template(tmp_path / "template", f"v{pictures.VERSION}"))
+    return pictures, make_lab(tmp_path / "lab", copy_template(tmp_path / "template", pictures.VERSION))
 
 
 def texts(svg):
@@ -269,3 +271,72 @@ def test_every_option_of_the_rendered_readme_exists(lab):
     for override in ("seed=7", "profiler.enabled=true"):
         assert override in text and lab.start("x_gh_000", override).returncode == 0
     assert set(MACHINES) >= {"gh", "igb_cabbi", "igb_mmli", "delta", "slurm"}
+
+
+def test_a_release_is_a_tag_that_experiments_are_updated_to(tmp_path, lab):
+    clone = tmp_path / "template"
+    git(tmp_path, "clone", "--quiet", "--no-tags", ROOT, clone)
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")[:-1]:
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, clone / name)
+    (clone / ".venv/bin").mkdir(parents=True)
+    for tool in ("python", "ruff", "yamllint"):
+        (clone / ".venv/bin" / tool).symlink_to(Path(sys.executable).parent / tool)
+    commit(clone, "Work")
+
+    def release(version, tests="tests/test_docs.py::test_every_link_to_a_file_exists"):
+        arguments = [f"VERSION={version}", f"PYTEST={tests} --numprocesses=0", "--old-file=.venv/installed"]
+        return run("make", "--no-print-directory", "release", *arguments, cwd=clone)
+
+    def refused(*arguments):
+        before = git(clone, "rev-parse", "HEAD"), git(clone, "status", "--porcelain"), git(clone, "tag")
+        done = release(*arguments)
+        assert done.returncode == 2
+        assert (git(clone, "rev-parse", "HEAD"), git(clone, "status", "--porcelain"), git(clone, "tag")) == before
+        return done.stderr.splitlines()[0] if "make release" in done.stderr else done.stdout
+
+    assert "which version?" in refused("1.0")
+    assert "no tests ran" in refused("7.0.0", "tests/test_docs.py::no_such_test")
+    done = release("7.0.0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert git(clone, "cat-file", "-t", "v7.0.0") == "tag\n" and git(clone, "status", "--porcelain") == ""
+    assert git(clone, "log", "-1", "--format=%s") == "Release 7.0.0\n"
+    changelog = (clone / "CHANGELOG.md").read_text()
+    assert re.search(r"^## \[Unreleased\]\n\n## \[7\.0\.0\] - \d{4}-\d\d-\d\d\n\n", changelog, re.MULTILINE)
+    assert 'version = "7.0.0"' in (clone / "pyproject.toml").read_text()
+    assert "On update: " in git(clone, "tag", "--list", "--format=%(contents)", "v7.0.0")
+    assert "v7.0.0 exists" in refused("7.0.0")
+    assert "v7.0.0 is newer than v6.9.9" in refused("6.9.9")
+    assert "has no line 'On update: ...'" in refused("7.1.0")
+
+    copier = ["copier", "copy", "--quiet", "--defaults", clone, "experiments/011-x"]
+    assert run(*copier, cwd=lab.path).returncode == 0
+    answers = lab.path / "experiments/011-x/.copier-answers.yml"
+    assert "_commit: v7.0.0\n" in answers.read_text()
+    commit(lab.path)
+
+    (clone / "CHANGELOG.md").write_text(
+        changelog.replace("[Unreleased]\n", "[Unreleased]\n\nOn update: time limits.\n")
+    )
+    assert "the tree is not clean" in refused("7.1.0")
+    machines = clone / "machines.yml"
+    machines.write_text(machines.read_text().replace("time: 2-00:00:00", "time: 1-00:00:00"))
+    commit(clone, "Shorten the time limits")
+    assert release("7.1.0").returncode == 0
+    assert run("copier", "update", "--quiet", "--defaults", "experiments/011-x", cwd=lab.path).returncode == 0
+    assert "_commit: v7.1.0\n" in answers.read_text()
+    assert "--time=1-00:00:00" in (lab.path / "experiments/011-x/scripts/gh_x_000.slurm").read_text()
+
+
+def test_the_workflow_is_pinned_and_may_only_read():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert not any("permissions" in job for job in workflow["jobs"].values())
+    for action in filter(None, (step.get("uses") for step in steps)):
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", action)
+    commands = {word for step in steps for word in re.findall(r"\.ci/run (.*)|make (\w+)", step.get("run", ""))}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = {word for pair in commands for words in pair for word in words.split() if word.isalpha()}
+    assert named <= targets
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13"]

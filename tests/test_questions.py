@@ -1,14 +1,14 @@
 """Questions: asked once, defaulted, and refused with the rule when an answer is wrong."""
 
-import os
 import re
 import sys
 
 import copier
-import pexpect
 import pytest
-from conftest import MACHINES, QUESTIONS, render, run
+import yaml
+from conftest import MACHINES, QUESTIONS, Terminal, render, run
 
+CLEAR, STOP = "\x15", "\x03"  # Ctrl-U, Ctrl-C
 NAMES = ["experiment", "title", "runs", "package", "repository", "user_email", "queries"]
 WRONG = [
     ("experiment", "growth", "must be NNN-slug"),
@@ -131,25 +131,56 @@ def next_commands(name):
     ]
 
 
-def test_a_person_is_asked_seven_times_and_told_what_to_type_next(template, tmp_path):
-    child = pexpect.spawn(
-        "copier",
-        ["copy", str(template.path), "experiments/011-x"],
-        cwd=str(tmp_path),
-        encoding="utf-8",
-        dimensions=(50, 200),
-        timeout=20,
-        env=os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1"},
-    )
+@pytest.fixture
+def person(template, tmp_path):
+    """Somebody at a terminal who has typed `copier copy`."""
+    return Terminal("copier", "copy", template.path, "experiments/011-x", cwd=tmp_path, width=200)
+
+
+def test_a_person_is_asked_seven_times_and_told_what_to_type_next(person, tmp_path):
     for question in NAMES:
-        child.expect_exact(QUESTIONS[question]["help"])
-        child.send("\r")
-    for command in next_commands("011-x"):
-        child.expect_exact(command)
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
+        person.expect(QUESTIONS[question]["help"])
+        person.type("\r")
+    assert person.end() == 0
+    assert all(command in person.text() for command in next_commands("011-x"))
     assert (tmp_path / "experiments/011-x/scripts/x.py").is_file()
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_persons_typos_are_told_with_the_rule_and_mended(template, tmp_path, width):
+    person = Terminal("copier", "copy", template.path, "experiments/011-x", cwd=tmp_path, width=width)
+    typed = {
+        "experiment": ("11-x", '"11-x" must be NNN-slug, like 011-g', "011-x"),
+        "title": ("${x}", "must be one line of text, without con", "Wachstum"),
+        "runs": ("{x: gh_000}", "script x must have a list of runs, like [", "{x: [gh_000, slurm_optuna]}"),
+        "package": ("torch-cell", "must be empty or a Python package", ""),
+        "repository": ("github.com/lab", "must be empty or a web address", ""),
+        "user_email": ("ada@", "must be empty or an e-mail address", "ada@example.org"),
+    }
+    for question, (wrong, rule, right) in typed.items():
+        person.expect(QUESTIONS[question]["help"])
+        person.type(f"{CLEAR}{wrong}\r")
+        person.expect(rule)
+        person.type(f"{CLEAR}{right}\r")
+    person.expect(QUESTIONS["queries"]["help"])
+    person.type("n")
+    assert person.end() == 0, person.text()
+    answers = yaml.safe_load((tmp_path / "experiments/011-x/.copier-answers.yml").read_text())
+    assert [answers[name] for name in NAMES[:2]] == ["011-x", "Wachstum"]
+    assert answers["runs"] == {"x": ["gh_000", "slurm_optuna"]}
+    assert [answers[name] for name in NAMES[3:]] == ["", "", "ada@example.org", False]
+
+
+@pytest.mark.parametrize("answered", [0, 3, 6])
+def test_ctrl_c_half_way_leaves_nothing(person, tmp_path, answered):
+    for question in NAMES[:answered]:
+        person.expect(QUESTIONS[question]["help"])
+        person.type("\r")
+    person.expect(QUESTIONS[NAMES[answered]]["help"])
+    person.type(STOP)
+    assert person.end() == 1
+    assert person.text().endswith("Execution stopped by user")
+    assert not (tmp_path / "experiments").exists()
 
 
 def test_a_persons_own_settings_fill_the_email(template, tmp_path, monkeypatch):

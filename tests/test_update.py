@@ -515,12 +515,12 @@ def test_a_template_that_is_gone_leaves_the_experiment(old, experiment):
 
 
 @pytest.fixture(scope="session")
-def eight(tmp_path_factory):
-    """A lab with eight edited experiments, to be copied; and what an undisturbed update of it gives."""
-    folder = tmp_path_factory.mktemp("eight")
+def three(tmp_path_factory):
+    """A lab with three edited experiments, to be copied; and what an undisturbed update of it gives."""
+    folder = tmp_path_factory.mktemp("three")
     (folder / "template").mkdir()
     lab = make_lab(folder / "lab", copy_template(folder / "template"))
-    for number in range(8):
+    for number in range(3):
         each = lab.render(f"01{number}-x", runs=RUNS)
         (each / "scripts/x.py").write_text(f"# {number}\n" + (each / "scripts/x.py").read_text())
     commit(lab.path)
@@ -535,9 +535,9 @@ def eight(tmp_path_factory):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_at_any_moment_it_loses_nothing_and_finishes_when_run_again(eight, tmp_path, seed):
+def test_killed_at_any_moment_it_loses_nothing_and_finishes_when_run_again(three, tmp_path, seed):
     """Five kills in a row, so twenty in all."""
-    original, undisturbed, seconds = eight
+    original, undisturbed, seconds = three
     lab = tmp_path / "lab"
     shutil.copytree(original, lab)
     command = [sys.executable, TOOL, "update", "--jobs=2", *(["--commit"] if seed == 0 else [])]
@@ -559,7 +559,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_finishes_when_run_again(eight
     assert contents(lab / "experiments") == undisturbed
     if seed == 0:
         status = git(lab, "status", "--porcelain").splitlines()
-        assert len(status) == 8 and all(line.endswith("conf/default.yaml") for line in status)
+        assert len(status) == 3 and all(line.endswith("conf/default.yaml") for line in status)
 
 
 # Random edits ---------------------------------------------------------------------------------------------------------
@@ -573,7 +573,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(edits=EDITS, committed=st.booleans(), where=st.integers(0, 60), name=st.sampled_from(FILES[1:]))
 def test_random_edits_survive_a_random_change_or_the_experiment_is_left(edits, committed, where, name):
     with tempfile.TemporaryDirectory() as folder:
