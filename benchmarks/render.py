@@ -19,13 +19,19 @@ ROUNDS = 10
 
 
 def repository(path, files):
-    for name, text in files.items():
+    for name, content in files.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_text(text)
+        (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@example.org"]
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "Bench"]):
         subprocess.run([*git, *command], cwd=path, check=True)
     return path
+
+
+def template(path):
+    """A repository with the template's files as they are, and without its history."""
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return repository(path, {name: (ROOT / name).read_bytes() for name in names.splitlines()})
 
 
 def medians(commands, cwd, environment=None):
@@ -56,8 +62,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         one = repository(folder / "one", {"copier.yml": "_subdirectory: template\n", "template/a.txt": "a\n"})
-        names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-        ours = repository(folder / "ours", {name: (ROOT / name).read_text() for name in names.split("\n") if name})
+        ours = template(folder / "ours")
         copy = [BIN / "copier", "copy", "--quiet", "--defaults"]
         commands = {
             "floor: copier copy of one file": [*copy, one, folder / "floor-{n}"],

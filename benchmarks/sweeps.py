@@ -98,7 +98,7 @@ def bare(url, workers, wanted):
     return measure("bare", url, *together(workers, command, cwd=Path(__file__).parent), wanted)
 
 
-def template(lab, workers, wanted):
+def ours(lab, workers, wanted):
     shutil.rmtree(lab / "data", ignore_errors=True)
     (lab / "data").mkdir()
     environment = os.environ | {"DATA_ROOT": str(lab / "data"), "ASSET_IMAGES_DIR": str(lab / "data")}
@@ -130,7 +130,7 @@ def main():
         storages = {"journal": f"{folder}/journal.log", "SQLite": f"sqlite:///{folder}/sqlite.db", "PostgreSQL": server}
         print(f"\n{wanted} trials of a trivial objective\n")
         for workers in WORKERS:
-            rows = {"optuna_worker.py": template(lab, workers, wanted)}
+            rows = {"optuna_worker.py": ours(lab, workers, wanted)}
             rows |= {f"bare loop, {name}": bare(url, workers, wanted) for name, url in storages.items()}
             for name, (rate, lost, twice, crashed) in rows.items():
                 print(

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from render import BIN, ROOT, repository
+from render import BIN, ROOT, repository, template
 
 EXPERIMENTS = [f"0{number}-x" for number in range(10, 20)]
 TOOL = [sys.executable, ROOT / "experiments.py", "update"]
@@ -20,13 +20,6 @@ ROUNDS = 3
 
 def git(cwd, *arguments):
     subprocess.run(["git", *arguments], cwd=cwd, check=True, capture_output=True)
-
-
-def template(folder):
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
-    repository(folder, {name: (ROOT / name).read_text() for name in names if name})
-    git(folder, "tag", "v1.0.0")
-    return folder
 
 
 def monorepo(folder, source, experiments, megabytes):
@@ -89,6 +82,7 @@ def main():
     sizes = [int(word) for word in sys.argv[1:]] or [0, 200, 1000]
     with tempfile.TemporaryDirectory() as folder:
         source = template(Path(folder, "template"))
+        git(source, "tag", "v1.0.0")
         labs = {size: Path(folder, f"lab-{size}") for size in sizes}
         for size, lab in labs.items():
             monorepo(lab, source, EXPERIMENTS, size)

@@ -222,12 +222,14 @@ def test_a_full_disk_leaves_an_earlier_result(queries):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_says_so_and_leaves_nothing(queries, number):
-    queries.write("n", "UNWIND range(1, 1000000) AS n RETURN n, 'some text to make the row longer' AS text")
+    queries.write("n", "UNWIND range(1, 3000000) AS n RETURN n, 'some text to make the row longer' AS text")
     process = subprocess.Popen(
         [sys.executable, "experiments/011-x/scripts/query.py", "n"],
         cwd=queries.lab.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    wait_until(lambda: list(queries.folder.glob("*.part")) and next(queries.folder.glob("*.part")).stat().st_size > 0)
+    wait_until(
+        lambda: list(queries.folder.glob("*.part")) and next(queries.folder.glob("*.part")).stat().st_size > 0, 60
+    )
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (1, "", "query.py: n: interrupted\n")
@@ -238,12 +240,14 @@ def test_a_server_killed_mid_stream_leaves_nothing(lab, tmp_path):
     (tmp_path / "bolt").mkdir()
     server = Bolt(tmp_path / "bolt")
     queries = Queries(lab, server)
-    queries.write("n", "UNWIND range(1, 1000000) AS n RETURN n, 'some text to make the row longer' AS text")
+    queries.write("n", "UNWIND range(1, 3000000) AS n RETURN n, 'some text to make the row longer' AS text")
     process = subprocess.Popen(
         [sys.executable, "experiments/011-x/scripts/query.py", "n"],
         cwd=lab.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    wait_until(lambda: list(queries.folder.glob("*.part")) and next(queries.folder.glob("*.part")).stat().st_size > 0)
+    wait_until(
+        lambda: list(queries.folder.glob("*.part")) and next(queries.folder.glob("*.part")).stat().st_size > 0, 60
+    )
     server.stop()
     out, err = process.communicate(timeout=20)
     assert process.returncode == 1 and out == "" and server.password not in err

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 HOSTILE = st.sampled_from(
     ["${", "{{", "{%", *"\"'`$\\{}[]#%:;|&<>!*?\n\r\t\x00\x1b\x85\u2028\u202e\ud800\ufeff\uffff é酵"]
 )
