@@ -343,6 +343,15 @@ def test_the_report_has_the_best_trials_and_figures_of_them_all(by_hand):
             assert image.text["Commit"] == git(by_hand.path, "rev-parse", "HEAD").strip()
 
 
+def test_the_commands_of_the_rendered_readme(by_hand):
+    edit(by_hand, "n_trials: 64", "n_trials: 2", "conf/x_gh_optuna.yaml")
+    text = (by_hand.path / "experiments/011-x/README.md").read_text()
+    work, report = re.findall("^    (python .*)$", text, flags=re.MULTILINE)
+    assert "is finished: 2 of 2 trials complete" in run("bash", "-c", work, cwd=by_hand.path).stdout
+    assert "figure: " in run("bash", "-c", report, cwd=by_hand.path).stdout
+    assert "bash experiments/011-x/scripts/submit.sh gh_x_optuna" in text
+
+
 def test_the_oldest_optuna(by_hand):
     """All other tests run the newest."""
     edit(by_hand, "n_trials: 2", "n_trials: 8")
