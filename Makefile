@@ -41,7 +41,7 @@ bench: .venv/installed
 test-lowest: .venv/installed
 	.venv/bin/uv venv --quiet --clear --python $(or $(PYTHON),3.10) .venv/lowest
 	.venv/bin/uv pip compile --quiet --python .venv/lowest --resolution lowest-direct --no-header --no-annotate \
-	  --group starter --group sweeps pyproject.toml --output-file .venv/lowest.txt
+	  --upgrade --group starter --group sweeps pyproject.toml --output-file .venv/lowest.txt
 	.venv/bin/uv pip install --quiet --python .venv/lowest --requirement .venv/lowest.txt --group dev
 	.venv/lowest/bin/python -m pytest --numprocesses=3 --dist=worksteal $(PYTEST)
 
