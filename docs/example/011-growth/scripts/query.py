@@ -72,8 +72,8 @@ def main():
     try:
         run(options.name, options)
     except (DriverError, Neo4jError, OSError, ValueError, KeyboardInterrupt, BufferError) as e:
-        reason = "interrupted" if isinstance(e, BufferError) else getattr(e, "message", None) or str(e) or "interrupted"
-        parser.exit(1, f"query.py: {options.name}: {' '.join(reason.split())}\n")
+        text = "interrupted" if isinstance(e, (BufferError, KeyboardInterrupt)) else getattr(e, "message", "") or str(e)
+        parser.exit(1, f"query.py: {options.name}: {' '.join(text.split())}\n")
 
 
 if __name__ == "__main__":
