@@ -54,7 +54,9 @@ def hermetic(tmp_path_factory):
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         patch.setenv("GIT_CONFIG_GLOBAL", str(git))
         patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+        patch.setenv("GIT_TEMPLATE_DIR", "")
         patch.setenv("COPIER_SETTINGS_PATH", str(settings))
+        patch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
         yield
 
 
@@ -88,6 +90,7 @@ class Template:
             file.write_text(text.replace(old, new))
         commit(self.path, version)
         git(self.path, "tag", "--annotate", version, "--message", version)
+        git(self.path, "repack", "--quiet", "-a", "-d")  # as in a clone: Copier makes several of it at each update
 
 
 def copy_template(path, version="v1.0.0"):

@@ -49,14 +49,13 @@ def test_plain_sbatch_from_the_repositorys_root(jobs, slurm):
 
 
 @pytest.mark.parametrize("folder", ["exists", "missing"])
-@pytest.mark.parametrize("where", [".", "experiments/011-x", "experiments/011-x/scripts", "/"])
-def test_the_log_is_where_it_belongs_from_every_directory(jobs, slurm, where, folder):
-    if folder == "missing":
-        shutil.rmtree(jobs.experiment / "slurm")
-    done = jobs.submit("gh_x_000", cwd=jobs.lab.path / where)
-    [number] = submitted(done)
-    assert slurm.wait(number)["JobState"] == "COMPLETED"
-    assert "figure: " in (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
+def test_the_log_is_where_it_belongs_from_every_directory(jobs, slurm, folder):
+    for where in (".", "experiments/011-x", "experiments/011-x/scripts", "/"):
+        if folder == "missing":
+            shutil.rmtree(jobs.experiment / "slurm")
+        [number] = submitted(jobs.submit("gh_x_000", cwd=jobs.lab.path / where))
+        assert slurm.wait(number)["JobState"] == "COMPLETED"
+        assert "figure: " in (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
 
 
 @pytest.mark.parametrize("name", ["scripts/gh_x_000.slurm", "gh_x_000.slurm", "gh_x_000"])
@@ -255,40 +254,39 @@ def test_another_clones_experiments_are_refused(jobs):
     assert line == f"submit.sh: EXPERIMENT_ROOT does not hold {jobs.experiment}: {jobs.lab.data}"
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "DATA_ROOT={}",
-        'DATA_ROOT="{}"',
-        "DATA_ROOT='{}'",
-        "export DATA_ROOT={}",
-        "  DATA_ROOT = {}  ",
-        "DATA_ROOT={} # scratch",
-        'DATA_ROOT="{}" # scratch',
-        "DATA_ROOT=/old\nDATA_ROOT={}",
-        "DATA_ROOT={}\r",
-        "SCRATCH={}\nDATA_ROOT=${{SCRATCH}}",
-        "DATA_ROOT=/nowhere/{}",
-        "DATA_ROOT=$HOME",
-        "DATA_ROOT=",
-        "# DATA_ROOT={}",
-    ],
-)
+LINES = [
+    "DATA_ROOT={}",
+    'DATA_ROOT="{}"',
+    "DATA_ROOT='{}'",
+    "export DATA_ROOT={}",
+    "  DATA_ROOT = {}  ",
+    "DATA_ROOT={} # scratch",
+    'DATA_ROOT="{}" # scratch',
+    "DATA_ROOT=/old\nDATA_ROOT={}",
+    "DATA_ROOT={}\r",
+    "SCRATCH={}\nDATA_ROOT=${{SCRATCH}}",
+    "DATA_ROOT=/nowhere/{}",
+    "DATA_ROOT=$HOME",
+    "DATA_ROOT=",
+    "# DATA_ROOT={}",
+]
+
+
 @pytest.mark.parametrize("folder", ["scratch", "a b", "a#b", "é"])
-def test_env_is_read_as_python_dotenv_reads_it(jobs, tmp_path, line, folder):
+def test_env_is_read_as_python_dotenv_reads_it(jobs, tmp_path, folder):
     (tmp_path / folder).mkdir()
     env = jobs.lab.path / ".env"
-    env.write_text(
-        f"{line.format(tmp_path / folder)}\nASSET_IMAGES_DIR={tmp_path}\nEXPERIMENT_ROOT={jobs.experiment.parent}\n"
-    )
-    value = dotenv_values(env).get("DATA_ROOT")
-    done = jobs.submit("--dry-run", "gh_x_000")
-    if value and os.path.isdir(value):
-        assert done.returncode == 0, done.stderr
-    elif value:
-        assert done.stderr == f"submit.sh: DATA_ROOT cannot be written: {value}\n"
-    else:
-        assert "DATA_ROOT is not set" in done.stderr
+    for line in LINES:
+        text = line.format(tmp_path / folder)
+        env.write_text(f"{text}\nASSET_IMAGES_DIR={tmp_path}\nEXPERIMENT_ROOT={jobs.experiment.parent}\n")
+        value = dotenv_values(env).get("DATA_ROOT")
+        done = jobs.submit("--dry-run", "gh_x_000")
+        if value and os.path.isdir(value):
+            assert done.returncode == 0, (text, done.stderr)
+        elif value:
+            assert done.stderr == f"submit.sh: DATA_ROOT cannot be written: {value}\n", text
+        else:
+            assert "DATA_ROOT is not set" in done.stderr, text
 
 
 def test_without_slurm_one_line_says_so(jobs, tmp_path):

@@ -157,16 +157,30 @@ INVALID = {
 }
 
 
-@BOTH
-@pytest.mark.parametrize("question", INVALID)
-def test_a_recorded_answer_that_is_no_longer_valid_stops_the_update(old, experiment, update, question):
-    answers = yaml.safe_load((experiment / ".copier-answers.yml").read_text()) | {question: INVALID[question]}
-    (experiment / ".copier-answers.yml").write_text(yaml.safe_dump(answers))
+@pytest.fixture
+def invalid(old, experiment):
+    """An experiment for each question, whose recorded answer to it is invalid."""
+    experiments = [experiment.with_name(f"{number:03}-x") for number in range(len(INVALID))]
+    for question, each in zip(INVALID, experiments, strict=True):
+        shutil.copytree(experiment, each)
+        answers = yaml.safe_load((each / ".copier-answers.yml").read_text()) | {question: INVALID[question]}
+        (each / ".copier-answers.yml").write_text(yaml.safe_dump(answers))
+    shutil.rmtree(experiment)
     commit(old.path)
-    before = contents(old.path)
-    done = update(old)
-    assert done.returncode != 0 and "must " in done.stderr + done.stdout
-    assert contents(old.path) == before and git(old.path, "status", "--porcelain") == ""
+    yield experiments
+    assert git(old.path, "status", "--porcelain") == ""
+
+
+def test_a_recorded_answer_that_is_no_longer_valid_stops_copier(old, invalid):
+    for each in invalid:
+        done = copier_update(old, f"experiments/{each.name}")
+        assert done.returncode != 0 and "must " in done.stderr
+
+
+def test_a_recorded_answer_that_is_no_longer_valid_leaves_the_experiment(old, invalid):
+    done = by_tool(old)
+    for each in invalid:
+        assert left(done, each, " must "), each.name
 
 
 @BOTH
@@ -181,9 +195,10 @@ def test_a_machine_that_a_release_takes_away_stops_the_update(old, experiment, u
     assert contents(old.path) == before and git(old.path, "status", "--porcelain") == ""
 
 
-@BOTH
 @pytest.mark.parametrize("exists", [True, False])
-@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize(  # Copier itself wants a clean experiment
+    ("update", "committed"), [(by_copier, True), (by_tool, True), (by_tool, False)]
+)
 def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, update, exists, committed):
     for name in ("results", "profiling_results", "slurm/output"):
         shutil.rmtree(experiment / name)
@@ -191,7 +206,7 @@ def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, up
         if exists:
             (tmp_path / "scratch" / name).mkdir(parents=True)
             (tmp_path / "scratch" / name / "kept").write_text("kept\n")
-    if committed or update is by_copier:  # Copier itself wants a clean experiment
+    if committed:
         commit(old.path)
     before = contents(experiment)
     scratch = contents(tmp_path / "scratch")
@@ -424,33 +439,57 @@ def test_deletions_and_staged_work_elsewhere_stay_as_they_are(old, experiment):
     assert (experiment / "scripts/x.py").read_text() == "mine, not committed\n"
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda lab, x: (x / "scripts/submit.sh").write_text("mine\n"), "scripts/submit.sh has uncommitted changes"),
-        (lambda lab, x: (x / "scripts/submit.sh").unlink(), "scripts/submit.sh is deleted, and that is not committed"),
-        (
-            lambda lab, x: ((x / "scripts/submit.sh").write_text("mine\n"), git(lab.path, "add", "--all")),
-            "scripts/submit.sh has staged changes",
-        ),
-        (lambda lab, x: git(lab.path, "rm", "--quiet", "--cached", x / "scripts/submit.sh"), "staged changes"),
-        (
-            lambda lab, x: ((x / "scripts").rename(lab.path / "real"), (x / "scripts").symlink_to(lab.path / "real")),
-            "is behind a link",
-        ),
-        (
-            lambda lab, x: (git(lab.path, "rm", "--quiet", "-r", "--cached", x), git(lab.path, "commit", "-qm", "x")),
-            "it is not committed",
-        ),
-    ],
-    ids=["edited", "deleted", "staged", "untracked", "linked", "never-committed"],
-)
-def test_work_at_stake_leaves_the_experiment_as_it_was(old, experiment, change, reason):
-    change(old, experiment)
+def never_commit(repository, experiment):
+    git(repository, "rm", "--quiet", "-r", "--cached", experiment)
+    git(repository, "commit", "--quiet", "--message", "Remove")
+
+
+def edit(repository, experiment):
+    (experiment / "scripts/submit.sh").write_text("mine\n")
+
+
+def delete(repository, experiment):
+    (experiment / "scripts/submit.sh").unlink()
+
+
+def stage(repository, experiment):
+    edit(repository, experiment)
+    git(repository, "add", experiment)
+
+
+def untrack(repository, experiment):
+    git(repository, "rm", "--quiet", "--cached", experiment / "scripts/submit.sh")
+
+
+def link(repository, experiment):
+    (experiment / "scripts").rename(repository / "real")
+    (experiment / "scripts").symlink_to(repository / "real")
+
+
+STAKES = {
+    never_commit: "it is not committed",
+    edit: "scripts/submit.sh has uncommitted changes",
+    delete: "scripts/submit.sh is deleted, and that is not committed",
+    stage: "scripts/submit.sh has staged changes",
+    untrack: "scripts/submit.sh has staged changes",
+    link: "is behind a link",
+}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--commit"], ["--dry-run"]])
+def test_work_at_stake_leaves_the_experiment_as_it_was(old, experiment, arguments):
+    experiments = [experiment.with_name(f"{number:03}-x") for number in range(len(STAKES))]
+    for each in experiments:
+        shutil.copytree(experiment, each)
+    shutil.rmtree(experiment)
+    commit(old.path)
+    for change, each in zip(STAKES, experiments, strict=True):
+        change(old.path, each)
     before, status = contents(old.path), git(old.path, "status", "--porcelain")
-    for arguments in ([], ["--commit"], ["--dry-run"]):
-        assert left(tool(old, "update", *arguments), experiment, reason)
-        assert (contents(old.path), git(old.path, "status", "--porcelain")) == (before, status)
+    done = tool(old, "update", *arguments)
+    for each, reason in zip(experiments, STAKES.values(), strict=True):
+        assert left(done, each, reason), done.stdout
+    assert (contents(old.path), git(old.path, "status", "--porcelain")) == (before, status)
 
 
 def test_dry_run_changes_nothing_and_says_what_would(old, experiment):
