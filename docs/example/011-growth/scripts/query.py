@@ -10,7 +10,6 @@
 import argparse
 import json
 import logging
-import signal
 import time
 from hashlib import sha256
 from itertools import islice
@@ -19,7 +18,7 @@ from pathlib import Path
 from dotenv import load_dotenv
 from neo4j import READ_ACCESS, GraphDatabase
 from neo4j.exceptions import DriverError, Neo4jError
-from runtime import EXPERIMENT, HERE, provenance, replace, require, require_folders, write_json
+from runtime import EXPERIMENT, HERE, end_at_signals, provenance, replace, require, require_folders, write_json
 from tqdm import tqdm
 
 
@@ -68,12 +67,12 @@ def main():
     options = parser.parse_args()
     load_dotenv()
     logging.getLogger("neo4j").setLevel(logging.CRITICAL)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_at_signals(f"query.py: {options.name}: interrupted")
     try:
         run(options.name, options)
-    except (DriverError, Neo4jError, OSError, ValueError, KeyboardInterrupt, BufferError) as e:
-        text = "interrupted" if isinstance(e, (BufferError, KeyboardInterrupt)) else getattr(e, "message", "") or str(e)
-        parser.exit(1, f"query.py: {options.name}: {' '.join(text.split())}\n")
+    except (DriverError, Neo4jError, OSError, ValueError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        parser.exit(1, f"query.py: {options.name}: {' '.join(reason.split())}\n")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import os
 import os.path as osp
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 EXPERIMENT = "011-growth"
@@ -25,6 +26,7 @@ SLURM_VARIABLES = (
     "SLURM_ARRAY_TASK_ID",
     "SLURM_RESTART_COUNT",
 )
+PARTS = set()  # the files that replace() is writing
 
 
 def require(*names):
@@ -86,14 +88,38 @@ def replace(path):
     """The file at `path`, open for text, replaced as a whole when it is complete. Its folder is made."""
     os.makedirs(osp.dirname(path), exist_ok=True)
     part = f"{path}.{platform.node()}.{os.getpid()}.part"
-    with open(part, "w", encoding="utf-8") as file:
-        try:
+    PARTS.add(part)
+    try:
+        with open(part, "w", encoding="utf-8") as file:
             yield file
-            file.close()
-            os.replace(part, path)
-        except BaseException:
+        os.replace(part, path)
+    finally:
+        remove_parts(part)
+
+
+def remove_parts(*parts):
+    for part in parts:
+        with suppress(FileNotFoundError):
             os.unlink(part)
-            raise
+        PARTS.discard(part)
+
+
+def end_at_signals(message):
+    """At SIGINT or SIGTERM say so, and end at once with no half file left.
+
+    A KeyboardInterrupt in a driver of Neo4j may become another exception, or wait for the server forever.
+    """
+
+    bar_end = "\n" if os.isatty(2) else ""
+
+    def end(*_):
+        remove_parts(*PARTS)
+        os.write(2, f"{bar_end}{message}\n".encode())
+        os._exit(1)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def git(*arguments):
