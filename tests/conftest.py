@@ -11,8 +11,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import copier
@@ -82,6 +83,7 @@ class Template:
 
     path: Path
     version: str
+    renders: dict = field(default_factory=dict)  # folders of what it gives, by name and answers
 
     def release(self, version, changes=()):
         """Commit and tag. Each change is (file, old text, new text)."""
@@ -113,11 +115,9 @@ def template(tmp_path_factory):
 
 
 @pytest.fixture
-def own_template(tmp_path):
+def own_template(template, tmp_path):
     """The template at v1.0.0, which the test may change and release."""
-    path = tmp_path / "template"
-    path.mkdir()
-    return copy_template(path)
+    return Template(shutil.copytree(template.path, tmp_path / "template"), template.version)
 
 
 def render(template, destination, **answers):
@@ -146,7 +146,12 @@ class Lab:
         return self.path / "images"
 
     def render(self, name="011-x", **answers):
-        experiment = render(self.template, self.path / "experiments" / name, **answers)
+        """An experiment, committed. What a version of the template gives is rendered once, and then copied."""
+        experiment, rendered, key = self.path / "experiments" / name, self.template.renders, (name, repr(answers))
+        if key not in rendered:
+            folder = Path(tempfile.mkdtemp(dir=self.template.path.parent))
+            rendered[key] = render(self.template, folder / name, **answers)
+        shutil.copytree(rendered[key], experiment, dirs_exist_ok=True)
         commit(self.path, f"Add {name}")
         return experiment
 
@@ -334,7 +339,7 @@ class Slurm:
     def wait(self, number, state=None, seconds=60):
         """The fields of a job once it is in a state, or has ended."""
         ends = [state] if state else ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"]
-        wait_until(lambda: self.job(number)["JobState"] in ends, seconds, lambda: self.job(number))
+        wait_until(lambda: self.job(number)["JobState"] in ends, seconds, lambda: self.job(number), every=0.2)
         return self.job(number)
 
     def stop(self):
@@ -364,12 +369,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until(ready, seconds=20, state=lambda: ""):
+def wait_until(ready, seconds=20, state=lambda: "", every=0.05):
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds} s: {state()}")
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 @pytest.fixture(scope="session")

@@ -190,9 +190,7 @@ def test_bad_input_is_one_line(queries):
     assert "the parameter x=@none.json cannot be read as JSON" in refused("010_union", "--param", "x=@none.json")
     assert "gene_set" in refused("010_union")
     assert re.search(r"line 2\W", refused("bad"))
-    assert "Unauthorized" in refused(
-        "010_union", "--param", PARAM, env={"NEO4J_PASSWORD": "wrong"}
-    ) or "Authentication" in refused("010_union", "--param", PARAM, env={"NEO4J_PASSWORD": "wrong"})
+    assert re.search("Unauthorized|Authentication", refused("010_union", env={"NEO4J_PASSWORD": "wrong"}))
     assert "nope" in refused("010_union", "--param", PARAM, env={"NEO4J_DATABASE": "nope"})
     assert "without a user or password in it" in refused(
         "010_union", env={"NEO4J_URI": f"bolt://u:{queries.server.password}@127.0.0.1"}

@@ -109,14 +109,14 @@ def test_eight_workers_complete_64_trials_each_once(sweep, repeat):
 def test_what_killed_workers_left_is_taken_up_by_submitting_again(sweep):
     sweep.quick("time.sleep(0.3 if os.environ['SLURM_ARRAY_TASK_ID'] > '2' or os.path.exists('data/again') else 600)")
     number = sweep.submit()
-    wait_until(lambda: sweep.folders() and len(sweep.trials(TrialState.COMPLETE)) == 61, 120, sweep.logs)
+    wait_until(lambda: sweep.folders() and len(sweep.trials(TrialState.COMPLETE)) == 61, 120, sweep.logs, every=0.5)
     lost = sweep.trials(TrialState.RUNNING)
     assert {trial.user_attrs["worker"][1] for trial in lost} == {f"{number}_{task}" for task in range(3)}
     for task in range(3):
         sweep.slurm("scancel", "--full", "--signal=KILL", f"{number}_{task}")
     assert sweep.wait(number)["COMPLETED"] == 5
     (sweep.lab.data / "again").touch()
-    assert sweep.wait(sweep.submit()) == {"COMPLETED": 8}, sweep.logs()
+    assert sweep.wait(sweep.submit(3), 3) == {"COMPLETED": 3}, sweep.logs()
     sweep.check(64)
     complete = [trial.params for trial in sweep.trials(TrialState.COMPLETE)]
     assert all(trial.params in complete for trial in lost)
@@ -145,9 +145,9 @@ def test_a_requeued_worker_takes_up_its_own_trial(sweep):
 
 def test_two_launchers_of_one_study_at_once(sweep):
     sweep.quick("time.sleep(0.1)")
-    numbers = [sweep.submit(), sweep.submit()]
+    numbers = [sweep.submit(4), sweep.submit(4)]
     for number in numbers:
-        assert sweep.wait(number) == {"COMPLETED": 8}, sweep.logs()
+        assert sweep.wait(number, 4) == {"COMPLETED": 4}, sweep.logs()
     sweep.check(64)
     assert len(sweep.trials()) == 64
     assert {trial.user_attrs["worker"][1].split("_")[0] for trial in sweep.trials()} == set(numbers)
@@ -271,6 +271,15 @@ def test_a_study_keeps_its_params_and_direction_and_may_be_extended(by_hand):
     edit(by_hand, "direction: maximize", "direction: minimize")
     edit(by_hand, "n_trials: 2", "n_trials: 3")
     assert "is finished: 3 of 3 trials complete" in worker(by_hand).stdout
+
+
+def test_after_its_timeout_a_worker_begins_no_other_trial(by_hand):
+    edit(by_hand, "pass", "time.sleep(1)", "scripts/x.py")
+    edit(by_hand, "n_trials: 2", "n_trials: 100")
+    edit(by_hand, "timeout: null", "timeout: 1.5")
+    done = worker(by_hand)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"study {STUDY}: 2 of 100 trials complete, 0 running, 0 failed, best " in done.stdout
 
 
 def test_any_title_and_choice_reaches_the_trial_as_it_is(lab):
@@ -462,7 +471,8 @@ def test_a_wrong_mode_stops_in_one_line(wandb_lab, mode, environment, reason):
 def test_a_sweep_is_submitted_with_its_id_only(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["delta_wandb"]})
     line = (
-        "submit.sh: delta_x_wandb: SWEEP_ID: is what this prints: wandb sweep experiments/011-x/conf/x_delta_wandb.yaml"
+        "submit.sh: delta_x_wandb: SWEEP_ID: is not set. Set it to what this prints: "
+        "wandb sweep experiments/011-x/conf/x_delta_wandb.yaml"
     )
     assert jobs.refused("delta_x_wandb") == jobs.refused("delta_x_wandb", env={"SWEEP_ID": ""}) == line
     jobs.edit("conf/x_delta_wandb.yaml", "project", "project")
