@@ -26,9 +26,6 @@ from pathlib import Path
 
 import yaml
 from packaging.version import Version
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
 ANSWERS = ".copier-answers.yml"
 SOURCE = re.compile(r"^_src_path:.*\n(?:[ \t].*\n)*", re.MULTILINE)
@@ -212,6 +209,10 @@ def plan(objects, tree, name, template, commit):
 
 def update(options):
     """Update experiments to a release of their template. Those where something is at stake are left as they were."""
+    from rich.console import Console  # not above: workers do without
+    from rich.progress import track
+    from rich.table import Table
+
     console, left = Console(width=None if sys.stdout.isatty() else 1000), 0
     table = Table("experiment", "from", "to", "result", box=None, pad_edge=False)
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as workers, ThreadPoolExecutor(1) as starter:
@@ -274,10 +275,8 @@ def findings(experiment):
     """What is wrong with an experiment: (path in it, words)."""
     path, machines = experiment.path, {}
     try:
-        (recorded, _), (newest, version) = (
-            release(experiment.template, experiment.version),
-            release(experiment.template),
-        )
+        recorded, _ = release(experiment.template, experiment.version)
+        newest, version = release(experiment.template)
         machines = yaml.safe_load(git(experiment.template, "show", f"{recorded}:machines.yml"))
         if git(experiment.template, "merge-base", recorded, newest) != newest:
             yield ANSWERS, f"is at {experiment.version}, and the newest release is {version}"

@@ -573,11 +573,11 @@ def test_a_template_that_is_gone_leaves_the_experiment(own_old):
 
 
 @pytest.fixture(scope="session")
-def three(newer, tmp_path_factory):
-    """A lab with three edited experiments, to be copied; and what an undisturbed update of it gives."""
-    folder = tmp_path_factory.mktemp("three")
+def two(newer, tmp_path_factory):
+    """A lab with two edited experiments, to be copied; and what an undisturbed update of it gives."""
+    folder = tmp_path_factory.mktemp("two")
     lab = make_lab(folder / "lab", newer)
-    for number in range(3):
+    for number in range(2):
         each = lab.render(f"01{number}-x", runs=RUNS)
         (each / "scripts/x.py").write_text(f"# {number}\n" + (each / "scripts/x.py").read_text())
     commit(lab.path)
@@ -591,9 +591,9 @@ def three(newer, tmp_path_factory):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_at_any_moment_it_loses_nothing_and_finishes_when_run_again(three, tmp_path, seed):
+def test_killed_at_any_moment_it_loses_nothing_and_finishes_when_run_again(two, tmp_path, seed):
     """Ten kills in a row, so twenty in all."""
-    original, undisturbed, seconds = three
+    original, undisturbed, seconds = two
     lab = tmp_path / "lab"
     shutil.copytree(original, lab)
     command = [sys.executable, TOOL, "update", "--jobs=2", *(["--commit"] if seed == 0 else [])]
@@ -615,7 +615,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_finishes_when_run_again(three
     assert contents(lab / "experiments") == undisturbed
     if seed == 0:
         status = git(lab, "status", "--porcelain").splitlines()
-        assert len(status) == 3 and all(line.endswith("conf/default.yaml") for line in status)
+        assert len(status) == 2 and all(line.endswith("conf/default.yaml") for line in status)
 
 
 # Random edits ---------------------------------------------------------------------------------------------------------
