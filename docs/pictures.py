@@ -27,8 +27,9 @@ VERSION = "v0.1.0"  # that the pictures show, whatever the newest release is
 
 def style(cell):
     """A cell's colour and weight in rich's words. Dark blue and green would not be read on dark ground."""
-    color = {"brown": "yellow", "blue": "bright_blue", "green": "bright_green"}.get(cell.fg, cell.fg)
-    return f"{'bold ' * cell.bold}{re.sub('^(?=[0-9a-f]{6}$)', '#', color)}"
+    bright = {"brown": "yellow"} | dict.fromkeys(["blue", "000080"], "bright_blue")
+    bright |= dict.fromkeys(["green", "008000"], "bright_green")
+    return f"{'bold ' * cell.bold}{re.sub('^(?=[0-9a-f]{6}$)', '#', bright.get(cell.fg, cell.fg))}"
 
 
 def session(lab):
