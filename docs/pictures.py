@@ -27,9 +27,8 @@ VERSION = "v0.1.0"  # that the pictures show, whatever the newest release is
 
 def style(cell):
     """A cell's colour and weight in rich's words. Dark blue and green would not be read on dark ground."""
-    bright = {"brown": "yellow"} | dict.fromkeys(["blue", "000080"], "bright_blue")
-    bright |= dict.fromkeys(["green", "008000"], "bright_green")
-    return f"{'bold ' * cell.bold}{re.sub('^(?=[0-9a-f]{6}$)', '#', bright.get(cell.fg, cell.fg))}"
+    color = {"brown": "yellow", "000087": "blue", "008700": "green"}.get(cell.fg, cell.fg)
+    return f"{'bold ' * cell.bold}{re.sub('^(?=[0-9a-f]{6}$)', '#', color)}"
 
 
 def session(lab):
