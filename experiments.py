@@ -258,8 +258,8 @@ def add_run(options):
     """Add runs at the experiment's version: the files that it lacks, and the recorded answer."""
     experiment, script = Experiment(options.path), options.script
     runs = experiment.answers["runs"]
-    old = experiment.rendered(runs)
     new = experiment.rendered(runs | {script: [*runs.get(script, []), *options.tokens]})
+    old = experiment.rendered(runs)
     numbers = "|".join(token[-3:] for token in options.tokens if token[-3:].isdigit())
     taken = re.compile(rf"conf/{script}_[^_]+_({numbers})\.yaml")
     added = [path for path in sorted(new) if path not in old]

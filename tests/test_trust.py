@@ -127,21 +127,33 @@ def test_runs_give_exactly_their_pairs_or_are_refused(template, runs):
     forget(destination)
 
 
+def is_title(attack):
+    return attack.isprintable() and "${" not in attack
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("question", ["title", "package", "repository", "user_email", "experiment", "runs"])
-def test_known_attacks_execute_nothing(lab, question, attack):
+def test_known_attacks_are_refused_or_are_a_title(template, tmp_path, monkeypatch, question, attack):
+    monkeypatch.chdir(tmp_path)
     answers = {question: {attack: [attack]} if question == "runs" else attack}
-    refused = False
     try:
-        lab.render(**answers)
+        render(template, tmp_path / "011-x", **{"runs": {"x": ["gh_000"]}} | answers)
+        refused = False
     except ValueError as error:
         refused = str(error).startswith(f"Validation error for question '{question}'")
-    assert refused == (question != "title" or not attack.isprintable() or "${" in attack)
-    if not refused:
-        environment = os.environ | stand_ins(lab.path / "home") | {"PYTHONPATH": str(lab.path)}
-        started = run("bash", "experiments/011-x/scripts/gh_x_000.slurm", cwd=lab.path, env=environment)
-        assert started.returncode == 0, started.stderr
-        assert list(lab.images.iterdir())
+    assert refused == (question != "title" or not is_title(attack))
+    assert not list(tmp_path.rglob("CANARY"))
+
+
+@pytest.mark.parametrize("between", [" ", "'", '"', "\\"])
+def test_a_title_of_all_that_are_no_control_characters_executes_nothing(lab, between):
+    titles = between.join(filter(is_title, ATTACKS))
+    assert len(titles) > 200
+    lab.render(title=titles)
+    environment = os.environ | stand_ins(lab.path / "home") | {"PYTHONPATH": str(lab.path)}
+    started = run("bash", "experiments/011-x/scripts/gh_x_000.slurm", cwd=lab.path, env=environment)
+    assert started.returncode == 0, started.stderr
+    assert list(lab.images.iterdir())
     assert not list(lab.path.rglob("CANARY"))
 
 
