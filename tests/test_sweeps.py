@@ -240,6 +240,8 @@ def worker(lab, *options, config="x_slurm_optuna"):
         ("  n_trials: 2\n", "", "sweep lacks n_trials"),
         ("n_trials: 2", "n_trials: many", "sweep.n_trials must be a whole number above 0, and is 'many'"),
         ("max_failures: 3", "max_failures: 0", "sweep.max_failures must be a whole number above 0, and is 0"),
+        ("timeout: null", "timeout: 1h", "sweep.timeout must be seconds or null, and is '1h'"),
+        ("    seed: 0 #", "    # seed: 0", "sweep.sampler.seed must be a whole number, and is None"),
         ("direction: minimize", "direction: down", "must be a list of `minimize` or `maximize`, but got ['down']"),
         ("objective: x.main", "objective: x.mian", "'mian' is importable from module 'x'"),
         ("objective: x.main", "objective: y.main", "No module named 'y'"),
@@ -273,13 +275,27 @@ def test_a_study_keeps_its_params_and_direction_and_may_be_extended(by_hand):
     assert "is finished: 3 of 3 trials complete" in worker(by_hand).stdout
 
 
+@pytest.mark.parametrize(
+    "sampler", ["GridSampler\n    search_space: {hours: [12, 24], interval: [0.5, 1.0]}", "QMCSampler"]
+)
+def test_samplers_that_end_or_are_experimental_work_too(by_hand, sampler):
+    edit(by_hand, "TPESampler", sampler)
+    conf = by_hand.path / "experiments/011-x/conf/x_slurm_optuna.yaml"
+    conf.write_text(re.sub("^    (start|capacity): {.*\n", "", conf.read_text(), flags=re.MULTILINE))
+    first = worker(by_hand)
+    edit(by_hand, "n_trials: 2", "n_trials: 4")
+    second = worker(by_hand)
+    assert (first.returncode, first.stderr) == (second.returncode, second.stderr) == (0, "")
+    assert len({tuple(trial.params.values()) for trial in trials_of(by_hand, TrialState.COMPLETE)}) == 4
+
+
 def test_after_its_timeout_a_worker_begins_no_other_trial(by_hand):
     edit(by_hand, "pass", "time.sleep(1)", "scripts/x.py")
     edit(by_hand, "n_trials: 2", "n_trials: 100")
-    edit(by_hand, "timeout: null", "timeout: 1.5")
+    edit(by_hand, "timeout: null", "timeout: 1")
     done = worker(by_hand)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"study {STUDY}: 2 of 100 trials complete, 0 running, 0 failed, best " in done.stdout
+    assert f"study {STUDY}: 1 of 100 trials complete, 0 running, 0 failed, best " in done.stdout
 
 
 def test_any_title_and_choice_reaches_the_trial_as_it_is(lab):
