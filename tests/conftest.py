@@ -82,7 +82,7 @@ class Template:
     """A copy of the template, with its uncommitted changes, in a repository of its own."""
 
     path: Path
-    version: str
+    version: str | None
     renders: dict = field(default_factory=dict)  # folders of what it gives, by name and answers
 
     def release(self, version, changes=()):
@@ -112,6 +112,13 @@ def copy_template(path, version="v1.0.0"):
 def template(tmp_path_factory):
     """The template at v1.0.0, to be read only."""
     return copy_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def plain_template(template, tmp_path_factory):
+    """The template's files with no repository: to clone one is nearly all of the time of a refusal."""
+    path = tmp_path_factory.mktemp("plain") / "template"
+    return Template(shutil.copytree(template.path, path, ignore=shutil.ignore_patterns(".git")), None)
 
 
 @pytest.fixture

@@ -84,10 +84,10 @@ def test_the_seven_questions_each_ask_one_thing_and_have_a_default():
 
 
 @pytest.mark.parametrize(("question", "answer", "rule"), WRONG)
-def test_wrong_answers_are_refused_with_the_rule_and_leave_nothing(template, tmp_path, question, answer, rule):
+def test_wrong_answers_are_refused_with_the_rule_and_leave_nothing(plain_template, tmp_path, question, answer, rule):
     destination = tmp_path / "011-x"
     with pytest.raises(ValueError, match=re.escape(rule)) as error:
-        render(template, destination, **{question: answer})
+        render(plain_template, destination, **{question: answer})
     assert str(error.value).startswith(f"Validation error for question '{question}': ")
     assert "\n" not in str(error.value)
     assert not destination.exists()

@@ -93,17 +93,22 @@ class Sweep:
 
 @pytest.mark.parametrize("repeat", range(3))
 def test_eight_workers_complete_64_trials_each_once(sweep, repeat):
-    if repeat:
-        sweep.quick()
+    sweep.quick()
     number = sweep.submit()
     assert sweep.wait(number) == {"COMPLETED": 8}, sweep.logs()
     sweep.check(64)
     assert len(sweep.trials()) == 64
     assert len({trial.user_attrs["worker"][1] for trial in sweep.trials()}) > 1
     assert f"study {STUDY} is finished: 64 of 64 trials complete, 0 running, 0 failed, best " in sweep.logs()
-    if not repeat:
-        figures = sorted(path.name.rsplit("_", 1)[0] for path in sweep.lab.images.iterdir())
-        assert figures == sorted(f"{STUDY}_{trial}" for trial in range(64))
+
+
+def test_each_trial_of_the_starter_has_its_figure_and_table(sweep):
+    sweep.edit("n_trials: 64", "n_trials: 8")
+    assert sweep.wait(sweep.submit(4), 4) == {"COMPLETED": 4}, sweep.logs()
+    sweep.check(8)
+    names = sorted(f"{STUDY}_{trial}" for trial in range(8))
+    assert sorted(path.name.rsplit("_", 1)[0] for path in sweep.lab.images.iterdir()) == names
+    assert sorted(path.stem for path in (sweep.jobs.experiment / "results").glob("*.csv")) == names
 
 
 def test_what_killed_workers_left_is_taken_up_by_submitting_again(sweep):

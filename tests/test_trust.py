@@ -83,8 +83,8 @@ def forget(destination):
 
 @EXAMPLES
 @given(title=TEXT)
-def test_a_title_comes_back_unchanged_or_is_refused(template, title):
-    destination = accepted(template, title=title)
+def test_a_title_comes_back_unchanged_or_is_refused(plain_template, title):
+    destination = accepted(plain_template, title=title)
     if destination:
         assert (destination / "README.md").read_text().startswith(f"# {title}\n")
     else:
@@ -98,14 +98,14 @@ def test_a_title_comes_back_unchanged_or_is_refused(template, title):
     repository=st.just("") | TEXT.map("https://github.com/lab/{}".format),
     user_email=st.just("") | TEXT.map("ada{}@example.org".format),
 )
-def test_package_repository_and_email_are_safe_or_refused(template, package, repository, user_email):
-    forget(accepted(template, package=package, repository=repository, user_email=user_email))
+def test_package_repository_and_email_are_safe_or_refused(plain_template, package, repository, user_email):
+    forget(accepted(plain_template, package=package, repository=repository, user_email=user_email))
 
 
 @EXAMPLES
 @given(experiment=st.from_regex(r"[A-Z]?[0-9]{3}(-[a-z0-9]{1,5}){1,3}", fullmatch=True) | TEXT)
-def test_an_experiment_is_safe_or_refused(template, experiment):
-    forget(accepted(template, experiment=experiment))
+def test_an_experiment_is_safe_or_refused(plain_template, experiment):
+    forget(accepted(plain_template, experiment=experiment))
 
 
 TOKENS = st.builds("{}_{:03}".format, st.sampled_from(list(MACHINES)), st.integers(0, 999)) | TEXT
@@ -115,8 +115,8 @@ RUNS = st.dictionaries(SCRIPTS, st.lists(TOKENS, max_size=4), max_size=3)
 
 @EXAMPLES
 @given(runs=RUNS)
-def test_runs_give_exactly_their_pairs_or_are_refused(template, runs):
-    destination = accepted(template, runs=runs)
+def test_runs_give_exactly_their_pairs_or_are_refused(plain_template, runs):
+    destination = accepted(plain_template, runs=runs)
     if destination:
         tokens = [(script, *token.rpartition("_")[::2]) for script, tokens in runs.items() for token in tokens]
         configs = {f"{script}_{machine.split('_')[-1]}_{number}.yaml" for script, machine, number in tokens}
@@ -133,11 +133,11 @@ def is_title(attack):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("question", ["title", "package", "repository", "user_email", "experiment", "runs"])
-def test_known_attacks_are_refused_or_are_a_title(template, tmp_path, monkeypatch, question, attack):
+def test_known_attacks_are_refused_or_are_a_title(plain_template, tmp_path, monkeypatch, question, attack):
     monkeypatch.chdir(tmp_path)
     answers = {question: {attack: [attack]} if question == "runs" else attack}
     try:
-        render(template, tmp_path / "011-x", **{"runs": {"x": ["gh_000"]}} | answers)
+        render(plain_template, tmp_path / "011-x", **{"runs": {"x": ["gh_000"]}} | answers)
         refused = False
     except ValueError as error:
         refused = str(error).startswith(f"Validation error for question '{question}'")
