@@ -85,6 +85,10 @@ class Template:
     version: str | None
     renders: dict = field(default_factory=dict)  # folders of what it gives, by name and answers
 
+    def copy(self, path):
+        """A template like this one, which its holder may change and release."""
+        return Template(shutil.copytree(self.path, path), self.version)
+
     def release(self, version, changes=()):
         """Commit and tag. Each change is (file, old text, new text)."""
         for name, old, new in changes:
@@ -124,7 +128,7 @@ def plain_template(template, tmp_path_factory):
 @pytest.fixture
 def own_template(template, tmp_path):
     """The template at v1.0.0, which the test may change and release."""
-    return Template(shutil.copytree(template.path, tmp_path / "template"), template.version)
+    return template.copy(tmp_path / "template")
 
 
 def render(template, destination, **answers):

@@ -296,71 +296,70 @@ def test_every_option_of_the_rendered_readme_exists(lab):
 
 
 @pytest.fixture
-def clone(tmp_path):
-    """A clone of the template with its uncommitted changes, and with the environment that runs the tests."""
-    clone = tmp_path / "template"
-    git(tmp_path, "clone", "--quiet", "--no-tags", ROOT, clone)
-    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")[:-1]:
-        (clone / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, clone / name)
-    (clone / ".venv").mkdir()
+def checkout(own_template):
+    """The folder of a template of its own, with the environment that runs the tests."""
+    checkout = own_template.path
+    (checkout / ".venv").mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
-        (clone / ".venv" / name).symlink_to(Path(sys.prefix) / name)
-    commit(clone, "Work")
+        (checkout / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     for step in ("demo", "installed"):
-        (clone / ".venv" / step).touch()
-    return clone
+        (checkout / ".venv" / step).touch()
+    return checkout
 
 
-def test_the_demo_prints_where_its_first_figure_is(clone, tmp_path):
+def test_the_demo_prints_where_its_first_figure_is(checkout, tmp_path):
     (tmp_path / "demo").mkdir()
-    done = run("make", "demo", cwd=clone, env=os.environ | {"TMPDIR": str(tmp_path / "demo")})
+    done = run("make", "demo", cwd=checkout, env=os.environ | {"TMPDIR": str(tmp_path / "demo")})
     assert done.returncode == 0, done.stderr
     figure = Path(re.search("^figure: (.*)$", done.stdout, re.MULTILINE)[1])
     with Image.open(figure) as image:
         assert figure.name.startswith("011-demo_gh_000_20") and not image.text["Commit"].endswith("-dirty")
-    assert figure.is_relative_to(tmp_path / "demo") and git(clone, "status", "--porcelain") == ""
+    assert figure.is_relative_to(tmp_path / "demo") and git(checkout, "status", "--porcelain") == ""
 
 
-def test_a_release_is_a_tag_that_experiments_are_updated_to(clone, lab):
+def test_a_release_is_a_tag_that_experiments_are_updated_to(checkout, lab):
     def release(version, tests="--version"):
         """Release after all other checks, and of the tests what passes or fails at once."""
-        return run("make", "release", f"VERSION={version}", f"PYTEST={tests}", cwd=clone)
+        return run("make", "release", f"VERSION={version}", f"PYTEST={tests}", cwd=checkout)
 
     def refused(*arguments):
-        before = git(clone, "rev-parse", "HEAD"), git(clone, "status", "--porcelain"), git(clone, "tag")
+        before = git(checkout, "rev-parse", "HEAD"), git(checkout, "status", "--porcelain"), git(checkout, "tag")
         done = release(*arguments)
         assert done.returncode == 2
-        assert (git(clone, "rev-parse", "HEAD"), git(clone, "status", "--porcelain"), git(clone, "tag")) == before
+        assert (
+            git(checkout, "rev-parse", "HEAD"),
+            git(checkout, "status", "--porcelain"),
+            git(checkout, "tag"),
+        ) == before
         return done.stdout + done.stderr
 
     assert "which version?" in refused("1.0")
     assert "unrecognized arguments: --fail" in refused("7.0.0", "--fail")
     done = release("7.0.0")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert git(clone, "cat-file", "-t", "v7.0.0") == "tag\n" and git(clone, "status", "--porcelain") == ""
-    assert git(clone, "log", "-1", "--format=%s") == "Release 7.0.0\n"
-    changelog = (clone / "CHANGELOG.md").read_text()
+    assert git(checkout, "cat-file", "-t", "v7.0.0") == "tag\n" and git(checkout, "status", "--porcelain") == ""
+    assert git(checkout, "log", "-1", "--format=%s") == "Release 7.0.0\n"
+    changelog = (checkout / "CHANGELOG.md").read_text()
     assert re.search(r"^## \[Unreleased\]\n\n## \[7\.0\.0\] - \d{4}-\d\d-\d\d\n\n", changelog, re.MULTILINE)
-    assert 'version = "7.0.0"' in (clone / "pyproject.toml").read_text()
-    assert "On update: " in git(clone, "tag", "--list", "--format=%(contents)", "v7.0.0")
+    assert 'version = "7.0.0"' in (checkout / "pyproject.toml").read_text()
+    assert "On update: " in git(checkout, "tag", "--list", "--format=%(contents)", "v7.0.0")
     assert "v7.0.0 exists" in refused("7.0.0")
     assert "v7.0.0 is newer than v6.9.9" in refused("6.9.9")
     assert "has no line 'On update: ...'" in refused("7.1.0")
 
-    copier = ["copier", "copy", "--quiet", "--defaults", clone, "experiments/011-x"]
+    copier = ["copier", "copy", "--quiet", "--defaults", checkout, "experiments/011-x"]
     assert run(*copier, cwd=lab.path).returncode == 0
     answers = lab.path / "experiments/011-x/.copier-answers.yml"
     assert "_commit: v7.0.0\n" in answers.read_text()
     commit(lab.path)
 
-    (clone / "CHANGELOG.md").write_text(
+    (checkout / "CHANGELOG.md").write_text(
         changelog.replace("[Unreleased]\n", "[Unreleased]\n\nOn update: time limits.\n")
     )
     assert "the tree is not clean" in refused("7.1.0")
-    machines = clone / "machines.yml"
+    machines = checkout / "machines.yml"
     machines.write_text(machines.read_text().replace("time: 2-00:00:00", "time: 1-00:00:00"))
-    commit(clone, "Shorten the time limits")
+    commit(checkout, "Shorten the time limits")
     assert release("7.1.0").returncode == 0
     assert run("copier", "update", "--quiet", "--defaults", "experiments/011-x", cwd=lab.path).returncode == 0
     assert "_commit: v7.1.0\n" in answers.read_text()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Template, commit, git, make_lab, render, run
+from conftest import ROOT, commit, git, make_lab, render, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -60,8 +60,7 @@ def is_new(experiment):
 @pytest.fixture(scope="session")
 def newer(template, tmp_path_factory):
     """The template with v1.1.0, which has a renamed account and a better submit.sh. To be read only."""
-    path = tmp_path_factory.mktemp("newer") / "template"
-    newer = Template(shutil.copytree(template.path, path), template.version)
+    newer = template.copy(tmp_path_factory.mktemp("newer") / "template")
     newer.release("v1.1.0", [ACCOUNT, SUBMIT])
     return newer
 
@@ -77,7 +76,7 @@ def old(lab, newer):
 @pytest.fixture
 def own_old(lab, newer, tmp_path):
     """The same with a template that the test may change and release."""
-    lab.template = Template(shutil.copytree(newer.path, tmp_path / "template"), newer.version)
+    lab.template = newer.copy(tmp_path / "template")
     lab.render(runs=RUNS)
     return lab
 
@@ -494,7 +493,7 @@ STAKES = {
 }
 
 
-@pytest.mark.parametrize("arguments", [["--commit"], ["--dry-run"]])
+@pytest.mark.parametrize("arguments", [[], ["--commit"], ["--dry-run"]])
 def test_work_at_stake_leaves_the_experiment_as_it_was(old, experiment, arguments):
     experiments = [experiment.with_name(f"{number:03}-x") for number in range(len(STAKES))]
     for each in experiments:
@@ -573,11 +572,11 @@ def test_a_template_that_is_gone_leaves_the_experiment(own_old):
 
 
 @pytest.fixture(scope="session")
-def two(newer, tmp_path_factory):
-    """A lab with two edited experiments, to be copied; and what an undisturbed update of it gives."""
-    folder = tmp_path_factory.mktemp("two")
+def three(newer, tmp_path_factory):
+    """A lab with three edited experiments, to be copied; and what an undisturbed update of it gives."""
+    folder = tmp_path_factory.mktemp("three")
     lab = make_lab(folder / "lab", newer)
-    for number in range(2):
+    for number in range(3):
         each = lab.render(f"01{number}-x", runs=RUNS)
         (each / "scripts/x.py").write_text(f"# {number}\n" + (each / "scripts/x.py").read_text())
     commit(lab.path)
@@ -591,9 +590,9 @@ def two(newer, tmp_path_factory):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_at_any_moment_it_loses_nothing_and_finishes_when_run_again(two, tmp_path, seed):
+def test_killed_at_any_moment_it_loses_nothing_and_finishes_when_run_again(three, tmp_path, seed):
     """Ten kills in a row, so twenty in all."""
-    original, undisturbed, seconds = two
+    original, undisturbed, seconds = three
     lab = tmp_path / "lab"
     shutil.copytree(original, lab)
     command = [sys.executable, TOOL, "update", "--jobs=2", *(["--commit"] if seed == 0 else [])]
@@ -615,7 +614,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_finishes_when_run_again(two, 
     assert contents(lab / "experiments") == undisturbed
     if seed == 0:
         status = git(lab, "status", "--porcelain").splitlines()
-        assert len(status) == 2 and all(line.endswith("conf/default.yaml") for line in status)
+        assert len(status) == 3 and all(line.endswith("conf/default.yaml") for line in status)
 
 
 # Random edits ---------------------------------------------------------------------------------------------------------
@@ -634,8 +633,7 @@ EDITS = st.lists(
 def test_random_edits_survive_a_random_change_or_the_experiment_is_left(template, edits, committed, where, name):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        own_template = Template(shutil.copytree(template.path, folder / "template"), template.version)
-        lab = make_lab(folder / "lab", own_template)
+        lab = make_lab(folder / "lab", template.copy(folder / "template"))
         experiment = lab.render(runs=RUNS)
         for number, (kind, file, line) in enumerate(edits):
             path = experiment / file
