@@ -145,6 +145,7 @@ def test_a_launcher_asks_for_what_machines_yml_says(template, tmp_path, machine)
         "set -eo pipefail",
         *entry.get("setup", []),
         "set -u",
+        "export PYTHONUNBUFFERED=1 # the log has at once what is printed",
         f"exec {entry['python']} \\",
         f"  experiments/A011-x-y/scripts/x.py --config-name x_{label}_007",
     ]

@@ -148,7 +148,7 @@ def test_a_failing_setup_gives_a_failed_job(lab, slurm):
 WAITS = """\
 import signal, sys, time
         signal.signal(signal.SIGUSR1, lambda *_: sys.exit("USR1 reached Python"))
-        print("waiting", flush=True)
+        print("waiting")
         time.sleep(60)
 """
 
@@ -176,7 +176,7 @@ def test_a_killed_run_is_told_from_a_finished_one(jobs, slurm):
 
 
 def test_a_requeued_job_keeps_the_first_attempts_log_figure_and_folder(jobs, slurm):
-    jobs.edit("scripts/x.py", "        print(f", '        print("attempt", flush=True)\n        print(f')
+    jobs.edit("scripts/x.py", "        print(f", '        print("attempt")\n        print(f')
     text = (jobs.experiment / "scripts/gh_x_000.slurm").read_text()
     hold = '[[ "${SLURM_RESTART_COUNT:-0}" == 0 ]] && sleep 60\n'
     (jobs.experiment / "scripts/gh_x_000.slurm").write_text(text.replace("exec ", "") + hold + "true\n")
