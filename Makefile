@@ -25,7 +25,7 @@ demo: .venv/demo
 	$(CURDIR)/.venv/bin/python experiments/011-demo/scripts/demo.py --config-name demo_gh_000
 
 test: .venv/installed
-	.venv/bin/python -m pytest --numprocesses=3 --dist=worksteal $(PYTEST)
+	.venv/bin/python -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
 
 lint: .venv/installed
 	.venv/bin/ruff check .
@@ -43,7 +43,7 @@ test-lowest: .venv/installed
 	.venv/bin/uv pip compile --quiet --python .venv/lowest --resolution lowest-direct --no-header --no-annotate \
 	  --upgrade --group starter --group sweeps pyproject.toml --output-file .venv/lowest.txt
 	.venv/bin/uv pip install --quiet --python .venv/lowest --requirement .venv/lowest.txt --group dev
-	.venv/lowest/bin/python -m pytest --numprocesses=3 --dist=worksteal $(PYTEST)
+	.venv/lowest/bin/python -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
 
 pictures: .venv/installed
 	.venv/bin/python docs/pictures.py

@@ -39,6 +39,21 @@ QUESTIONS = {
 MACHINES = yaml.safe_load((ROOT / "machines.yml").read_text())
 
 
+def pytest_configure():
+    """Temporary files are many and small: they are kept in memory where there is room."""
+    memory = Path("/dev/shm")
+    if "TMPDIR" not in os.environ and memory.is_dir() and shutil.disk_usage(memory).free > 2**30:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that share what takes long to start run in one process, by pytest's --dist=loadgroup, and begin first."""
+    for item in items:
+        for slow in {"slurm", "bolt", "three"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(slow))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def hermetic(tmp_path_factory):
     """No setting of the person who runs the tests reaches git, Copier, a starter or a job."""
@@ -48,9 +63,9 @@ def hermetic(tmp_path_factory):
     settings = home / "settings.yml"
     settings.write_text("{}\n")
     with pytest.MonkeyPatch.context() as patch:
-        foreign = ("SLURM", "SBATCH", "SRUN", "SALLOC", "GIT_", "NEO4J", "WANDB", "HYDRA")
+        foreign = ("SLURM", "SBATCH", "SRUN", "SALLOC", "GIT_", "NEO4J", "WANDB", "HYDRA", "PYTHON")
         for name in list(os.environ):
-            if name.startswith(foreign) or name in ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT", "PYTHONPATH"):
+            if name.startswith(foreign) or name in ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"):
                 patch.delenv(name)
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         patch.setenv("GIT_CONFIG_GLOBAL", str(git))
