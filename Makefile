@@ -11,6 +11,7 @@
 
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
 DEMO := copier hydra-core matplotlib numpy python-dotenv tqdm
+TEST = -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10
 
@@ -25,7 +26,7 @@ demo: .venv/demo
 	$(CURDIR)/.venv/bin/python experiments/011-demo/scripts/demo.py --config-name demo_gh_000
 
 test: .venv/installed
-	.venv/bin/python -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
+	.venv/bin/python $(TEST)
 
 lint: .venv/installed
 	.venv/bin/ruff check .
@@ -43,7 +44,7 @@ test-lowest: .venv/installed
 	.venv/bin/uv pip compile --quiet --python .venv/lowest --resolution lowest-direct --no-header --no-annotate \
 	  --upgrade --group starter --group sweeps pyproject.toml --output-file .venv/lowest.txt
 	.venv/bin/uv pip install --quiet --python .venv/lowest --requirement .venv/lowest.txt --group dev
-	.venv/lowest/bin/python -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
+	.venv/lowest/bin/python $(TEST)
 
 pictures: .venv/installed
 	.venv/bin/python docs/pictures.py
