@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["copier>=9.17", "rich>=13"]
+# dependencies = ["copier>=9.18", "rich>=13"]
 # ///
 """Update many experiments, add runs to one, and say what is wrong with them.
 
@@ -277,7 +277,7 @@ def findings(experiment):
     try:
         recorded, _ = release(experiment.template, experiment.version)
         newest, version = release(experiment.template)
-        machines = yaml.safe_load(git(experiment.template, "show", f"{recorded}:machines.yml"))
+        machines = yaml.safe_load(git(experiment.template, "show", f"{recorded}:lab.yml"))
         if git(experiment.template, "merge-base", recorded, newest) != newest:
             yield ANSWERS, f"is at {experiment.version}, and the newest release is {version}"
         for file in experiment.rendered(experiment.answers["runs"]):
@@ -295,7 +295,7 @@ def findings(experiment):
         for field, short in (("partition", "p"), ("account", "A")):
             for value in re.findall(rf"^#SBATCH +(?:--{field}[= ]|-{short} ?)(\S+)", text, re.MULTILINE):
                 if machines and value not in [machine.get(field) for machine in machines.values()]:
-                    yield name, f"asks for {field} {value}, which no machine of machines.yml has"
+                    yield name, f"asks for {field} {value}, which no machine of lab.yml has"
         for match in ELSEWHERE.findall(text):
             yield name, f"has a path of one machine, {match}"
         run = re.fullmatch(rf"(?:{'|'.join(machines)})_(\w+)_(\d{{3}})", launcher.stem)

@@ -15,7 +15,7 @@ from pathlib import Path
 from render import BIN, ROOT, repository
 
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import Bolt
+from support.bolt import Bolt
 
 ROUNDS = 3
 QUERY = "UNWIND range(1, $rows) AS n RETURN n AS id, 'YAL001C' AS gene, 0.5 AS fitness, $text AS text"

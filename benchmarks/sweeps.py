@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from render import BIN, ROOT, repository
 
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import free_port
+from support.process import free_port
 
 WORKERS = (1, 2, 4, 8)
 SCRIPT = """\

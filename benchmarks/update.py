@@ -49,7 +49,7 @@ def monorepo(folder, source, experiments, megabytes):
 
 def release(source):
     for name, old, new in (
-        ("machines.yml", "bfjt-delta-gpu", "new-account"),
+        ("lab.yml", "bfjt-delta-gpu", "new-account"),
         ("template/scripts/submit.sh.jinja", "set -euo pipefail\n", "set -euo pipefail\nshopt -s failglob\n"),
     ):
         (source / name).write_text((source / name).read_text().replace(old, new))

@@ -20,7 +20,9 @@ from rich.text import Text
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent / "tests"))
-from conftest import QUESTIONS, Terminal, copy_template, make_lab  # noqa: E402
+from support.lab import make_lab  # noqa: E402
+from support.template import QUESTIONS, copy_template  # noqa: E402
+from support.terminal import Terminal  # noqa: E402
 
 VERSION = "v0.1.0"  # that the pictures show, whatever the newest release is
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import MACHINES, QUESTIONS, ROOT, commit, copy_template, git, make_lab, run
 from PIL import Image, ImageChops, ImageStat
+from support.lab import make_lab
+from support.process import commit, git, run
+from support.template import MACHINES, QUESTIONS, ROOT, copy_template
 
 
 def shell_blocks(text):
@@ -171,7 +173,7 @@ def test_readmes_updating_section_runs(lab, own_template):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    own_template.release("v1.1.0", [("machines.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
+    own_template.release("v1.1.0", [("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
     for line in one.splitlines():
         ok(line)
     assert "--time=1-00:00:00" in (experiment / "scripts/gh_growth_000.slurm").read_text()
@@ -200,7 +202,7 @@ def test_readmes_updating_section_runs(lab, own_template):
     launcher = lab.path / "experiments/013-growth/scripts/gh_growth_000.slurm"
     launcher.write_text(launcher.read_text().replace("--time=1-00:00:00", "--time=9-00:00:00"))
     commit(lab.path)
-    own_template.release("v1.2.0", [("machines.yml", "time: 1-00:00:00", "time: 3-00:00:00")])
+    own_template.release("v1.2.0", [("lab.yml", "time: 1-00:00:00", "time: 3-00:00:00")])
     ok(one.splitlines()[0].replace("011", "013"))
     status, add = typed["resolve a conflict"]
     assert f"UU {launcher.relative_to(lab.path)}" in ok(status + " --porcelain")
@@ -257,7 +259,7 @@ def test_the_rendered_readme_runs(lab, own_template, slurm, answers):
     for line in [*listed[:runs], *(f"{line} --dry-run" for line in listed[runs:])]:
         assert type_in(lab, line).returncode == 0, line
 
-    own_template.release("v1.1.0", [("machines.yml", "account: bfjt-delta-gpu", "account: new-account")])
+    own_template.release("v1.1.0", [("lab.yml", "account: bfjt-delta-gpu", "account: new-account")])
     for line in update.splitlines():
         lines = type_in(lab, line.split("    #")[0])
         assert lines.returncode == 0, lines.stderr
@@ -357,7 +359,7 @@ def test_a_release_is_a_tag_that_experiments_are_updated_to(checkout, lab):
         changelog.replace("[Unreleased]\n", "[Unreleased]\n\nOn update: time limits.\n")
     )
     assert "the tree is not clean" in refused("7.1.0")
-    machines = checkout / "machines.yml"
+    machines = checkout / "lab.yml"
     machines.write_text(machines.read_text().replace("time: 2-00:00:00", "time: 1-00:00:00"))
     commit(checkout, "Shorten the time limits")
     assert release("7.1.0").returncode == 0

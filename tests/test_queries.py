@@ -11,7 +11,8 @@ import sys
 import time
 
 import pytest
-from conftest import Bolt, commit, free_port, git, run, wait_until
+from support.bolt import Bolt
+from support.process import commit, free_port, git, run, wait_until
 
 GRAPH = """
 CREATE (d:Dataset {id: 'smf'}), (t:Dataset {id: 'tmi'}), (v:Environment {id: 'v'}),

@@ -1,21 +1,25 @@
 """Questions: asked once, defaulted, and refused with the rule when an answer is wrong."""
 
+import keyword
 import re
 import sys
 
 import copier
 import pytest
 import yaml
-from conftest import MACHINES, QUESTIONS, Terminal, render, run
+from support.process import run
+from support.template import QUESTIONS, ROOT, asked, render
+from support.terminal import Terminal
 
 CLEAR, STOP = "\x15", "\x03"  # Ctrl-U, Ctrl-C
 NAMES = ["experiment", "title", "runs", "package", "repository", "user_email", "queries"]
 WRONG = [
     ("experiment", "growth", "must be NNN-slug"),
     ("experiment", "11-growth", "must be NNN-slug"),
-    ("experiment", "011-Growth", "must be NNN-slug"),
     ("experiment", "011-growth-", "must be NNN-slug"),
     ("experiment", "011_growth", "must be NNN-slug"),
+    ("experiment", "011-_growth", "must be NNN-slug"),
+    ("experiment", "011-growth_", "must be NNN-slug"),
     ("experiment", "011-growth\n", "must be NNN-slug"),
     ("experiment", "../011-growth", "must be NNN-slug"),
     ("title", "", "must be one line"),
@@ -28,28 +32,82 @@ WRONG = [
     ("title", "${oc.env:HOME}", "must be one line"),
     ("title", "???", "must be one line"),
     ("runs", None, "must be a mapping"),
-    ("runs", {}, "must be a mapping"),
     ("runs", ["gh_000"], "must be a mapping"),
     ("runs", "gh_000", "must be a mapping"),
-    ("runs", {"x": []}, "must have a list of runs"),
-    ("runs", {"x": "gh_000"}, "must have a list of runs"),
-    ("runs", {"x": {"gh": 0}}, "must have a list of runs"),
-    ("runs", {"x": None}, "must have a list of runs"),
-    ("runs", {"x": ["gh_000\n"]}, "must be MACHINE_NNN"),
-    ("runs", {"x": ["gh_00"]}, "must be MACHINE_NNN"),
-    ("runs", {"x": ["gh_0000"]}, "must be MACHINE_NNN"),
-    ("runs", {"x": ["gh"]}, "must be MACHINE_NNN"),
-    ("runs", {"x": [1_000]}, "must be MACHINE_NNN"),
-    ("runs", {"x": [True]}, "must be MACHINE_NNN"),
-    ("runs", {"x": ["gh_\u0660\u0660\u0660"]}, "must be MACHINE_NNN"),
-    ("runs", {"x": ["mars_000"]}, f"must name a machine of machines.yml: {', '.join(MACHINES)}"),
+    ("runs", {"x": []}, "script x must have a list of runs"),
+    ("runs", {"x": "gh_000"}, "script x must have a list of runs"),
+    ("runs", {"x": {"gh": 0}}, "script x must have a list of runs"),
+    ("runs", {"x": None}, "script x must have a list of runs"),
+    ("runs", {"x": [1_000]}, "run 1000 of x must be a token"),
+    ("runs", {"x": [True]}, "run true of x must be a token"),
+    ("runs", {"x": [["gh_000"]]}, 'run ["gh_000"] of x must be a token'),
+    ("runs", {"x": [{"gh_000": {}, "gh_001": {}}]}, "of x must be a token"),
+    ("runs", {"x": [{}]}, "run {} of x must be a token"),
+    ("runs", {"x": ["gh_000\n"]}, "must be MACHINE_ID"),
+    ("runs", {"x": ["gh_00"]}, 'run "gh_00" of x: must be MACHINE_ID'),
+    ("runs", {"x": ["gh_0000"]}, "must be MACHINE_ID"),
+    ("runs", {"x": ["gh_000_"]}, "must be MACHINE_ID"),
+    ("runs", {"x": ["gh_000-test"]}, "must be MACHINE_ID"),
+    ("runs", {"x": ["gh"]}, "must be MACHINE_ID"),
+    ("runs", {"x": ["gh_Optuna"]}, "must be MACHINE_ID"),
+    ("runs", {"x": ["optuna"]}, "must be MACHINE_ID"),
+    ("runs", {"x": ["gh_\u0660\u0660\u0660"]}, "must be MACHINE_ID"),
+    ("runs", {"x": ["mars_000"]}, "must name a machine of lab.yml: gh, igb_cabbi, igb_mmli, delta, slurm, desk"),
     ("runs", {"x": ["_000"]}, "must name a machine"),
-    ("runs", {"x": ["gh_000", "gh_000"]}, "has the number 000 twice"),
-    ("runs", {"x": ["gh_000", "delta_000"]}, "has the number 000 twice"),
-    ("runs", {"x": ["gh_optuna", "gh_optuna"]}, "has the sweep gh_optuna twice"),
+    ("runs", {"x": ["GH_000"]}, "must name a machine"),
     ("runs", {"x": ["mars_optuna"]}, "must name a machine"),
-    ("runs", {"x": ["gh_Optuna"]}, "must be MACHINE_NNN, like gh_000, or a sweep, MACHINE_optuna or MACHINE_wandb"),
-    ("runs", {"x": ["optuna"]}, "must name a machine"),
+    ("runs", {"x": ["gone_000"]}, 'run "gone_000" of x: gone is retired, so it has no new runs'),
+    ("runs", {"x": ["gh-mpi_000"]}, 'run "gh-mpi_000" of x: there is no mode "mpi"; there are ddp, srun, pack'),
+    ("runs", {"x": ["gh-_000"]}, "must be MACHINE_ID"),
+    ("runs", {"x": ["gh-ddp_optuna"]}, "there is no ddp of a sweep"),
+    ("runs", {"x": ["gh-srun_wandb"]}, "there is no srun of a sweep"),
+    ("runs", {"x": ["gh-pack_000"]}, "pack needs a number of tasks: ask for ntasks"),
+    ("runs", {"x": ["gh-srun_000"]}, "srun needs a number of tasks: ask for ntasks"),
+    ("runs", {"x": [{"gh-pack_optuna": {"ntasks": None}}]}, "pack needs a number of tasks"),
+    ("runs", {"x": ["slurm-ddp_000"]}, "ddp needs GPUs"),
+    ("runs", {"x": [{"gh-ddp_000": {"gres": None}}]}, "ddp needs GPUs"),
+    ("runs", {"x": [{"gh-ddp_000": {"gres": "lscratch:1"}}]}, "ddp needs GPUs"),
+    ("runs", {"x": [{"gh-ddp_000": {"nodes": 2}}]}, "ddp is on one node, and nodes is 2"),
+    ("runs", {"x": [{"gh-ddp_000": {"nodes": "1-2"}}]}, "ddp is on one node, and nodes is 1-2"),
+    ("runs", {"x": ["desk-srun_000"]}, "desk has no Slurm, so no srun"),
+    ("runs", {"x": ["desk_wandb"]}, "desk has no Slurm, so no wandb"),
+    ("runs", {"x": [{"desk_000": {"mem": "1g"}}]}, "desk has no Slurm, so no options"),
+    ("runs", {"x": [{"gh_000": None}]}, 'run "gh_000" of x: must be a mapping of options'),
+    ("runs", {"x": [{"gh_000": ["mem"]}]}, "must be a mapping of options"),
+    (
+        "runs",
+        {"x": [{"gh_000": {"cpus_per_task": 4}}]},
+        '"cpus_per_task" is no long option of sbatch: write cpus-per-task',
+    ),
+    ("runs", {"x": [{"gh_000": {"c": 4}}]}, '"c" is no long option of sbatch'),
+    ("runs", {"x": [{"gh_000": {1: 4}}]}, "1 is no long option of sbatch"),
+    ("runs", {"x": [{"gh_000": {"--mem": "4g"}}]}, '"--mem" is no long option of sbatch'),
+    ("runs", {"x": [{"gh_000": {"output": "x"}}]}, "output is the template's own"),
+    ("runs", {"x": [{"gh_000": {"chdir": "/"}}]}, "chdir is the template's own"),
+    (
+        "runs",
+        {"x": [{"gh_000": {"time": 43200}}]},
+        'time is 43200, a number, to YAML: write it as text, like "0-12:00:00"',
+    ),
+    ("runs", {"x": [{"gh_000": {"time": 90}}]}, 'like "0-01:30:00"'),
+    ("runs", {"x": [{"gh_000": {"requeue": False}}]}, "requeue is false: write true for a flag"),
+    ("runs", {"x": [{"gh_000": {"mem": 1.5}}]}, "mem must be text, a whole number, true or null"),
+    ("runs", {"x": [{"gh_000": {"gres": ["gpu:1"]}}]}, "gres must be text"),
+    ("runs", {"x": [{"gh_000": {"mem": ""}}]}, 'mem is ""'),
+    ("runs", {"x": [{"gh_000": {"comment": "a\nb"}}]}, "comment has a quote, a backslash or a line's end"),
+    ("runs", {"x": [{"gh_000": {"comment": 'a"b'}}]}, "comment has a quote"),
+    ("runs", {"x": ["gh_000", "gh_000"]}, 'run "gh_000" of x: the ID 000 is used twice'),
+    ("runs", {"x": ["gh_000", "delta_000"]}, "the ID 000 is used twice"),
+    ("runs", {"x": ["gh_000_a", "delta_000_A"]}, "the ID 000_A is used twice"),
+    ("runs", {"x": ["gh_000", {"gh-pack_000": {"ntasks": 2}}]}, "the ID 000 is used twice"),
+    ("runs", {"x": ["gh_optuna", "gh_optuna"]}, "another run has the configuration x_gh_optuna"),
+    ("runs", {"x": ["gh_optuna", {"gh-pack_optuna": {"ntasks": 2}}]}, "another run has the configuration x_gh_optuna"),
+    ("runs", {"x": ["gh_000"], "X": ["gh_000"]}, "another run has the configuration"),
+    ("runs", {"x": ["gh_000_" + "a" * 200]}, "more than 200 characters"),
+    ("runs", {"query": ["gh-srun_001"]}, "must be MACHINE_NNN, and NNN the number of a query"),
+    ("runs", {"query": ["gh_optuna"]}, "must be MACHINE_NNN, and NNN the number of a query"),
+    ("runs", {"query": ["gh_001_a"]}, "must be MACHINE_NNN, and NNN the number of a query"),
+    ("runs", {"Query": ["gh_001"]}, "script Query would hide the Python module"),
     ("runs", {"optuna_study": ["gh_000"]}, "would hide the Python module or keyword"),
     ("runs", {"growth-curves": ["gh_000"]}, "must be a Python module's name"),
     ("runs", {"x\n": ["gh_000"]}, "must be a Python module's name"),
@@ -60,8 +118,7 @@ WRONG = [
     ("runs", {"class": ["gh_000"]}, "would hide the Python module or keyword"),
     ("runs", {"random": ["gh_000"]}, "would hide the Python module or keyword"),
     ("runs", {"numpy": ["gh_000"]}, "would hide the Python module or keyword"),
-    ("runs", {"query": ["gh_000"]}, "would hide the Python module or keyword"),
-    ("runs", {"x": ["gh_000"], "X": ["gh_000"]}, "two runs have the launcher gh_x_000.slurm"),
+    ("runs", {"runtime": ["gh_000"]}, "would hide the Python module or keyword"),
     ("package", "torch-cell", "must be empty or a Python package"),
     ("package", "torchcell\n", "must be empty or a Python package"),
     ("package", "os; import os", "must be empty or a Python package"),
@@ -93,15 +150,17 @@ def test_wrong_answers_are_refused_with_the_rule_and_leave_nothing(plain_templat
     assert not destination.exists()
 
 
+def words(name):
+    return (ROOT / "rules" / name).read_text().lower().split()
+
+
 def test_every_module_of_python_is_refused_as_a_script():
-    from conftest import CONFIG
-
-    reserved = set(CONFIG["reserved_scripts"]["default"].split()) | set(CONFIG["keywords"]["default"].split())
-    modules = {name for name in sys.stdlib_module_names if not name.startswith("_")}
-    assert {name.lower() for name in modules} <= reserved
+    modules = {name.lower() for name in sys.stdlib_module_names if not name.startswith("_")}
+    assert modules <= {*words("reserved.txt"), *words("keywords.txt")}
+    assert set(keyword.kwlist) <= set((ROOT / "rules/keywords.txt").read_text().split())
 
 
-@pytest.mark.parametrize("name", ["011-x", "000-a", "A123-kuzmin-tmi", "006-dmf-2"])
+@pytest.mark.parametrize("name", ["011-x", "000-a", "A123-kuzmin-tmi", "006-dmf-2", "007-Kuzmin_TMI", "008-a__b--c"])
 def test_the_folder_names_the_experiment(template, tmp_path, name):
     experiment = render(template, tmp_path / name, **({"runs": {"x": ["gh_000"]}}))
     assert f"experiment: {name}\n" in (experiment / ".copier-answers.yml").read_text()
@@ -139,7 +198,7 @@ def person(template, tmp_path):
 
 def test_a_person_is_asked_seven_times_and_told_what_to_type_next(person, tmp_path):
     for question in NAMES:
-        person.expect(QUESTIONS[question]["help"])
+        person.expect(asked(question))
         person.type("\r")
     assert person.end() == 0
     assert all(command in person.text() for command in next_commands("011-x"))
@@ -158,11 +217,11 @@ def test_a_persons_typos_are_told_with_the_rule_and_mended(template, tmp_path, w
         "user_email": ("ada@", "must be empty or an e-mail address", "ada@example.org"),
     }
     for question, (wrong, rule, right) in typed.items():
-        person.expect(QUESTIONS[question]["help"])
+        person.expect(asked(question))
         person.type(f"{CLEAR}{wrong}\r")
         person.expect(rule)
         person.type(f"{CLEAR}{right}\r")
-    person.expect(QUESTIONS["queries"]["help"])
+    person.expect(asked("queries"))
     person.type("n")
     assert person.end() == 0, person.text()
     answers = yaml.safe_load((tmp_path / "experiments/011-x/.copier-answers.yml").read_text())
@@ -174,9 +233,9 @@ def test_a_persons_typos_are_told_with_the_rule_and_mended(template, tmp_path, w
 @pytest.mark.parametrize("answered", [0, 3, 6])
 def test_ctrl_c_half_way_leaves_nothing(person, tmp_path, answered):
     for question in NAMES[:answered]:
-        person.expect(QUESTIONS[question]["help"])
+        person.expect(asked(question))
         person.type("\r")
-    person.expect(QUESTIONS[NAMES[answered]]["help"])
+    person.expect(asked(NAMES[answered]))
     person.type(STOP)
     assert person.end() == 1
     assert person.text().endswith("Execution stopped by user")
@@ -188,7 +247,7 @@ def test_a_persons_own_settings_fill_the_email(template, tmp_path, monkeypatch):
     settings.write_text("defaults:\n  user_email: ada@example.org\n")
     monkeypatch.setenv("COPIER_SETTINGS_PATH", str(settings))
     launcher = render(template, tmp_path / "011-x") / "scripts/gh_x_000.slurm"
-    assert "#SBATCH --mail-user=ada@example.org\n#SBATCH --mail-type=END,FAIL\n" in launcher.read_text()
+    assert "#SBATCH --mail-type=END,FAIL\n#\n#SBATCH --mail-user=ada@example.org\n" in launcher.read_text()
 
 
 def test_force_on_a_first_copy_renders_everything(template, tmp_path):

@@ -5,13 +5,16 @@ import subprocess
 
 import pytest
 import yaml
-from conftest import MACHINES, ROOT, commit, copy_template, git, make_lab, render, run
+from support.lab import make_lab
+from support.process import commit, git, run
+from support.template import MACHINES, ROOT, copy_template, render
 
 LAYOUT = {
     ".copier-answers.yml",
     ".gitignore",
     "README.md",
     "conf/default.yaml",
+    "conf/runtime.yaml",
     "conf/x_gh_000.yaml",
     "profiling_results/.gitkeep",
     "queries/001_small_build.cql",
@@ -19,12 +22,18 @@ LAYOUT = {
     "scripts/__init__.py",
     "scripts/gh_x_000.slurm",
     "scripts/query.py",
-    "scripts/runtime.py",
+    "scripts/runtime/__init__.py",
+    "scripts/runtime/environment.py",
+    "scripts/runtime/files.py",
+    "scripts/runtime/place.py",
+    "scripts/runtime/record.py",
+    "scripts/runtime/run.py",
     "scripts/submit.sh",
     "scripts/x.py",
     "slurm/output/.gitkeep",
 }
-EVERY_RUN = {"x": [f"{machine}_{number:03}" for number, machine in enumerate(MACHINES)], "y_2": ["gh_000"]}
+NEW = [name for name, machine in MACHINES.items() if not machine.get("retired")]
+EVERY_RUN = {"x": [f"{machine}_{number:03}" for number, machine in enumerate(NEW)], "y_2": ["gh_000"]}
 OPTIONS = [
     {},
     {"package": ""},
@@ -181,9 +190,7 @@ def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(template
 
 def test_machines_are_plain_strings_and_numbers_with_known_fields_only():
     fields = {"cluster", "partition", "account", "cpus", "mem", "gres", "time", "setup", "python"}
-    comments = [
-        line[4:].split()[0] for line in (ROOT / "machines.yml").read_text().splitlines() if line.startswith("#   ")
-    ]
+    comments = [line[4:].split()[0] for line in (ROOT / "lab.yml").read_text().splitlines() if line.startswith("#   ")]
     assert set(comments) == fields
     for name, entry in MACHINES.items():
         assert set(entry) <= fields, name
@@ -199,7 +206,7 @@ def test_a_machine_is_added_by_one_entry(own_template, tmp_path):
         "v1.1.0",
         [
             (
-                "machines.yml",
+                "lab.yml",
                 "\nslurm:\n",
                 "\nmars:\n  cluster: Mars\n  partition: red\n  cpus: 1\n"
                 "  mem: 1g\n  time: 0-01:00:00\n  python: python3\n\nslurm:\n",

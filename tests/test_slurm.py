@@ -7,8 +7,10 @@ import subprocess
 import time
 
 import pytest
-from conftest import MACHINES, Submitter, git, run, submitted, wait_until
 from dotenv import dotenv_values
+from support.process import git, run, wait_until
+from support.slurm import Submitter, submitted
+from support.template import MACHINES
 
 EVERY_MACHINE = {"x": [f"{machine}_{number:03}" for number, machine in enumerate(MACHINES)]}
 
@@ -64,7 +66,7 @@ def test_a_launcher_may_be_named_as_the_shell_completes_it(jobs, name):
 
 
 def test_spaces_and_signs_in_the_path(tmp_path, template, slurm):
-    from conftest import make_lab
+    from support.lab import make_lab
 
     lab = make_lab(tmp_path / "a lab, 100 % é", template)
     jobs = Submitter(lab, slurm)

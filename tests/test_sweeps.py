@@ -14,9 +14,10 @@ import jsonschema
 import optuna
 import pytest
 import yaml
-from conftest import Submitter, git, run, submitted, wait_until
 from optuna.trial import TrialState
 from PIL import Image
+from support.process import git, run, wait_until
+from support.slurm import Submitter, submitted
 
 WORKER = "experiments/011-x/scripts/optuna_worker.py"
 STUDY = "011-x_slurm_optuna"

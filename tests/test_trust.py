@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CONFIG, MACHINES, commit, git, render, run, stand_ins
 from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.lab import stand_ins
+from support.process import commit, git, run
+from support.template import CONFIG, MACHINES, render
 
 EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 HOSTILE = st.sampled_from(
@@ -44,7 +46,7 @@ def test_the_template_asks_for_no_trust():
 def test_copy_and_update_run_without_trust(lab, own_template):
     lab.template = own_template
     lab.render()
-    own_template.release("v1.1.0", [("machines.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
+    own_template.release("v1.1.0", [("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
     updated = run("copier", "update", "--defaults", "experiments/011-x", cwd=lab.path)
     assert updated.returncode == 0, updated.stderr
     assert "-#SBATCH --time=2-00:00:00\n+#SBATCH --time=1-00:00:00" in git(lab.path, "diff")

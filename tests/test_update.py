@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, commit, git, make_lab, render, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.lab import make_lab
+from support.process import commit, git, run
+from support.template import ROOT, render
 
 TOOL = ROOT / "experiments.py"
-ACCOUNT = ("machines.yml", "bfjt-delta-gpu", "new-account")
+ACCOUNT = ("lab.yml", "bfjt-delta-gpu", "new-account")
 SUBMIT = ("template/scripts/submit.sh.jinja", "set -euo pipefail\n", "set -euo pipefail\nshopt -s failglob\n")
 RUNS = {"x": ["gh_000", "delta_001"]}
 
@@ -201,7 +203,7 @@ def test_a_recorded_answer_that_is_no_longer_valid_leaves_the_experiment(old, in
 @BOTH
 def test_a_machine_that_a_release_takes_away_stops_the_update(own_old, update):
     experiment = own_old.path / "experiments/011-x"
-    own_old.template.release("v1.2.0", [("machines.yml", "\ngh:\n", "\ngilahyper:\n")])
+    own_old.template.release("v1.2.0", [("lab.yml", "\ngh:\n", "\ngilahyper:\n")])
     before = contents(own_old.path)
     done = update(own_old)
     assert done.returncode == 1
@@ -723,7 +725,7 @@ def test_add_run_with_a_new_script_adds_its_starter_or_keeps_yours(old, experime
 @pytest.mark.parametrize(
     ("script", "token", "reason"),
     [
-        ("x", "mars_002", "must name a machine of machines.yml"),
+        ("x", "mars_002", "must name a machine of lab.yml"),
         ("x", "gh_000", "has the number 000 twice"),
         ("x", "igb_cabbi_001", "has the number 001 twice"),
         ("x", "gh-2", "must be MACHINE_NNN"),
@@ -787,8 +789,8 @@ def test_check_names_each_thing_that_is_wrong(old, experiment):
             ".copier-answers.yml: is at v1.0.0, and the newest release is v1.1.0",
             "scripts/delta_x_001.slurm: is gone, and the answers have its run",
             "scripts/gh_x_005.slurm: has no configuration conf/x_gh_005.yaml",
-            "scripts/igb_cabbi_x_000.slurm: asks for partition oldpart, which no machine of machines.yml has",
-            "scripts/igb_cabbi_x_000.slurm: asks for account oldacct, which no machine of machines.yml has",
+            "scripts/igb_cabbi_x_000.slurm: asks for partition oldpart, which no machine of lab.yml has",
+            "scripts/igb_cabbi_x_000.slurm: asks for account oldacct, which no machine of lab.yml has",
             "scripts/igb_cabbi_x_000.slurm: has a path of one machine, /home/ada/notes/assets/images/a.png",
             "scripts/igb_cabbi_x_000.slurm: has the number 000, which is that of scripts/gh_x_000.slurm too",
             "conf/x_delta_001.yaml: has no launcher",

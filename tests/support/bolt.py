@@ -1,0 +1,56 @@
+"""A real Bolt server."""
+
+import subprocess
+import sys
+
+import neo4j
+from support.process import free_port, wait_until
+
+BOLT = """\
+import os, sys
+import arcadedb_embedded as arcadedb
+root, http, bolt, password = sys.argv[1:]
+os.chdir(root)
+plugin = "Bolt:com.arcadedb.bolt.BoltProtocolPlugin"
+settings = {"http_port": int(http), "bolt_port": int(bolt), "server_plugins": plugin}
+server = arcadedb.create_server(os.path.join(root, "server"), password, settings)
+server.start()
+server.create_database("neo4j")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+class Bolt:
+    """A real Bolt server with authentication, in a process of its own."""
+
+    user, password, database = "root", "correct-horse-battery", "neo4j"
+
+    def __init__(self, folder):
+        port = free_port()
+        self.uri = f"bolt://127.0.0.1:{port}"
+        self.log = (folder / "log.txt").open("w+")
+        command = [sys.executable, "-c", BOLT, folder, free_port(), port, self.password]
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=self.log, stderr=subprocess.STDOUT
+        )
+        wait_until(lambda: "ready" in (folder / "log.txt").read_text(), 60, (folder / "log.txt").read_text)
+        self.environment = {
+            "NEO4J_URI": self.uri,
+            "NEO4J_USERNAME": self.user,
+            "NEO4J_PASSWORD": self.password,
+            "NEO4J_DATABASE": self.database,
+        }
+
+    def __call__(self, query, **parameters):
+        """The rows of a query, committed."""
+        with (
+            neo4j.GraphDatabase.driver(self.uri, auth=(self.user, self.password)) as driver,
+            driver.session(database=self.database) as session,
+        ):
+            return session.run(query, parameters).data()
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()

@@ -1,0 +1,90 @@
+"""A laboratory's repository, and what its machines have that this one lacks."""
+
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.process import commit, git, run
+from support.template import Template, render
+
+
+@dataclass
+class Lab:
+    """A laboratory's repository: experiments/, torchcell/timestamp.py, an .env, data and images outside git."""
+
+    path: Path
+    template: Template
+
+    @property
+    def data(self):
+        return self.path / "data"
+
+    @property
+    def images(self):
+        return self.path / "images"
+
+    def render(self, name="011-x", **answers):
+        """An experiment, committed. What a version of the template gives is rendered once, and then copied."""
+        experiment, rendered = self.path / "experiments" / name, self.template.renders
+        package = (self.path / "torchcell/timestamp.py").exists()  # which the default of `package` depends on
+        key = (name, package, repr(answers))
+        if key not in rendered:
+            like = Path(tempfile.mkdtemp(dir=self.template.path.parent))
+            if package:
+                (like / "torchcell").mkdir()
+                (like / "torchcell/timestamp.py").touch()
+            rendered[key] = render(self.template, like / "experiments" / name, **answers)
+        shutil.copytree(rendered[key], experiment, dirs_exist_ok=True)
+        commit(self.path, f"Add {name}")
+        return experiment
+
+    def python(self, *arguments, env=None, **kwargs):
+        """Run Python at the repository's root, as the lab does."""
+        return run(
+            sys.executable,
+            *arguments,
+            cwd=self.path,
+            env=os.environ | (env or {}),
+            **kwargs,
+        )
+
+    def start(self, config="x_gh_000", *overrides, name="011-x", script="x", **kwargs):
+        """Run a starter."""
+        return self.python(f"experiments/{name}/scripts/{script}.py", "--config-name", config, *overrides, **kwargs)
+
+
+def make_lab(path, template):
+    for folder in ("data", "images", "experiments", "torchcell"):
+        (path / folder).mkdir(parents=True)
+    (path / "torchcell/__init__.py").touch()
+    (path / "torchcell/timestamp.py").write_text(
+        'from datetime import datetime\n\n\ndef timestamp():\n    return datetime.now().strftime("%Y-%m-%d-%H-%M-%S")\n'
+    )
+    (path / ".gitignore").write_text("/.env\n/data\n/images\n__pycache__/\n")
+    (path / ".env").write_text(
+        f'DATA_ROOT="{path}/data"\nASSET_IMAGES_DIR="{path}/images"\nEXPERIMENT_ROOT="{path}/experiments"\n'
+    )
+    git(path, "init", "--quiet")
+    commit(path, "Start")
+    return Lab(path, template)
+
+
+def stand_ins(home):
+    """The environment of a job on a lab's machine: a HOME with what such a machine has and this one lacks.
+
+    The environment's python, `singularity exec` and `module load` call through to the Python that runs the tests.
+    """
+    commands = {
+        "miniconda3/envs/torchcell/bin/python": f'exec {shlex.quote(sys.executable)} "$@"',
+        "bin/singularity": '[ "$1 $2 ${3##*/}" = "exec --nv rockylinux_9.sif" ] || exit 255; shift 3; exec "$@"',
+        "bin/module": '[ "$1" = load ]',
+    }
+    for name, body in commands.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(f"#!/bin/bash\n{body}\n")
+        (home / name).chmod(0o755)
+    return {"HOME": str(home), "PATH": f"{home}/bin{os.pathsep}{os.environ['PATH']}"}

@@ -1,0 +1,170 @@
+"""A real Slurm on this machine, and people who submit to it."""
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import socket
+import subprocess
+
+from support.lab import stand_ins
+from support.process import commit, free_port, run, wait_until
+from support.template import MACHINES
+
+
+class Slurm:
+    """A Slurm of one node with 64 CPUs, 520 GB and 4 GPUs, with the partitions and accounts of lab.yml."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        host = socket.gethostname().split(".")[0]
+        user = pwd.getpwuid(os.getuid()).pw_name
+        for name in ("state", "spool"):
+            (folder / name).mkdir(parents=True)
+        requests = [entry["sbatch"] for entry in MACHINES.values() if entry.get("slurm", True)]
+        partitions = sorted({request["partition"] for request in requests if "partition" in request})
+        settings = {
+            "ClusterName": "lab",
+            "SlurmctldHost": f"{host}(127.0.0.1)",
+            "SlurmUser": user,
+            "SlurmdUser": user,
+            "AuthType": "auth/none",
+            "CredType": "cred/none",
+            "SlurmctldPort": free_port(),
+            "SlurmdPort": free_port(),
+            "StateSaveLocation": folder / "state",
+            "SlurmdSpoolDir": folder / "spool",
+            "SlurmctldPidFile": folder / "slurmctld.pid",
+            "SlurmdPidFile": folder / "slurmd.pid",
+            "SlurmctldLogFile": folder / "slurmctld.log",
+            "SlurmdLogFile": folder / "slurmd.log",
+            "MailProg": "/bin/true",
+            "MpiDefault": "none",
+            "ProctrackType": "proctrack/linuxproc",
+            "TaskPlugin": "task/none",
+            "JobAcctGatherType": "jobacct_gather/none",
+            "AccountingStorageType": "accounting_storage/none",
+            "JobSubmitPlugins": "lua",
+            "SelectType": "select/cons_tres",
+            "SelectTypeParameters": "CR_Core_Memory",
+            "SchedulerType": "sched/backfill",
+            "SchedulerParameters": "batch_sched_delay=0,sched_interval=1,bf_interval=1",
+            "MinJobAge": 3600,
+            "KillWait": 2,
+            "ReturnToService": 2,
+            "EnforcePartLimits": "ALL",
+            "DefMemPerCPU": 1000,
+            "SlurmdParameters": "config_overrides",
+            "GresTypes": "gpu",
+        }
+        lines = [f"{name}={value}" for name, value in settings.items()]
+        lines.append(f"NodeName={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=520000 Gres=gpu:4 State=UNKNOWN")
+        lines.append(f"PartitionName=DEFAULT Nodes={host} State=UP MaxTime=INFINITE")
+        lines += [f"PartitionName={name}{' Default=YES' if name == 'main' else ''}" for name in partitions]
+        files = {
+            "slurm.conf": "\n".join(lines),
+            # Four devices that everybody has stand for the GPUs.
+            "gres.conf": "\n".join(f"Name=gpu File=/dev/{name}" for name in ("null", "zero", "full", "random")),
+            "cgroup.conf": "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint=/nonexistent",
+            "job_submit.lua": ACCOUNTS.format(
+                accounts=", ".join(f'["{each["account"]}"]=true' for each in requests if "account" in each),
+                partitions=", ".join(f'["{each["partition"]}"]=true' for each in requests if "account" in each),
+            ),
+        }
+        for name, text in files.items():
+            (folder / name).write_text(text + "\n")
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.daemons = [
+            subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command],
+                env=os.environ | self.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for command in (["slurmctld", "-D", "-c", "-i"], ["slurmd", "-D"])
+        ]
+        wait_until(lambda: self("sinfo", "--noheader", "--format=%T", check=False).split()[:1] == ["idle"])
+
+    def __call__(self, *command, check=True):
+        """What a Slurm command prints."""
+        return run(*command, env=os.environ | self.environment, check=check).stdout
+
+    def job(self, number):
+        """The fields of a job, or of a task such as 686_3."""
+        return dict(word.split("=", 1) for word in self("scontrol", "-o", "show", "job", number).split() if "=" in word)
+
+    def queue(self):
+        return self("squeue", "--noheader", "--format=%i").split()
+
+    def wait(self, number, state=None, seconds=60):
+        """The fields of a job once it is in a state, or has ended."""
+        ends = [state] if state else ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"]
+        wait_until(lambda: self.job(number)["JobState"] in ends, seconds, lambda: self.job(number), every=0.2)
+        return self.job(number)
+
+    def stop(self):
+        self("scancel", "--user", pwd.getpwuid(os.getuid()).pw_name, check=False)
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: not self.queue(), 10)
+        for daemon in reversed(self.daemons):
+            daemon.terminate()
+            daemon.wait(10)
+
+
+ACCOUNTS = """\
+local accounts = {{{accounts}}}
+local partitions = {{{partitions}}}
+function slurm_job_submit(job, parts, uid)
+  if job.account and not accounts[job.account] then return 2045 end
+  if not job.account and partitions[job.partition] then return 2045 end
+  return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, parts, uid) return slurm.SUCCESS end
+"""
+
+
+class Submitter:
+    """A lab whose jobs find its machines' Python, and the ways to submit."""
+
+    def __init__(self, lab, slurm, name="011-x", **answers):
+        self.lab, self.slurm = lab, slurm
+        self.experiment = lab.render(name, **{"package": "", "runs": {"x": ["gh_000"]}} | answers)
+        self.logs = self.experiment / "slurm/output"
+        self.environment = os.environ | stand_ins(lab.path / "home")
+        with (lab.path / ".gitignore").open("a") as file:
+            file.write("/home\n")
+        commit(lab.path)
+
+    def submit(self, *arguments, cwd=None, env=None, script=None):
+        script = script or self.experiment / "scripts/submit.sh"
+        return run("bash", script, *arguments, cwd=cwd or self.lab.path, env=self.environment | (env or {}))
+
+    def sbatch(self, *arguments, cwd=None):
+        done = run("sbatch", "--parsable", *arguments, cwd=cwd or self.lab.path, env=self.environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def refused(self, *arguments, **kwargs):
+        """The one line with which submit.sh refuses; nothing new is in the queue."""
+        before = self.slurm.queue()
+        done = self.submit(*arguments, **kwargs)
+        assert done.returncode == 1, done.stdout
+        assert self.slurm.queue() == before
+        [line] = done.stderr.splitlines()
+        return line
+
+    def edit(self, name, old, new):
+        file = self.experiment / name
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    def records(self):
+        return [json.loads(path.read_text()) for path in sorted(self.lab.data.rglob("provenance.json"))]
+
+
+def submitted(done):
+    """The ids of the jobs that submit.sh reports."""
+    assert done.returncode == 0, done.stderr
+    return re.findall(r": job (\d+)$", done.stdout, flags=re.MULTILINE)
