@@ -80,12 +80,17 @@ def lab(tmp_path, template):
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory):
-    """A real Slurm. Skips where there is none, but never in continuous integration."""
+def needs_slurm():
+    """Skips where there is no Slurm, but never in continuous integration."""
     missing = [name for name in ("slurmctld", "slurmd", "sbatch") if not shutil.which(name)]
     if missing:
         assert not os.environ.get("CI"), f"{missing} are not installed"
         pytest.skip("No Slurm here: apt-get install --no-install-recommends slurmctld slurmd slurm-client")
+
+
+@pytest.fixture(scope="session")
+def slurm(needs_slurm, tmp_path_factory):
+    """A real Slurm."""
     cluster = Slurm(tmp_path_factory.mktemp("slurm"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])

@@ -1,0 +1,296 @@
+"""The lab: lab.yml is the one file that another lab edits, and what is wrong in it is refused before a question."""
+
+import shutil
+import subprocess
+from copy import deepcopy
+
+import copier
+import pytest
+import yaml
+from support.lab import stand_ins
+from support.process import run
+from support.queue import Queue
+from support.template import LAB, ROOT, Template, render
+
+REAL = yaml.safe_load((ROOT / "lab.yml").read_text())
+
+
+@pytest.fixture
+def lab_of(plain_template, tmp_path):
+    """The template with a lab of the test's, given as a mapping or as text."""
+
+    def with_lab(lab):
+        path = shutil.copytree(plain_template.path, tmp_path / "template", dirs_exist_ok=True)
+        (path / "lab.yml").write_text(lab if isinstance(lab, str) else yaml.safe_dump(lab, sort_keys=False))
+        return Template(path, None)
+
+    return with_lab
+
+
+def changed(*path, to):
+    """The suite's lab with one value changed, or taken out."""
+    lab = deepcopy(LAB)
+    place = lab
+    for key in path[:-1]:
+        place = place[key]
+    if to is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = to
+    return lab
+
+
+WRONG = [
+    ("[]\n", "lab.yml: must be one mapping"),
+    ("a: 1\n---\nb: 2\n", "lab.yml: must be one mapping"),
+    (changed("machine", to={}), 'lab.yml: "machine" is no field; there are repository, package, first_run, queries,'),
+    (changed("first_run", to=None), "lab.yml: first_run is missing"),
+    (changed("repository", to=5), "lab.yml: repository must be text"),
+    (changed("package", to=["x"]), "lab.yml: package must be text"),
+    (changed("queries", to="maybe"), "lab.yml: queries must be true or false"),
+    (changed("first_run", to="mars_000"), 'lab.yml: first_run: run "mars_000" of first: must name a machine'),
+    (changed("first_run", to="gone_000"), 'lab.yml: first_run: run "gone_000" of first: gone is retired'),
+    (changed("machines", to=[]), "lab.yml: machines must be a mapping"),
+    (changed("machines", to={}), "lab.yml: machines must be a mapping"),
+    (changed("machines", "GH", to={"python": "python3"}), "machine GH: must be lower-case words joined by _"),
+    (changed("machines", "a-b", to={"python": "python3"}), "machine a-b: must be lower-case words joined by _"),
+    (changed("machines", "a_012_b", to={"python": "python3"}), "machine a_012_b: must be lower-case words"),
+    (changed("machines", 7, to={"python": "python3"}), "machine 7: must be lower-case words"),
+    (changed("machines", "gh", to="python3"), "machine gh: must be a mapping with a python"),
+    (changed("machines", "gh", "qos", to="high"), 'machine gh: "qos" is no field of a machine; there are cluster,'),
+    (changed("machines", "gh", "python", to=None), "machine gh: python is missing"),
+    (changed("machines", "gh", "python", to=["python3"]), "machine gh: python must be text"),
+    (changed("machines", "gh", "python", to=" "), "machine gh: python must be text"),
+    (changed("machines", "gh", "cluster", to=3), "machine gh: cluster must be text"),
+    (changed("machines", "gh", "setup", to="module load x"), "machine gh: setup must be a list of lines of bash"),
+    (changed("machines", "gh", "setup", to=[1]), "machine gh: setup must be a list of lines of bash"),
+    (changed("machines", "gh", "preflight", to="no way"), "machine gh: preflight must be true or false"),
+    (changed("machines", "gh", "retired", to=1), "machine gh: retired must be true or false"),
+    (changed("machines", "gh", "slurm", to="none"), "machine gh: slurm must be true or false"),
+    (changed("machines", "gh", "slurm", to=False), "machine gh: sbatch has options, and slurm is false"),
+    (changed("machines", "gh", "sbatch", to=["mem"]), "machine gh: sbatch: must be a mapping of options"),
+    (changed("machines", "gh", "sbatch", "cpus_per_task", to=4), "write cpus-per-task"),
+    (changed("machines", "gh", "sbatch", "output", to="x"), "machine gh: sbatch: output is the template's own"),
+    (
+        changed("machines", "gh", "sbatch", "time", to=43200),
+        "machine gh: sbatch: time is 43200, a number, to YAML: write",
+    ),
+    (changed("machines", "gh", "sbatch", "mem", to=1.5), "machine gh: sbatch: mem must be text, a whole number"),
+    (changed("machines", "gh", "sbatch", "requeue", to=False), "machine gh: sbatch: requeue is false"),
+    (changed("machines", "gh", "sbatch", "comment", to="a\nb"), "machine gh: sbatch: comment has a quote, a backslash"),
+]
+
+
+@pytest.mark.parametrize(("lab", "problem"), WRONG, ids=[problem for _, problem in WRONG])
+def test_a_wrong_lab_is_refused_in_one_line_that_names_machine_and_field(lab_of, tmp_path, lab, problem):
+    destination = tmp_path / "011-x"
+    with pytest.raises(copier.errors.UserMessageError) as refused:
+        render(lab_of(lab), destination)
+    assert problem in str(refused.value) and "\n" not in str(refused.value)
+    assert not destination.exists()
+
+
+def test_a_wrong_lab_stops_the_command_before_a_question_in_one_line(lab_of, tmp_path):
+    template = lab_of(changed("machines", "gh", "qos", to="high"))
+    done = run("copier", "copy", template.path, tmp_path / "011-x", stdin=subprocess.DEVNULL)
+    assert done.returncode == 1 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert 'lab.yml: machine gh: "qos" is no field of a machine' in line
+
+
+# Another lab ----------------------------------------------------------------------------------------------------------
+
+OTHER = yaml.safe_load("""\
+repository: https://example.org/other/lab
+package: physics.tools
+first_run: big_000
+queries: false
+machines:
+  big:
+    cluster: A cluster with conda
+    sbatch:
+      partition: long
+      qos: high
+      constraint: "scratch&v100"
+      nodes: 2
+      ntasks-per-node: 2
+      mem-per-cpu: 2g
+      gpus-per-node: "a100:2"
+      exclude: spare3
+      reservation: lab
+      export: NONE
+      exclusive: true
+      time: 1-00:00:00
+    setup:
+      - source "$HOME/miniconda3/etc/profile.d/conda.sh"
+      - conda activate lab
+    python: python
+  far_away:
+    cluster: A cluster with Apptainer
+    sbatch: {account: p-123, cpus-per-task: 2, mem-per-cpu: 1g, gpus-per-node: "a100:2", time: 0-04:00:00}
+    setup: [module purge, "module load apptainer/1.3"]
+    python: apptainer exec --nv --bind "$HOME:/home,/scratch" "$HOME/lab.sif" python3
+    preflight: false
+  desk:
+    python: '"$HOME/env/bin/python"'
+    slurm: false
+  old_one:
+    sbatch: {mem: 1g}
+    python: python3
+    retired: true
+""")
+EVERYTHING = {
+    "x": [
+        "big_000",
+        "big-srun_001",
+        {"big-ddp_002": {"nodes": 1}},
+        {"far_away-pack_003": {"ntasks": 4, "mem": "8g"}},
+        "desk_004",
+        "big_optuna",
+        "desk_optuna",
+        "far_away_wandb",
+    ],
+    "query": ["far_away_005"],
+}
+
+
+def test_another_lab_needs_no_other_file(lab_of, tmp_path):
+    (tmp_path / "lab/src/physics/tools").mkdir(parents=True)
+    (tmp_path / "lab/src/physics/tools/timestamp.py").touch()
+    template = lab_of(OTHER)
+    first = render(template, tmp_path / "lab/experiments/011-x")
+    answers = yaml.safe_load((first / ".copier-answers.yml").read_text())
+    assert answers["runs"] == {"x": ["big_000"]} and answers["repository"] == "https://example.org/other/lab"
+    assert answers["package"] == "physics.tools" and answers["queries"] is False
+    assert "from physics.tools.timestamp import timestamp" in (first / "scripts/x.py").read_text()
+
+    experiment = render(template, tmp_path / "012-y", runs=EVERYTHING, queries=True)
+    launchers = sorted((experiment / "scripts").glob("*.slurm"))
+    assert len(launchers) == 9
+    for launcher in launchers:
+        assert run("bash", "-n", launcher).returncode == 0, launcher.name
+        linted = run("shellcheck", "--shell=bash", "--severity=warning", "--exclude=SC1091", launcher)
+        assert linted.returncode == 0, linted.stdout
+    big = (experiment / "scripts/big_x_000.slurm").read_text()
+    asked = [line for line in big.splitlines() if line.startswith("#SBATCH")][3:]
+    assert asked == [
+        "#SBATCH --partition=long",
+        "#SBATCH --qos=high",
+        "#SBATCH --constraint=scratch&v100",
+        "#SBATCH --nodes=2",
+        "#SBATCH --ntasks-per-node=2",
+        "#SBATCH --mem-per-cpu=2g",
+        "#SBATCH --gpus-per-node=a100:2",
+        "#SBATCH --exclude=spare3",
+        "#SBATCH --reservation=lab",
+        "#SBATCH --export=NONE",
+        "#SBATCH --exclusive",
+        "#SBATCH --time=1-00:00:00",
+    ]
+    pack = (experiment / "scripts/far_away_x-pack_003.slurm").read_text()
+    assert "--mem=8g" in pack and "mem-per-cpu" not in pack, "two requests for memory are fatal to Slurm"
+    assert "#SBATCH" not in (experiment / "scripts/desk_x_004.slurm").read_text()
+
+
+def test_a_machine_without_slurm_runs_from_any_directory_with_a_log(lab):
+    experiment = lab.render(runs={"x": ["desk_000"]})
+    done = run("bash", experiment / "scripts/desk_x_000.slurm", cwd="/", env=stand_ins(lab.path / "home"))
+    assert done.returncode == 0, done.stderr
+    [log] = (experiment / "slurm/output").glob("011-x_desk_000_*.out")
+    assert done.stdout == f"log: {log.relative_to(lab.path)}\n"
+    assert "figure: " in log.read_text()
+
+
+def test_a_retired_machine_keeps_its_runs_and_gets_no_new_ones(own_template, lab):
+    lab.template = own_template
+    experiment = lab.render(runs={"x": ["gh_000", "slurm_001"]})
+    python = "    python: python3\n\n  desk:"
+    own_template.release(
+        "v1.1.0",
+        [
+            ("lab.yml", python, "    python: python3\n    retired: true\n\n  desk:"),
+            ("lab.yml", "0-04:00:00", "0-05:00:00"),
+        ],
+    )
+    done = run("copier", "update", "--defaults", experiment.relative_to(lab.path), cwd=lab.path)
+    assert done.returncode == 0, done.stderr
+    assert "--time=0-05:00:00" in (experiment / "scripts/slurm_x_001.slurm").read_text()
+    refused = run(
+        "copier", "copy", "--defaults", "-d", "runs={x: [slurm_000]}", own_template.path, "012-y", cwd=lab.path
+    )
+    assert "slurm is retired, so it has no new runs" in refused.stderr.splitlines()[-1]
+
+
+# The lab's own lab.yml ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def queue_of(tmp_path_factory, needs_slurm):
+    """Starts the queue of a lab's Slurm."""
+    queues = []
+
+    def start(machines):
+        queues.append(Queue(tmp_path_factory.mktemp("queue"), machines))
+        return queues[-1]
+
+    yield start
+    for queue in queues:
+        queue.stop()
+
+
+def reach_the_queue(queue, launchers, folder):
+    """Submit launchers; those that Slurm refuses, with its words."""
+    refused = {}
+    for launcher in launchers:
+        if "#SBATCH" in launcher.read_text():
+            done = queue("sbatch", "--parsable", launcher, cwd=folder)
+            if done.returncode != 0:
+                refused[launcher.name] = done.stderr
+    return refused
+
+
+def test_each_machine_of_lab_yml_gives_a_launcher_that_slurm_takes(lab_of, queue_of, tmp_path):
+    """What must hold of any lab: it parses, its launchers are bash, and a Slurm that has what it names takes them."""
+    machines = {name: machine for name, machine in REAL["machines"].items() if not machine.get("retired")}
+    runs = {"x": [f"{name}_{number:03}" for number, name in enumerate(machines)]}
+    experiment = render(lab_of((ROOT / "lab.yml").read_text()), tmp_path / "011-x", runs=runs)
+    launchers = sorted((experiment / "scripts").glob("*.slurm"))
+    assert len(launchers) == len(machines)
+    assert {launcher.name: run("bash", "-n", launcher).stderr for launcher in launchers} == {
+        launcher.name: "" for launcher in launchers
+    }
+    assert reach_the_queue(queue_of(machines), launchers, tmp_path) == {}
+
+
+def test_slurm_takes_all_that_another_lab_asks_for(lab_of, queue_of, tmp_path):
+    experiment = render(lab_of(OTHER), tmp_path / "011-x", runs=EVERYTHING, queries=True)
+    queue = queue_of(OTHER["machines"])
+    assert reach_the_queue(queue, sorted((experiment / "scripts").glob("*.slurm")), tmp_path) == {}
+    job = dict(word.split("=", 1) for word in queue("scontrol", "-o", "show", "job", "1").stdout.split() if "=" in word)
+    assert job["JobName"].startswith("011-x_big_") and job["Features"] == "scratch&v100"
+
+
+VALUES = [
+    "a b",
+    "a # b",
+    "$(touch CANARY)",
+    "`touch CANARY`",
+    "a;b",
+    "a|b&c",
+    "100%",
+    "é酵",
+    "~/x",
+    "!x",
+    "{1..3}",
+    "*",
+]
+
+
+def test_slurm_reads_a_value_as_it_was_written(lab_of, queue_of, tmp_path):
+    runs = {"x": [{f"slurm_{number:03}": {"comment": value}} for number, value in enumerate(VALUES)]}
+    experiment = render(lab_of(LAB), tmp_path / "011-x", runs=runs)
+    queue = queue_of(LAB["machines"])
+    for launcher, value in zip(sorted((experiment / "scripts").glob("*.slurm")), VALUES, strict=True):
+        number = queue("sbatch", "--parsable", launcher, cwd=tmp_path).stdout.strip()
+        assert f" Comment={value} " in queue("scontrol", "-o", "show", "job", number).stdout
+    assert not list(tmp_path.rglob("CANARY"))

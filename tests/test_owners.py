@@ -1,0 +1,125 @@
+"""Owners: every update improves what is the template's, and moves not a byte of what is people's."""
+
+import shutil
+
+import pytest
+from support.process import commit, git, run
+from support.template import render
+from support.updating import by_copier, by_tool, contents
+
+YOURS = [
+    "README.md",
+    "conf/default.yaml",
+    "conf/x_gh_000.yaml",
+    "conf/x_gh_optuna.yaml",
+    "queries/001_small_build.cql",
+    "scripts/__init__.py",
+    "scripts/x.py",
+]
+RUNS = {"x": ["gh_000", "gh_optuna"], "query": ["gh_001"]}
+LINE = "the release's line"
+
+
+def sources(template):
+    """Every file of template/, but those that exist on the first copy only."""
+    return [path for path in (template.path / "template").rglob("*") if path.is_file() and path.name != ".gitkeep"]
+
+
+def of_people(path):
+    """Whether a file of template/ is people's once it is rendered."""
+    name = path.as_posix()
+    return (
+        "README.md" in name
+        or ("/conf/" in name and "runtime.yaml" not in name)
+        or "/queries" in name
+        or (path.name.startswith(("__init__", "{% yield script")) and path.parent.name == "scripts")
+    )
+
+
+def change(template):
+    """Put a line at the end of every file, as a comment of its language."""
+    for path in sources(template):
+        if "answers" not in path.name:
+            sign = "//" if "queries" in path.as_posix() else "#"
+            path.write_text(path.read_text().rstrip("\n") + f"\n{sign} {LINE}\n")
+
+
+def drop(template):
+    """Take out what is people's, and change the rest."""
+    change(template)
+    for path in sources(template):
+        if of_people(path):
+            path.unlink()
+
+
+def rename(template):
+    """Give new names to what is people's, and change the rest."""
+    change(template)
+    for path in sources(template):
+        if of_people(path):
+            path.rename(path.with_name(path.name.replace("{% yield", "new_{% yield")))
+
+
+def rewrite(experiment):
+    for name in YOURS:
+        (experiment / name).write_text(f"mine: {name}\n")
+
+
+def delete(experiment):
+    for name in YOURS:
+        (experiment / name).unlink()
+
+
+def keep(experiment):
+    pass
+
+
+@pytest.mark.parametrize("update", [by_copier, by_tool])
+@pytest.mark.parametrize("release", [change, drop, rename])
+@pytest.mark.parametrize("edit", [keep, rewrite, delete])
+def test_no_update_touches_what_is_peoples(own_template, lab, update, release, edit):
+    lab.template = own_template
+    experiment = lab.render(runs=RUNS)
+    edit(experiment)
+    commit(lab.path)
+    before = contents(experiment)
+    release(own_template)
+    own_template.release("v1.1.0")
+    done = update(lab)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = contents(experiment)
+    mine = {name for name in before if name in YOURS or ".gitkeep" in name}
+    assert {name: before[name] for name in mine} == {name: after.get(name) for name in mine}
+    assert after.keys() == before.keys(), "a file of people's came back, or went"
+    assert git(lab.path, "diff", "--name-only", "--diff-filter=U") == ""
+    for name in before.keys() - mine - {".copier-answers.yml"}:
+        assert LINE in after[name].decode(), f"{name} is the template's, and stayed old"
+    assert b"v1.1.0" in after[".copier-answers.yml"]
+
+
+def test_an_experiment_at_a_repositorys_root(own_template, tmp_path):
+    """The folder of the experiment is the repository: its .git stands in it."""
+    experiment = render(own_template, tmp_path / "011-x", runs=RUNS)
+    git(experiment, "init", "--quiet")
+    rewrite(experiment)
+    (experiment / "queries/001_small_build.cql").unlink()
+    commit(experiment)
+    before = contents(experiment)
+    drop(own_template)
+    own_template.release("v1.1.0")
+    done = run("copier", "update", "--defaults", cwd=experiment)
+    assert done.returncode == 0, done.stderr
+    after = contents(experiment)
+    assert after.keys() == before.keys()
+    assert {name for name in YOURS if after.get(name) != before.get(name)} == set()
+    assert LINE in after["scripts/submit.sh"].decode() and LINE in after["conf/runtime.yaml"].decode()
+
+
+def test_plain_recopy_restores_what_was_deleted(lab):
+    experiment = lab.render()
+    shutil.rmtree(experiment / "queries")
+    commit(lab.path)
+    command = ["copier", "recopy", "--skip-answered", "--vcs-ref=:current:", "--defaults", "--overwrite"]
+    done = run(*command, "experiments/011-x", cwd=lab.path)
+    assert done.returncode == 0, done.stderr
+    assert (experiment / "queries/001_small_build.cql").is_file()
