@@ -10,7 +10,7 @@
 # PYTEST=...   options of pytest for make test, like PYTEST="-k sweep"
 
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
-DEMO := copier hydra-core matplotlib numpy python-dotenv tqdm
+DEMO := copier hydra-core matplotlib numpy python-dotenv
 TEST = -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10

@@ -2,15 +2,22 @@
 
 import keyword
 import re
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import copier
+import jinja2
 import pytest
 import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from support.process import run
 from support.template import QUESTIONS, ROOT, asked, render
 from support.terminal import Terminal
 
+FILTERS = ["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]  # that Copier has
 CLEAR, STOP = "\x15", "\x03"  # Ctrl-U, Ctrl-C
 NAMES = ["experiment", "title", "runs", "package", "repository", "user_email", "queries"]
 WRONG = [
@@ -254,3 +261,91 @@ def test_force_on_a_first_copy_renders_everything(template, tmp_path):
     copier.run_copy(str(template.path), tmp_path / "011-x", defaults=True, overwrite=True, quiet=True)
     assert (tmp_path / "011-x/slurm/output/.gitkeep").exists()
     assert (tmp_path / "011-x/scripts/gh_x_000.slurm").exists()
+
+
+# Defaults -------------------------------------------------------------------------------------------------------------
+
+RESERVED = sorted({word.lower() for word in [*words("reserved.txt"), *words("keywords.txt")]})
+SLUGS = st.from_regex(r"[A-Za-z0-9]{1,9}([-_]{1,2}[A-Za-z0-9]{1,9}){0,3}", fullmatch=True)
+
+
+def script_of(slug):
+    """The default script of a folder, by the template's own rule."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT), extensions=FILTERS)
+    rule = "{% from 'rules/runs.jinja' import script_of %}{{ script_of(experiment) }}"
+    return environment.from_string(rule).render(experiment=f"012-{slug}")
+
+
+@pytest.mark.parametrize("words_of", [RESERVED[start::4] for start in range(4)])
+def test_no_reserved_word_is_a_default_script(words_of):
+    for word in words_of:
+        assert script_of(word) == f"{word}_run"
+        assert script_of(word.capitalize()) == f"{word.capitalize()}_run"
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(slug=SLUGS | st.sampled_from(RESERVED).map(lambda word: word.replace("_", "-")))
+@example(slug="random")
+@example(slug="query")
+@example(slug="token")
+@example(slug="import")
+@example(slug="12-hours")
+@example(slug="a" * 150)
+@example(slug="Optuna_Study")
+def test_every_folder_that_is_accepted_renders_with_defaults(plain_template, slug):
+    with tempfile.TemporaryDirectory() as folder:
+        experiment = render(plain_template, Path(folder) / f"012-{slug}")
+        [script] = yaml.safe_load((experiment / ".copier-answers.yml").read_text())["runs"]
+        assert script == script_of(slug) and (experiment / f"scripts/{script}.py").is_file()
+
+
+@pytest.mark.parametrize("name", ["012-random", "023-query", "025-token", "026-import", "027-24-hours"])
+def test_enter_seven_times_renders_any_folder(template, tmp_path, name):
+    person = Terminal("copier", "copy", template.path, f"experiments/{name}", cwd=tmp_path, width=200)
+    for question in NAMES:
+        person.expect(asked(question))
+        person.type("\r")
+    assert person.end() == 0, person.text()
+    assert len(list((tmp_path / f"experiments/{name}/scripts").glob("gh_*_000.slurm"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("modules", "package"),
+    [
+        ([], ""),
+        (["torchcell/__init__.py"], ""),
+        (["torchcell/timestamp.py"], "torchcell"),
+        (["src/torchcell/timestamp.py"], "torchcell"),
+    ],
+)
+@pytest.mark.parametrize("root", ["lab", "a [lab] * ?"])
+def test_the_package_is_a_default_only_where_the_repository_has_it(
+    plain_template, tmp_path, monkeypatch, root, modules, package
+):
+    for module in modules:
+        (tmp_path / root / module).parent.mkdir(parents=True)
+        (tmp_path / root / module).touch()
+    (tmp_path / root / "experiments").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / root / "experiments")
+    for destination in (tmp_path / root / "experiments/011-x", Path("012-y"), Path("../experiments/013-z")):
+        experiment = render(plain_template, destination)
+        assert yaml.safe_load((experiment / ".copier-answers.yml").read_text())["package"] == package
+
+
+@pytest.mark.parametrize("package", ["", "torchcell", "src/torchcell"])
+def test_a_new_experiment_gives_a_figure_with_no_answer_and_no_edit(lab, package):
+    shutil.rmtree(lab.path / "torchcell")
+    if package:
+        (lab.path / package).mkdir(parents=True)
+        (lab.path / package / "timestamp.py").write_text("def timestamp():\n    return '2025-05-10-16-57-03'\n")
+    answers = ["--defaults", lab.template.path, "experiments/012-random"]
+    assert run("copier", "copy", *answers, cwd=lab.path).returncode == 0
+    done = lab.start("random_run_gh_000", name="012-random", script="random_run")
+    assert done.returncode == 0, done.stderr
+    [figure] = lab.images.iterdir()
+    assert ("2025-05-10-16-57-03" in figure.name) == bool(package)
+
+
+def test_queries_are_needed_by_the_script_query(plain_template, tmp_path):
+    with pytest.raises(ValueError, match="must be yes: runs has the script query"):
+        render(plain_template, tmp_path / "011-x", runs={"query": ["gh_001"]}, queries=False)

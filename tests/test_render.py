@@ -1,6 +1,7 @@
 """Render: the files, their names and their content are those that the design and the answers say."""
 
 import ast
+import re
 import subprocess
 
 import pytest
@@ -59,16 +60,15 @@ def files(experiment):
 
 
 def test_the_default_experiment_has_the_layout_of_the_design(copie):
+    """Where the repository has no package with a timestamp, the experiment has its own."""
     copied = copie.copy(extra_answers={"experiment": "011-x"})
     assert copied.exit_code == 0, copied.exception
-    assert files(copied.project_dir) == LAYOUT
+    assert files(copied.project_dir) == LAYOUT | {"scripts/timestamp.py"}
 
 
 def test_options_add_and_remove_files(copie):
-    bare = copie.copy(extra_answers={"experiment": "011-x", "queries": False, "package": ""})
-    assert files(bare.project_dir) == LAYOUT - {"queries/001_small_build.cql", "scripts/query.py"} | {
-        "scripts/timestamp.py"
-    }
+    bare = copie.copy(extra_answers={"experiment": "011-x", "queries": False, "package": "torchcell"})
+    assert files(bare.project_dir) == LAYOUT - {"queries/001_small_build.cql", "scripts/query.py"}
     assert not (bare.project_dir / "queries").exists()
 
 
@@ -107,9 +107,11 @@ def test_every_script_has_the_header_of_the_lab(template, tmp_path, repository):
         runs={"x": ["gh_000", "delta_wandb"], "y": ["gh_optuna"]},
     )
     scripts = [
-        name for name in files(experiment) if name.startswith(("scripts/", "queries/")) and "__init__" not in name
+        name
+        for name in files(experiment)
+        if name.startswith(("scripts/", "queries/")) and name != "scripts/__init__.py"
     ]
-    assert len(scripts) == 12
+    assert {"scripts/x.py", "scripts/gh_y_optuna.slurm", "scripts/runtime/__init__.py"} < set(scripts)
     for name in scripts:
         comment = "//" if name.endswith(".cql") else "#"
         lines = [line for line in (experiment / name).read_text().splitlines() if not line.startswith("#!")]
@@ -122,42 +124,47 @@ def test_every_script_has_the_header_of_the_lab(template, tmp_path, repository):
         assert repository or "http" not in "\n".join(lines)
 
 
-@pytest.mark.parametrize("machine", MACHINES)
-def test_a_launcher_asks_for_what_machines_yml_says(template, tmp_path, machine):
+def options_of(launcher):
+    """The lines of #SBATCH of a launcher, as Slurm takes them."""
+    return re.findall(r"^#SBATCH (--.*)$", launcher.read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("machine", NEW)
+def test_a_launcher_asks_for_what_lab_yml_says(template, tmp_path, machine):
     experiment = render(template, tmp_path / "A011-x-y", runs={"x": [f"{machine}_007"]})
     label = machine.rsplit("_", 1)[-1]
     assert {name for name in files(experiment) if name.startswith("conf/")} == {
         "conf/default.yaml",
+        "conf/runtime.yaml",
         f"conf/x_{label}_007.yaml",
     }
-    lines = (experiment / f"scripts/{machine}_x_007.slurm").read_text().splitlines()
-    directives = dict(
-        line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if line.startswith("#SBATCH")
-    )
+    launcher = experiment / f"scripts/{machine}_x_007.slurm"
     entry = MACHINES[machine]
-    asked = {
-        "partition": "partition",
-        "account": "account",
-        "cpus": "cpus-per-task",
-        "mem": "mem",
-        "gres": "gres",
-        "time": "time",
-    }
-    assert directives == {option: str(entry[field]) for field, option in asked.items() if field in entry} | {
-        "job-name": f"A011-x_{label}_007",
-        "output": "experiments/A011-x-y/slurm/output/%x_%j.out",
-        "open-mode": "append",
-        "requeue": "",
-    }
-    commands = lines[lines.index("") + 1 :]
-    assert commands == [
-        "set -eo pipefail",
-        *entry.get("setup", []),
-        "set -u",
-        "export PYTHONUNBUFFERED=1 # the log has at once what is printed",
-        f"exec {entry['python']} \\",
-        f"  experiments/A011-x-y/scripts/x.py --config-name x_{label}_007",
-    ]
+    if entry.get("slurm", True):
+        assert options_of(launcher) == [
+            f"--job-name=A011-x_{label}_007",
+            "--output=experiments/A011-x-y/slurm/output/%x_%j.out",
+            "--open-mode=append",
+            *(f"--{name}={value}" for name, value in entry["sbatch"].items()),
+        ]
+    else:
+        assert options_of(launcher) == []
+    text = launcher.read_text()
+    assert text.count("\nset -e") == 1
+    assert ("set -euo pipefail" in text) == (not entry.get("setup"))
+    assert all(f"\n{line}\n" in text for line in entry.get("setup", []))
+    assert f"python=(\n  {entry['python']}\n)\n" in text
+    assert f"run=(\n  experiments/A011-x-y/scripts/x.py\n  --config-name x_{label}_007\n)\n" in text
+    assert text.endswith('exec "${python[@]}" "${run[@]}" "$@"\n')
+    assert ("export EXPERIMENT_MODE=one\n" in text) == entry.get("slurm", True)
+
+
+def test_between_two_options_stands_a_line_that_nothing_changes(template, tmp_path):
+    experiment = render(template, tmp_path / "011-x", runs={"x": ["delta_000"]}, user_email="ada@example.org")
+    lines = (experiment / "scripts/delta_x_000.slurm").read_text().splitlines()
+    options = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
+    assert [lines[number + 1] for number in options[2:]] == ["#"] * len(options[2:])
+    assert lines[options[-1] + 2] == "# Options of your own stand below: the last of a name wins."
 
 
 def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(template, tmp_path):
@@ -166,6 +173,7 @@ def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(template
     assert files(experiment) - LAYOUT == {
         "conf/x_cabbi_001.yaml",
         "conf/x_delta_wandb.yaml",
+        "conf/x_delta_wandb_run.yaml",
         "conf/x_mmli_optuna.yaml",
         "scripts/delta_x_wandb.slurm",
         "scripts/igb_cabbi_x_001.slurm",
@@ -183,75 +191,44 @@ def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(template
         assert "#SBATCH --array=0-7%4" in lines
         assert "#SBATCH --output=experiments/011-x/slurm/output/%x_%A_%a.out" in lines
     assert "array" not in "\n".join(single)
-    assert optuna[-1] == "  experiments/011-x/scripts/optuna_worker.py --config-name x_mmli_optuna"
-    assert wandb[-1] == '  -m wandb agent --count 1 "$SWEEP_ID"'
-    assert '"wandb' in (experiment / "scripts/x.py").read_text().split("# ///\n")[0]
+    assert "--requeue" in "\n".join(optuna) and "--requeue" not in "\n".join(single)
+    number = optuna.index("run=(")
+    assert optuna[number + 1 : number + 3] == [
+        "  experiments/011-x/scripts/optuna_worker.py",
+        "  --config-name x_mmli_optuna",
+    ]
+    assert wandb[-1] == 'exec "${python[@]}" -m wandb agent --count 1 "$SWEEP_ID"'
 
 
-def test_machines_are_plain_strings_and_numbers_with_known_fields_only():
-    fields = {"cluster", "partition", "account", "cpus", "mem", "gres", "time", "setup", "python"}
-    comments = [line[4:].split()[0] for line in (ROOT / "lab.yml").read_text().splitlines() if line.startswith("#   ")]
-    assert set(comments) == fields
-    for name, entry in MACHINES.items():
-        assert set(entry) <= fields, name
-        assert {"cluster", "cpus", "mem", "time", "python"} <= set(entry), name
-        assert isinstance(entry["cpus"], int)
-        assert all(isinstance(entry[field], str) for field in set(entry) - {"cpus", "setup"}), name
-        assert "/home/" not in str(entry)
-    assert MACHINES["delta"]["account"] == "bfjt-delta-gpu"
+def test_a_script_added_later_needs_no_key_of_default_yaml(lab):
+    experiment = lab.render(runs={"x": ["gh_000"], "y": ["gh_000"]})
+    (experiment / "conf/default.yaml").write_text("model: {hidden: 64}\n")
+    done = lab.start("y_gh_000", script="y")
+    assert done.returncode == 0, done.stderr
+    assert list(lab.images.glob("011-y_gh_000_*.png"))
 
 
-def test_a_machine_is_added_by_one_entry(own_template, tmp_path):
-    own_template.release(
-        "v1.1.0",
-        [
-            (
-                "lab.yml",
-                "\nslurm:\n",
-                "\nmars:\n  cluster: Mars\n  partition: red\n  cpus: 1\n"
-                "  mem: 1g\n  time: 0-01:00:00\n  python: python3\n\nslurm:\n",
-            )
-        ],
-    )
-    from copier import run_copy
-
-    run_copy(str(own_template.path), tmp_path / "011-x", data={"runs": {"x": ["mars_000"]}}, defaults=True, quiet=True)
-    launcher = (tmp_path / "011-x/scripts/mars_x_000.slurm").read_text()
-    assert "#SBATCH --partition=red\n" in launcher and launcher.endswith(
-        "exec python3 \\\n  experiments/011-x/scripts/x.py --config-name x_mars_000\n"
-    )
+def test_what_people_replace_is_small(template, tmp_path):
+    experiment = render(template, tmp_path / "011-x", runs={"x": ["gh_000"], "y": ["delta_wandb"], "query": ["gh_001"]})
+    assert len((experiment / "scripts/x.py").read_text().splitlines()) <= 60
+    assert len((experiment / "conf/default.yaml").read_text().splitlines()) <= 15
+    parameters = yaml.safe_load((experiment / "conf/x_gh_000.yaml").read_text())
+    assert parameters.pop("defaults") == ["runtime", "default", "_self_"]
+    assert len(parameters) <= 8
+    assert len((experiment / "README.md").read_text().splitlines()) <= 40
 
 
-def test_the_names_of_experiment_010_come_from_its_runs(template, tmp_path):
-    model = "equivariant_cell_graph_transformer"
-    experiment = render(
-        template,
-        tmp_path / "010-kuzmin-tmi",
-        runs={
-            model: ["igb_cabbi_000", "igb_mmli_001", "igb_cabbi_002", "igb_mmli_003"],
-            f"{model}_inference_1": ["gh_006"],
-            "select_12_and_24_genes_top_triples": ["gh_000"],
-        },
-    )
-    rendered = files(experiment)
-    assert {
-        f"conf/{model}_cabbi_000.yaml",
-        f"conf/{model}_mmli_001.yaml",
-        f"conf/{model}_cabbi_002.yaml",
-        f"conf/{model}_mmli_003.yaml",
-        f"scripts/igb_cabbi_{model}_000.slurm",
-        f"scripts/igb_mmli_{model}_001.slurm",
-        f"scripts/igb_cabbi_{model}_002.slurm",
-        f"scripts/igb_mmli_{model}_003.slurm",
-        f"scripts/{model}.py",
-        f"scripts/{model}_inference_1.py",
-        f"scripts/gh_{model}_inference_1_006.slurm",
-        "scripts/select_12_and_24_genes_top_triples.py",
-        "scripts/gh_select_12_and_24_genes_top_triples_000.slurm",
-        "queries/001_small_build.cql",
-    } <= rendered
-    assert sum(name.endswith(".slurm") for name in rendered) == 6
-    assert sum(name.startswith("conf/") for name in rendered) == 7
+def test_a_readme_with_many_runs_is_still_short(template, tmp_path):
+    runs = {name: [f"gh_{number:03}" for number in range(20)] for name in ("x", "y")}
+    readme = (render(template, tmp_path / "011-x", runs=runs) / "README.md").read_text()
+    assert len(readme.splitlines()) <= 40
+
+
+def test_an_experiment_without_runs_or_queries_says_nothing_of_them(template, tmp_path):
+    experiment = render(template, tmp_path / "011-x", runs={}, queries=False)
+    readme = (experiment / "README.md").read_text()
+    assert "submit.sh" not in readme and "query" not in readme and "sweep" not in readme.lower()
+    assert not list((experiment / "scripts").glob("*.slurm"))
 
 
 def test_no_rendered_file_is_ignored(lab):

@@ -70,8 +70,8 @@ def accepted(template, **answers):
         elif file.suffix == ".slurm":
             assert subprocess.run(["bash", "-n", file], capture_output=True).stderr == b""
     with initialize_config_dir(str(destination / "conf"), version_base="1.3"):
-        for config in (destination / "conf").iterdir():
-            composed = compose(config.stem)
+        for config in {path.stem for path in (destination / "conf").iterdir()} - {"runtime"}:
+            composed = compose(config)
             assert composed.title == answers.get("title", composed.title)
     recorded = yaml.safe_load((destination / ".copier-answers.yml").read_text())
     assert {name: recorded[name] for name in answers} == answers
@@ -123,10 +123,47 @@ def test_runs_give_exactly_their_pairs_or_are_refused(plain_template, runs):
         tokens = [(script, *token.rpartition("_")[::2]) for script, tokens in runs.items() for token in tokens]
         configs = {f"{script}_{machine.split('_')[-1]}_{number}.yaml" for script, machine, number in tokens}
         launchers = {f"{machine}_{script}_{number}.slurm" for script, machine, number in tokens}
-        assert {path.name for path in (destination / "conf").iterdir()} == configs | {"default.yaml"}
+        assert {path.name for path in (destination / "conf").iterdir()} == configs | {"default.yaml", "runtime.yaml"}
         assert {path.name for path in (destination / "scripts").glob("*.slurm")} == launchers
         assert {f"{script}.py" for script in runs} <= {path.name for path in (destination / "scripts").iterdir()}
     forget(destination)
+
+
+VALUES = TEXT | st.integers() | st.booleans() | st.none() | st.floats() | st.lists(TEXT, max_size=2)
+NAMES = st.sampled_from(["mem", "comment", "gres", "time", "constraint", "output", "wrap"]) | TEXT
+
+
+@EXAMPLES
+@given(request=st.dictionaries(NAMES, VALUES, max_size=3))
+def test_what_a_run_asks_for_is_one_line_each_or_refused(plain_template, request):
+    destination = accepted(plain_template, runs={"x": [{"slurm_000": request}]})
+    if destination:
+        lines = (destination / "scripts/slurm_x_000.slurm").read_text().splitlines()
+        asked = [line for line in lines if line.startswith("#SBATCH")]
+        own = MACHINES["slurm"]["sbatch"]
+        wanted = {name for name, value in (own | request).items() if value is not None}
+        wanted -= {"mem"} if any(name.startswith("mem-") for name in request) and "mem" not in request else set()
+        assert len(asked) == 3 + len(wanted)
+        assert all(
+            line.startswith(("#", "set ", "export ", "python=(", "run=(", "  ", ")", "if ", "exec ")) or not line
+            for line in lines
+        )
+    forget(destination)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_in_what_a_run_asks_for_executes_nothing(lab, plain_template, monkeypatch, attack):
+    monkeypatch.chdir(lab.path)
+    lab.template = plain_template
+    try:
+        lab.render(runs={"x": [{"gh_000": {"comment": attack}}]})
+    except ValueError as error:
+        assert "comment has a quote, a backslash or a line's end" in str(error)
+    else:
+        environment = os.environ | stand_ins(lab.path / "home")
+        started = run("bash", "experiments/011-x/scripts/gh_x_000.slurm", cwd=lab.path, env=environment)
+        assert started.returncode == 0, started.stderr
+    assert not list(lab.path.rglob("CANARY"))
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
