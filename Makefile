@@ -21,9 +21,9 @@ demo: .venv/demo
 	@set -e; lab=$$(mktemp -d)/lab; mkdir -p $$lab/data $$lab/images; cd $$lab; git init -q; \
 	printf '%s\n' DATA_ROOT=$$lab/data ASSET_IMAGES_DIR=$$lab/images EXPERIMENT_ROOT=$$lab/experiments > .env; \
 	printf '%s\n' .env data images > .gitignore; \
-	$(CURDIR)/.venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD --data package= $(CURDIR) experiments/011-demo; \
+	$(CURDIR)/.venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD $(CURDIR) experiments/011-demo; \
 	git add .; git -c user.name=demo -c user.email=demo@example.org commit -qm "Add experiment 011-demo"; \
-	$(CURDIR)/.venv/bin/python experiments/011-demo/scripts/demo.py --config-name demo_gh_000
+	$(CURDIR)/.venv/bin/python experiments/011-demo/scripts/demo.py
 
 test: .venv/installed
 	.venv/bin/python $(TEST)

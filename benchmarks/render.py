@@ -29,9 +29,10 @@ def repository(path, files):
 
 
 def template(path):
-    """A repository with the template's files as they are, and without its history."""
+    """A repository with the template's files as they are, but with the lab of the tests, and without its history."""
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return repository(path, {name: (ROOT / name).read_bytes() for name in names.splitlines()})
+    files = {name: (ROOT / name).read_bytes() for name in names.splitlines()}
+    return repository(path, files | {"lab.yml": (ROOT / "tests/lab.yml").read_bytes()})
 
 
 def medians(commands, cwd, environment=None):

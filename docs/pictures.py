@@ -21,7 +21,7 @@ from rich.text import Text
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent / "tests"))
 from support.lab import make_lab  # noqa: E402
-from support.template import QUESTIONS, copy_template  # noqa: E402
+from support.template import QUESTIONS, asked, copy_template  # noqa: E402
 from support.terminal import Terminal  # noqa: E402
 
 VERSION = "v0.1.0"  # that the pictures show, whatever the newest release is
@@ -36,8 +36,8 @@ def style(cell):
 def session(lab):
     """The lines of a terminal in which somebody types `copier copy` and accepts all defaults."""
     terminal = Terminal("copier", "copy", lab.template.path, "experiments/011-growth", cwd=lab.path)
-    for question in QUESTIONS.values():
-        terminal.expect(question["help"])
+    for question in QUESTIONS:
+        terminal.expect(asked(question))
         terminal.type("\r")
     terminal.end()
     lines = [Text("$ copier copy gh:lab/tc-exp-template experiments/011-growth", "bold")]

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image, ImageChops, ImageStat
-from support.lab import make_lab
+from support.lab import make_lab, stand_ins
 from support.process import commit, git, run
 from support.template import QUESTIONS, ROOT, copy_template
+from support.updating import COMMAND
 
 
 def shell_blocks(text):
@@ -241,51 +243,44 @@ def test_readme_gives_the_pairs_of_several_runs(lab, template):
     assert all((lab.path / "experiments/012-y" / name).is_file() for name in pairs)
 
 
-@pytest.mark.parametrize("answers", [{}, {"package": "", "runs": {"a": ["gh_001", "slurm_000"], "b": ["delta_000"]}}])
+def experiments(line):
+    """A line that begins with the command `experiments`, by the Python that runs the tests."""
+    return line.replace("experiments", shlex.join(COMMAND), 1)
+
+
+MANY = {"a": ["gh_001", "slurm_000"], "b": ["delta_000"], "query": ["gh_001"]}
+
+
+@pytest.mark.parametrize("answers", [{}, {"package": "", "runs": MANY}])
 def test_the_rendered_readme_runs(lab, own_template, slurm, answers):
     lab.template = own_template
     experiment = lab.render(**answers)
-    how_to_run, every_run, array, *_, update = shell_blocks((experiment / "README.md").read_text())
-
-    python, submit = how_to_run.splitlines()
-    [plain] = re.findall(r"`(sbatch .*)`", (experiment / "README.md").read_text())
-    for line in (python, submit, array, plain):
-        done = type_in(lab, line)
+    readme = (experiment / "README.md").read_text()
+    _, runs, change = shell_blocks(readme)
+    *here, submit = [line for line in runs.splitlines() if "query.py" not in line]
+    launchers = {path.stem for path in experiment.glob("scripts/*.slurm")}
+    assert set(submit.split()[2:]) == launchers
+    submit = submit.replace("gh_query_001", "")  # which needs a database
+    for line in (*here, submit):
+        done = type_in(lab, line, env=stand_ins(lab.path / "home"))
         assert done.returncode == 0, done.stderr
+    assert len(here) == len(launchers - {"gh_query_001"})
+    slurm("scancel", "--user", os.environ.get("USER", "root"))
 
-    listed = type_in(lab, every_run).stdout.splitlines()
-    runs = len(list(experiment.glob("scripts/*.slurm")))
-    assert len(listed) == 2 * runs
-    for line in [*listed[:runs], *(f"{line} --dry-run" for line in listed[runs:])]:
-        assert type_in(lab, line).returncode == 0, line
-
-    own_template.release("v1.1.0", [("lab.yml", "account: bfjt-delta-gpu", "account: new-account")])
-    for line in update.splitlines():
-        lines = type_in(lab, line.split("    #")[0])
-        assert lines.returncode == 0, lines.stderr
-    if answers:
-        assert "account=new-account" in (experiment / "scripts/delta_b_000.slurm").read_text()
-    [undo] = re.findall(r"`(git restore .*)`", (experiment / "README.md").read_text())
-    assert type_in(lab, undo).returncode == 0
-    assert git(lab.path, "status", "--porcelain") == ""
-
-
-def test_the_rendered_readme_adds_a_run_to_a_dirty_tree_and_stays_true(lab):
-    experiment = lab.render()
-    before = (experiment / "README.md").read_text()
-    (experiment / "scripts/x.py").write_text("mine\n")
-    (experiment / "conf/mine.yaml").write_text("mine: 1\n")
-    shutil.rmtree(experiment / "results")
-    (experiment / "results").symlink_to(lab.data)
-    [add_run] = [block for block in shell_blocks(before) if "recopy" in block]
-    done = type_in(lab, add_run.strip().replace("--ask runs", "-d 'runs={x: [gh_000, delta_001]}'"))
+    shutil.rmtree(lab.path / "home")
+    commit(lab.path)
+    (experiment / "scripts/mine.py").write_text("mine\n")
+    add_run, update = map(experiments, change.splitlines())
+    done = type_in(lab, add_run)
     assert done.returncode == 0, done.stderr
-    assert (experiment / "conf/x_delta_001.yaml").is_file() and (experiment / "scripts/delta_x_001.slurm").is_file()
-    assert "delta_001" in (experiment / ".copier-answers.yml").read_text()
-    assert (experiment / "scripts/x.py").read_text() == "mine\n"
-    assert (experiment / "conf/mine.yaml").read_text() == "mine: 1\n"
-    assert (experiment / "README.md").read_text() == before
-    assert list(lab.data.iterdir()) == []
+    assert len(list(experiment.glob("scripts/*.slurm"))) == len(launchers) + 1
+    assert (experiment / "README.md").read_text() == readme
+    commit(lab.path)
+    own_template.release("v1.1.0", [("lab.yml", "account: bfjt-delta-gpu", "account: new-account")])
+    done = type_in(lab, update)
+    assert done.returncode == 0, done.stderr
+    assert "v1.1.0" in (experiment / ".copier-answers.yml").read_text()
+    assert not answers or "account=new-account" in (experiment / "scripts/delta_b_000.slurm").read_text()
 
 
 @pytest.fixture

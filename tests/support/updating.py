@@ -7,6 +7,8 @@ from pathlib import Path
 from support.process import run
 from support.template import ROOT
 
+COMMAND = [sys.executable, str(ROOT / "experiments.py")]
+
 
 def contents(folder):
     """Every file below a folder, links not followed, git's own left out: {path: content or the link's target}."""
@@ -21,7 +23,7 @@ def contents(folder):
 
 
 def tool(lab, *arguments, cwd=None, env=None):
-    return run(sys.executable, ROOT / "experiments.py", *arguments, cwd=cwd or lab.path, env=os.environ | (env or {}))
+    return run(*COMMAND, *arguments, cwd=cwd or lab.path, env=os.environ | (env or {}))
 
 
 def by_tool(lab):
