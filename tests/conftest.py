@@ -13,6 +13,7 @@ from support.lab import make_lab
 from support.process import run
 from support.slurm import Slurm
 from support.template import Template, copy_template
+from support.updating import ACCOUNT, RUNS, SUBMIT
 
 
 def pytest_configure():
@@ -77,6 +78,35 @@ def own_template(template, tmp_path):
 @pytest.fixture
 def lab(tmp_path, template):
     return make_lab(tmp_path / "lab", template)
+
+
+@pytest.fixture(scope="session")
+def newer(template, tmp_path_factory):
+    """The template with v1.1.0, which has a renamed account and a better submit.sh. To be read only."""
+    newer = template.copy(tmp_path_factory.mktemp("newer") / "template")
+    newer.release("v1.1.0", [ACCOUNT, SUBMIT])
+    return newer
+
+
+@pytest.fixture
+def old(lab, newer):
+    """A lab with 011-x rendered at v1.0.0, while the template has v1.1.0."""
+    lab.template = newer
+    lab.render(runs=RUNS)
+    return lab
+
+
+@pytest.fixture
+def own_old(lab, newer, tmp_path):
+    """The same with a template that the test may change and release."""
+    lab.template = newer.copy(tmp_path / "template")
+    lab.render(runs=RUNS)
+    return lab
+
+
+@pytest.fixture
+def experiment(old):
+    return old.path / "experiments/011-x"
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from PIL import Image, ImageChops, ImageStat
 from support.lab import make_lab, stand_ins
 from support.process import commit, git, run
 from support.template import QUESTIONS, ROOT, copy_template
-from support.updating import COMMAND
+from support.updating import TOOL, WITH_TOOL
 
 
 def shell_blocks(text):
@@ -93,7 +93,7 @@ def test_every_block_of_readme_is_typed_by_a_test():
         "gh:lab/tc-exp-template experiments/012-y",
         "copier copy -d 'runs={yeast: [slurm_optuna]}' gh:lab/tc-exp-template experiments/013-yeast",
         "copier update --defaults experiments/011-growth",
-        "python experiments.py update --dry-run",
+        "experiments update --dry-run",
     ]
 
 
@@ -168,10 +168,10 @@ def test_readmes_updating_section_runs(lab, own_template):
     section = (ROOT / "README.md").read_text().split("\n## Updating\n")[1].split("\n## ")[0]
     one, many = shell_blocks(section)
     table = dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", section, flags=re.MULTILINE))
-    typed = {what: re.findall(r"`((?:git|copier|python) [^`]*)`", text) for what, text in table.items()}
+    typed = {what: re.findall(r"`((?:git|copier|experiments) [^`]*)`", text) for what, text in table.items()}
 
     def ok(line):
-        done = type_in(lab, line.split("    #")[0].replace("experiments.py", str(ROOT / "experiments.py"), 1))
+        done = type_in(lab, experiments(line.split("    #")[0]))
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -245,7 +245,8 @@ def test_readme_gives_the_pairs_of_several_runs(lab, template):
 
 def experiments(line):
     """A line that begins with the command `experiments`, by the Python that runs the tests."""
-    return line.replace("experiments", shlex.join(COMMAND), 1)
+    command = ["env", *(f"{name}={value}" for name, value in WITH_TOOL.items()), *TOOL]
+    return re.sub("^experiments", shlex.join(command), line)
 
 
 MANY = {"a": ["gh_001", "slurm_000"], "b": ["delta_000"], "query": ["gh_001"]}

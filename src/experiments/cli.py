@@ -1,0 +1,176 @@
+"""The command line of `experiments`."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from experiments.errors import Problem, reason
+from experiments.git import forget_callers_repository
+
+DESCRIPTION = """Update many experiments, add and change their runs, list what ran, and say what is wrong.
+
+  experiments update --commit                      all of them, one commit each
+  experiments update experiments/011-x --dry-run   what would change
+  experiments add-run experiments/011-x growth delta_001
+  experiments set-run experiments/011-x growth delta_001 mem=100g time=0-12:00:00 gres=null
+  experiments check                                what is wrong, one line each"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: what its help says, how its words are declared, and what it does with them."""
+
+    name: str
+    summary: str
+    examples: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def declare_paths(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="an experiment; default: all under experiments/")
+
+
+def count_from_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+count_from_one.__name__ = "number"  # what argparse calls it
+
+
+def declare_update(parser: argparse.ArgumentParser) -> None:
+    declare_paths(parser)
+    parser.add_argument("--vcs-ref", metavar="REF", help="a version of the template; default: its newest release")
+    parser.add_argument("--jobs", type=count_from_one, default=os.cpu_count() or 1, metavar="N", help="at one time")
+    parser.add_argument("--commit", action="store_true", help="make one commit for each experiment")
+    parser.add_argument("--dry-run", action="store_true", help="change nothing, and say what would change")
+
+
+def run_update(options: argparse.Namespace) -> int:
+    from experiments.update import Options, update
+
+    return update(options.paths, Options(options.vcs_ref, options.commit, options.dry_run), options.jobs)
+
+
+def declare_add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="an experiment")
+    parser.add_argument("script", metavar="SCRIPT", help="a script of it, or the name of a new one")
+    parser.add_argument("words", nargs="+", metavar="TOKEN [KEY=VALUE]", help="runs, then what they ask of Slurm")
+
+
+def run_add_run(options: argparse.Namespace) -> int:
+    from experiments.runs import add_run, parse_request
+
+    tokens = [word for word in options.words if "=" not in word]
+    request = parse_request([word for word in options.words if "=" in word])
+    if not tokens:
+        raise Problem("no run is named", "write MACHINE_ID, like delta_001")
+    print(*add_run(options.path, options.script, tokens, request), sep="\n")
+    return 0
+
+
+def declare_set_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="an experiment")
+    parser.add_argument("script", metavar="SCRIPT", help="a script of it")
+    parser.add_argument("token", metavar="TOKEN", help="one of its runs, like gh_004")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="an option of sbatch; true for a flag, null to leave it out, nothing for the machine's own",
+    )
+
+
+def run_set_run(options: argparse.Namespace) -> int:
+    from experiments.runs import parse_request, set_run
+
+    print(*set_run(options.path, options.script, options.token, parse_request(options.words)), sep="\n")
+    return 0
+
+
+def declare_check(parser: argparse.ArgumentParser) -> None:
+    declare_paths(parser)
+    parser.add_argument("--compose", action="store_true", help="compose every configuration, which needs Hydra")
+
+
+def run_check(options: argparse.Namespace) -> int:
+    from experiments.check import check
+
+    return check(options.paths, options.compose)
+
+
+COMMANDS = (
+    Command(
+        "update",
+        "bring a release of the template to experiments; where work is at stake, they are left as they were",
+        "experiments update --dry-run\nexperiments update --commit --jobs 2\nexperiments update --vcs-ref v1.2.0",
+        declare_update,
+        run_update,
+    ),
+    Command(
+        "add-run",
+        "add runs to an experiment: the files that it lacks, and the recorded answer",
+        "experiments add-run experiments/011-x growth delta_001 delta_002\n"
+        "experiments add-run experiments/011-x growth gh-pack_003 ntasks=4 mem=100g",
+        declare_add_run,
+        run_add_run,
+    ),
+    Command(
+        "set-run",
+        "change what a run asks of Slurm; its launcher keeps your edits",
+        "experiments set-run experiments/011-x growth gh_004 mem=100g time=0-12:00:00 gres=null",
+        declare_set_run,
+        run_set_run,
+    ),
+    Command(
+        "check",
+        "say what is wrong with experiments, one line each; also with those that were never adopted",
+        "experiments check\nexperiments check experiments/005-old --compose",
+        declare_check,
+        run_check,
+    ),
+)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("experiments", description=DESCRIPTION, formatter_class=plain)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        added = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=f"examples:\n{command.examples}".replace("\n", "\n  "),
+            formatter_class=plain,
+        )
+        command.declare(added)
+        added.set_defaults(run=command.run)
+    return parser
+
+
+def stop(number: int, frame: object) -> NoReturn:
+    """End as Ctrl-C does: what is half done is taken back, and temporary files are removed."""
+    sys.exit(128 + number)
+
+
+def main() -> NoReturn:
+    """Run a command. What is wrong is one line on standard error, with exit code 1."""
+    options = make_parser().parse_args()
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        forget_callers_repository()
+        sys.exit(options.run(options))
+    except Problem as problem:
+        sys.exit(f"experiments: {problem}")
+    except OSError as error:
+        sys.exit(f"experiments: {reason(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,136 @@
+"""An experiment: its folder, its repository, its recorded answers and its template."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.errors import Problem, one_line
+from experiments.files import locked
+from experiments.git import Repository
+from experiments.template import ANSWERS, SOURCE_ENTRY, Release, Template
+
+REQUIRED = {"_src_path", "_commit", "experiment", "runs"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """An answers file."""
+
+    text: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, text: str, name: str) -> "Answers":
+        """Read the text of an answers file. Raises Problem, with the file's name, where it is not of this template."""
+        values = None
+        with suppress(yaml.YAMLError, ValueError, RecursionError):
+            values = yaml.safe_load(text)
+        if not isinstance(values, dict) or not values.keys() >= REQUIRED or not isinstance(values["runs"], dict):
+            raise Problem(f"{name} is not of this template, or has conflicts")
+        return cls(text, values)
+
+    @property
+    def version(self) -> str:
+        return one_line(str(self.values["_commit"]))
+
+    @property
+    def source(self) -> Any:
+        """As it is recorded: what anybody may have written."""
+        return self.values["_src_path"]
+
+    @property
+    def source_entry(self) -> str:
+        """The lines of the file that record it."""
+        found = SOURCE_ENTRY.search(self.text)
+        return found[0] if found else yaml.safe_dump({"_src_path": self.source})
+
+
+@dataclass
+class Experiment:
+    """The folder of one experiment, whatever is in it."""
+
+    path: Path
+    repository: Repository
+
+    @classmethod
+    def at(cls, path: str | Path) -> "Experiment":
+        """The experiment of a folder that has an answers file. Raises Problem."""
+        folder = Path(path).resolve()
+        if not (folder / ANSWERS).is_file():
+            raise Problem(
+                f"{path} has no {ANSWERS}, so it is no experiment of a template",
+                f"`experiments adopt {path}` makes it one" if folder.is_dir() else "",
+            )
+        return cls(folder, Repository.of(folder))
+
+    @property
+    def name(self) -> str:
+        """Its path as a person types it, from the current directory."""
+        return os.path.relpath(self.path)
+
+    @property
+    def relative(self) -> str:
+        """Its path in the repository."""
+        return self.path.relative_to(self.repository.root).as_posix()
+
+    def answers(self) -> Answers:
+        """The recorded answers, in the working tree."""
+        name = f"{self.name}/{ANSWERS}"
+        try:
+            return Answers.of((self.path / ANSWERS).read_text(encoding="utf-8"), name)
+        except UnicodeDecodeError:
+            raise Problem(f"{name} is not of this template, or has conflicts") from None
+
+    def lock(self) -> AbstractContextManager[None]:
+        """One command at a time works on it. The lock is in git's own folder, so nothing of it is in the tree."""
+        return locked(self.repository.own_path("experiments") / f"{self.relative.replace('/', '%')}.lock")
+
+
+@dataclass
+class Templates:
+    """The templates that experiments name, each fetched once."""
+
+    fetched: dict[str, Template | Problem] = field(default_factory=dict)
+
+    def get(self, source: Any) -> Template:
+        """Raises Problem, for each experiment that names what cannot be fetched."""
+        key = str(source)
+        if key not in self.fetched:
+            try:
+                self.fetched[key] = Template.fetch(source)
+            except Problem as problem:
+                self.fetched[key] = problem
+        found = self.fetched[key]
+        if isinstance(found, Problem):
+            raise found
+        return found
+
+    def recorded(self, answers: Answers) -> Release:
+        """The version of its template that an experiment has."""
+        return self.get(answers.source).release(answers.version)
+
+
+def is_experiment(folder: Path) -> bool:
+    """Whether a folder has an answers file of this template, whole or not."""
+    try:
+        text = (folder / ANSWERS).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "experiment:" in text or "<<<<<<<" in text
+
+
+def find_experiments(paths: list[str]) -> list[Experiment]:
+    """The experiments at these paths; without any, all of this template under experiments/, links not followed."""
+    if paths:
+        return [Experiment.at(path) for path in paths]
+    repository = Repository.of(Path("."))
+    folders = sorted(answers.parent for answers in repository.root.glob(f"experiments/*/{ANSWERS}"))
+    found = [Experiment(folder, repository) for folder in folders if not folder.is_symlink() and is_experiment(folder)]
+    if not found:
+        raise Problem("there is no experiment of this template under experiments/", "name a folder, or adopt one")
+    return found

@@ -1,0 +1,117 @@
+"""Writing files so that nobody's work is lost: each replaced as a whole, and only what it is known to replace."""
+
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.errors import Problem
+
+LOCK_SECONDS = 30  # for which another command at work on the same experiment is waited for
+
+
+@dataclass(frozen=True)
+class Write:
+    """A file to be written, or deleted where `content` is None."""
+
+    path: Path
+    before: bytes | None  # what it has now; None if there is no file
+    content: bytes | None
+    executable: bool | None = None  # None: as it is
+
+    @property
+    def part(self) -> Path:
+        """Where the content is written before it is moved in place."""
+        return self.path.with_name(f".{self.path.name}.part")
+
+
+def read_now(path: Path) -> bytes | None:
+    """The content of a file, or None if there is none. Raises Problem for a link, a folder and the like."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        raise Problem(f"{path.name} is behind a link, or no file any more")
+    return path.read_bytes()
+
+
+def write_part(write: Write) -> None:
+    """Write a file's content beside it, with the mode that the file has or, if it is new, that new files get."""
+    write.path.parent.mkdir(parents=True, exist_ok=True)
+    write.part.write_bytes(write.content or b"")
+    mode = write.part.stat().st_mode
+    if write.path.exists():
+        mode = write.path.stat().st_mode
+    if write.executable is not None:
+        readers = (mode & 0o444) >> 2  # who may read a script may run it
+        mode = mode | readers if write.executable else mode & ~0o111
+    write.part.chmod(stat.S_IMODE(mode))
+
+
+def put_in_place(write: Write) -> None:
+    """Replace or delete a file, if it still has what it had."""
+    if read_now(write.path) != write.before:
+        raise Problem(f"{write.path.name} was changed at this moment", "run it again")
+    if write.content is None:
+        if write.before is not None:
+            write.path.unlink()
+    else:
+        os.replace(write.part, write.path)
+
+
+def take_back(write: Write) -> None:
+    """Undo put_in_place, if the file still has what that gave it."""
+    if write.before == write.content or read_now(write.path) != write.content:
+        return
+    if write.before is None:
+        write.path.unlink()
+        return
+    back = Write(write.path, write.content, write.before, write.executable and None)
+    write_part(back)
+    put_in_place(back)
+
+
+def write_all(writes: Sequence[Write]) -> None:
+    """Write files in this order, or none of them: what fails, or is stopped, is taken back.
+
+    After a kill there may be some of the first ones: the last one should be what makes the others count.
+    """
+    done: list[Write] = []
+    try:
+        for write in writes:
+            if write.content is not None:
+                write_part(write)
+        for write in writes:
+            done.append(write)
+            put_in_place(write)
+    except BaseException:
+        for write in reversed(done):
+            with suppress(Exception):
+                take_back(write)
+        raise
+    finally:
+        for write in writes:
+            with suppress(OSError):
+                write.part.unlink()
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a lock, which ends with this process. Raises Problem if another holds it for long."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise Problem("another command is at work on it", "wait for that, and run again") from None
+                time.sleep(0.05)
+        yield
