@@ -24,6 +24,7 @@ LAYOUT = {
     "scripts/gh_x_000.slurm",
     "scripts/query.py",
     "scripts/runtime/__init__.py",
+    "scripts/runtime/check.py",
     "scripts/runtime/environment.py",
     "scripts/runtime/figures.py",
     "scripts/runtime/files.py",

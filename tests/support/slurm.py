@@ -124,6 +124,9 @@ function slurm_job_modify(job, record, parts, uid) return slurm.SUCCESS end
 """
 
 
+IN_RUN = "    with Run(cfg) as run:\n"
+
+
 class Submitter:
     """A lab whose jobs find its machines' Python, and the ways to submit."""
 
@@ -148,11 +151,28 @@ class Submitter:
     def refused(self, *arguments, **kwargs):
         """The one line with which submit.sh refuses; nothing new is in the queue."""
         before = self.slurm.queue()
+        code = self.experiment / "slurm/code"
+        pinned = sorted(code.glob("*")) if code.exists() else []
         done = self.submit(*arguments, **kwargs)
         assert done.returncode == 1, done.stdout
         assert self.slurm.queue() == before
+        assert (sorted(code.glob("*")) if code.exists() else []) == pinned, "a refused submission left something"
         [line] = done.stderr.splitlines()
         return line
+
+    def hold(self, *arguments, **kwargs):
+        """The id of a job that waits until it is released."""
+        [number] = submitted(self.submit(*arguments, "--", "--hold", **kwargs))
+        return number
+
+    def finish(self, number):
+        """The fields of a held job, once it was released and has ended."""
+        self.slurm("scontrol", "release", number)
+        return self.slurm.wait(number)
+
+    def in_run(self, *lines):
+        """Let the script do something else at the start of its run."""
+        self.edit("scripts/x.py", IN_RUN, "\n        ".join([IN_RUN.rstrip(), *lines]) + "\n")
 
     def edit(self, name, old, new):
         file = self.experiment / name

@@ -1,0 +1,140 @@
+"""Launchers that a real sbatch runs: where a job runs, its log, its state, signals and requeues."""
+
+import shutil
+import time
+
+import pytest
+from support.process import run, wait_until
+from support.slurm import Submitter, submitted
+from support.template import MACHINES
+
+TAKES_RUNS = {
+    name: entry for name, entry in MACHINES.items() if entry.get("slurm", True) and not entry.get("retired", False)
+}
+EVERY_MACHINE = {"x": [f"{machine}_{number:03}" for number, machine in enumerate(TAKES_RUNS)]}
+WAITS = (
+    "import signal, sys, time",
+    'signal.signal(signal.SIGUSR1, lambda *_: sys.exit("USR1 reached Python"))',
+    'print("waiting")',
+    "time.sleep(60)",
+)
+
+
+@pytest.fixture
+def jobs(lab, slurm):
+    return Submitter(lab, slurm)
+
+
+def test_every_machines_launcher_completes_with_its_figure_and_log(lab, slurm):
+    jobs = Submitter(lab, slurm, runs=EVERY_MACHINE)
+    launchers = [f"{machine}_x_{number:03}" for number, machine in enumerate(TAKES_RUNS)]
+    done = jobs.submit(*launchers)
+    numbers = submitted(done)
+    assert len(numbers) == len(TAKES_RUNS)
+    for number, (machine, entry), token in zip(numbers, TAKES_RUNS.items(), EVERY_MACHINE["x"], strict=True):
+        label, run_number = token.rsplit("_", 2)[-2:]
+        job, asked = slurm.wait(number), entry["sbatch"]
+        log = jobs.logs / f"011-x_{label}_{run_number}_{number}.out"
+        assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), log.read_text()
+        assert job["Partition"] == asked.get("partition", "main")
+        assert job["Account"] == asked.get("account", "(null)")
+        assert job["CPUs/Task"] == str(asked["cpus-per-task"]) and job["MinMemoryNode"] == asked["mem"].upper()
+        [figure] = lab.images.glob(f"011-x_{label}_{run_number}_*.png")
+        assert f"figure: {figure}\n" in log.read_text()
+        assert f"{machine}_x_{run_number}: job {number}\n  log    {log}\n  watch  tail -F {log}\n" in done.stdout
+    records = jobs.records()
+    assert [record["status"] for record in records] == ["finished"] * len(TAKES_RUNS)
+    assert {record["slurm"]["SLURM_JOB_ID"] for record in records} == set(numbers)
+
+
+def test_plain_sbatch_from_the_repositorys_root_is_live(jobs, slurm):
+    number = jobs.sbatch("--hold", "experiments/011-x/scripts/gh_x_000.slurm")
+    jobs.in_run('print("changed")')
+    assert jobs.finish(number)["JobState"] == "COMPLETED"
+    log = (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
+    assert "figure: " in log and "changed" in log
+
+
+def test_a_machine_without_slurm_runs_from_anywhere_with_a_log(lab, slurm, tmp_path):
+    jobs = Submitter(lab, slurm, runs={"x": ["desk_000"]})
+    launcher = jobs.experiment / "scripts/desk_x_000.slurm"
+    assert jobs.refused("desk_x_000") == f"submit.sh: desk_x_000: is for a machine without Slurm: bash {launcher}"
+    checked = run("bash", launcher, "--check", "sed=3", cwd=tmp_path, env=jobs.environment)
+    assert (checked.returncode, checked.stdout) == (1, "") and "Could not override 'sed'" in checked.stderr
+    done = run("bash", launcher, "hours=30", cwd=tmp_path, env=jobs.environment)
+    assert done.returncode == 0, done.stderr
+    [log] = jobs.logs.glob("011-x_desk_000_*.out")
+    assert "figure: " in log.read_text()
+
+
+def test_an_array_of_eight_leaves_eight_of_everything(jobs, slurm):
+    done = jobs.submit("gh_x_000", "--", "--array=0-7%4", "--gres=gpu:1", "--cpus-per-task=2", "--mem=1g")
+    [number] = submitted(done)
+    for task in range(8):
+        assert slurm.wait(f"{number}_{task}")["JobState"] == "COMPLETED"
+        assert "figure: " in (jobs.logs / f"011-x_gh_000_{number}_{task}.out").read_text()
+        assert len(list(jobs.lab.images.glob(f"011-x_gh_000_*{task}_20*"))) == 1
+    records = jobs.records()
+    assert sorted(record["slurm"]["SLURM_ARRAY_TASK_ID"] for record in records) == list("01234567")
+    tables = {path.read_text() for path in (jobs.experiment / "results").glob("*.csv")}
+    assert len(tables) == 8, "tasks did not get seeds of their own"
+    assert f"  log    {jobs.logs}/011-x_gh_000_{number}_%a.out\n" in done.stdout
+    assert run("bash", "-c", f"ls {jobs.logs}/011-x_gh_000_{number}_*.out").stdout.count("\n") == 8
+    assert f"  watch  tail -F {jobs.logs}/011-x_gh_000_{number}_*.out\n" in done.stdout
+
+
+def test_a_failing_script_gives_a_failed_job_with_its_code(jobs, slurm):
+    jobs.in_run("raise SystemExit(cfg.seed)")
+    number = jobs.sbatch("--array=1,42", "--gres=none", "experiments/011-x/scripts/gh_x_000.slurm")
+    assert [slurm.wait(f"{number}_{task}")["ExitCode"] for task in (1, 42)] == ["1:0", "42:0"]
+    assert slurm.job(f"{number}_42")["JobState"] == "FAILED"
+    assert [record["status"] for record in jobs.records()] == ["failed", "failed"]
+
+
+def test_a_failing_setup_gives_a_failed_job(lab, slurm):
+    jobs = Submitter(lab, slurm, runs={"x": ["igb_cabbi_000"]})
+    (lab.path / "home/bin/module").write_text("#!/bin/bash\nexit 7\n")
+    [number] = submitted(jobs.submit("igb_cabbi_x_000"))
+    job = slurm.wait(number)
+    assert (job["JobState"], job["ExitCode"]) == ("FAILED", "7:0")
+    assert jobs.records() == []
+
+
+@pytest.mark.parametrize("machine", ["gh", "igb_mmli"])
+def test_a_signal_reaches_python(lab, slurm, machine):
+    jobs = Submitter(lab, slurm, runs={"x": [f"{machine}_000"]})
+    jobs.in_run(*WAITS)
+    [number] = submitted(jobs.submit(f"{machine}_x_000", "--", "--signal=B:USR1@60"))
+    log = jobs.logs / f"011-x_{machine.split('_')[-1]}_000_{number}.out"
+    wait_until(lambda: log.exists() and "waiting" in log.read_text(), 20, lambda: slurm.job(number))
+    slurm("scancel", "--batch", "--signal=USR1", number)
+    assert slurm.wait(number)["JobState"] == "FAILED"
+    assert "USR1 reached Python" in log.read_text()
+
+
+def test_a_killed_run_is_told_from_a_finished_one(jobs, slurm):
+    jobs.in_run(*WAITS)
+    [number] = submitted(jobs.submit("gh_x_000"))
+    wait_until(lambda: jobs.records(), 20)
+    assert jobs.records()[0]["status"] == "running"
+    slurm("scancel", "--batch", "--signal=KILL", number)
+    slurm.wait(number)
+    assert jobs.records()[0]["status"] == "running"
+
+
+def test_a_requeued_job_keeps_its_folder_its_log_its_figure_and_its_code(jobs, slurm):
+    again = 'os.environ.get("SLURM_RESTART_COUNT", "0") > "0"'
+    wait = f"    main()\n    import os, time\n    time.sleep(0 if {again} else 60)\n"
+    jobs.edit("scripts/x.py", "    main()\n", wait)
+    [number] = submitted(jobs.submit("gh_x_000"))
+    log = jobs.logs / f"011-x_gh_000_{number}.out"
+    wait_until(lambda: log.exists() and log.read_text().count("figure: ") == 1, 20)
+    (jobs.experiment / "scripts/x.py").write_text("raise SystemExit('this was never submitted')\n")
+    shutil.rmtree(jobs.experiment / "conf")
+    slurm("scontrol", "requeue", number)
+    wait_until(lambda: slurm.job(number)["JobState"] == "PENDING", 20, lambda: slurm.job(number))
+    time.sleep(2)  # slurmd starts no job whose credential it has revoked within the same second
+    slurm("scontrol", "update", f"jobid={number}", "StartTime=now")
+    assert slurm.wait(number)["JobState"] == "COMPLETED", log.read_text()
+    assert log.read_text().count("figure: ") == 2
+    assert len(list(jobs.lab.images.iterdir())) == 2 and len(jobs.records()) == 1

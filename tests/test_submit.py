@@ -1,0 +1,319 @@
+"""submit.sh: what it takes, what it refuses before the queue, and what it leaves when it is stopped half way."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+from support.lab import make_lab
+from support.process import git, run, wait_until
+from support.slurm import Submitter, submitted
+
+
+@pytest.fixture
+def jobs(lab, slurm):
+    return Submitter(lab, slurm)
+
+
+@pytest.fixture
+def two(lab, slurm):
+    return Submitter(lab, slurm, runs={"x": ["gh_000", "gh_001"]})
+
+
+def stand_in(jobs, command, body):
+    """Put a command before the real one, whose path is $real."""
+    file = jobs.lab.path / "home/bin" / command
+    file.write_text(f"#!/bin/bash\nreal={shutil.which(command)}\n{body}\n")
+    file.chmod(0o755)
+
+
+# What it takes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["exists", "missing"])
+def test_the_log_is_where_it_belongs_from_every_directory(jobs, slurm, folder):
+    for where in (".", "experiments/011-x", "experiments/011-x/scripts", "/"):
+        if folder == "missing":
+            shutil.rmtree(jobs.experiment / "slurm")
+        [number] = submitted(jobs.submit("gh_x_000", cwd=jobs.lab.path / where))
+        assert slurm.wait(number)["JobState"] == "COMPLETED"
+        assert "figure: " in (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
+
+
+@pytest.mark.parametrize("name", ["scripts/gh_x_000.slurm", "gh_x_000.slurm", "gh_x_000"])
+def test_a_launcher_may_be_named_as_the_shell_completes_it(jobs, name):
+    assert jobs.submit("--dry-run", name).stdout == jobs.submit(name, "--dry-run").stdout == "gh_x_000: ready\n"
+    path = os.path.relpath(jobs.experiment / "scripts/gh_x_000.slurm", jobs.lab.data)
+    assert jobs.submit("--dry-run", path, cwd=jobs.lab.data).stdout == "gh_x_000: ready\n"
+
+
+def test_a_launcher_of_another_experiment_is_refused(jobs):
+    other = jobs.lab.render("012-y", runs={"x": ["gh_000"]}, package="")
+    for path, cwd in (
+        (other / "scripts/gh_x_000.slurm", "/"),
+        ("scripts/gh_x_000.slurm", other),
+        ("./gh_x_000", other),
+    ):
+        assert jobs.refused(path, cwd=cwd) == f"submit.sh: {path} is no launcher of {jobs.experiment}/scripts"
+
+
+def test_spaces_and_signs_in_the_path(tmp_path, template, slurm):
+    lab = make_lab(tmp_path / "a lab, 100 % é [x]", template)
+    jobs = Submitter(lab, slurm)
+    done = jobs.submit("gh_x_000", cwd="/")
+    [number] = submitted(done)
+    assert slurm.wait(number)["JobState"] == "COMPLETED"
+    log = jobs.logs / f"011-x_gh_000_{number}.out"
+    assert f"  log    {log}\n" in done.stdout and "figure: " in log.read_text()
+    watch = re.search(r"watch  tail -F (.*)$", done.stdout, flags=re.MULTILINE)[1]
+    assert run("bash", "-c", f"cat {watch}").stdout == log.read_text()
+
+
+def test_a_path_in_which_slurm_writes_no_log_is_refused(tmp_path, template, slurm):
+    jobs = Submitter(make_lab(tmp_path / "back\\slash", template), slurm)
+    assert "Slurm writes no log to a path with such a character" in jobs.refused("gh_x_000")
+
+
+def test_logs_on_scratch_behind_a_link(jobs, slurm, tmp_path):
+    shutil.rmtree(jobs.logs)
+    jobs.logs.symlink_to(tmp_path / "scratch")
+    assert "slurm/output is a link to nowhere" in jobs.refused("gh_x_000")
+    (tmp_path / "scratch").mkdir()
+    [number] = submitted(jobs.submit("gh_x_000"))
+    assert slurm.wait(number)["JobState"] == "COMPLETED"
+    assert "figure: " in (tmp_path / f"scratch/011-x_gh_000_{number}.out").read_text()
+
+
+@pytest.mark.parametrize("folder", ["results", "slurm/output", "slurm/code"])
+def test_a_folder_that_cannot_be_written_is_refused(jobs, folder):
+    shutil.rmtree(jobs.experiment / folder, ignore_errors=True)
+    (jobs.experiment / folder).symlink_to("/proc")
+    assert jobs.refused("gh_x_000") == f"submit.sh: {jobs.experiment}/{folder} cannot be written"
+
+
+def test_overrides_reach_hydra_whole(jobs, slurm):
+    jobs.in_run("import json, omegaconf", "print(json.dumps(omegaconf.OmegaConf.to_container(cfg.got)))")
+    jobs.edit("conf/x_gh_000.yaml", "start: 0.05", "got: {a: 1, b: [], c: x}\nstart: 0.05")
+    values = ["got.a='it is, \"so\" a=b'", "got.b=[1,two words,{x: 3}]", "+got.d=$HOME %j", "~got.c", "hours=12"]
+    [number] = submitted(jobs.submit("gh_x_000", *values, cwd="/"))
+    log = jobs.logs / f"011-x_gh_000_{number}.out"
+    assert slurm.wait(number)["JobState"] == "COMPLETED", log.read_text()
+    got = {"a": 'it is, "so" a=b', "b": [1, "two words", {"x": 3}], "d": "$HOME %j"}
+    assert json.dumps(got) in log.read_text()
+    assert "hours=12" in jobs.records()[0]["command"]
+
+
+def test_nothing_of_the_shell_changes_a_job(jobs, slurm):
+    env = {
+        "SBATCH_JOB_NAME": "other",
+        "SBATCH_HOLD": "1",
+        "SBATCH_WAIT": "1",
+        "SBATCH_PARTITION": "gpuA40x4",
+        "SBATCH_OUTPUT": "/nowhere/x",
+        "SBATCH_ACCOUNT": "",
+        "SLURM_MEM_PER_CPU": "1",
+        "SLURM_NTASKS": "3",
+        "CDPATH": "/:/tmp:..",
+        "GIT_DIR": "/nowhere",
+        "GIT_INDEX_FILE": "/nowhere/index",
+    }
+    [number] = submitted(jobs.submit("gh_x_000", env=env, cwd=jobs.experiment))
+    job = slurm.wait(number)
+    assert (job["JobState"], job["JobName"], job["Partition"], job["NumTasks"]) == (
+        "COMPLETED",
+        "011-x_gh_000",
+        "main",
+        "1",
+    )
+
+
+def test_an_account_of_the_shell_fills_one_that_is_open(lab, slurm):
+    jobs = Submitter(lab, slurm, runs={"x": ["delta_000", "slurm_001"]})
+    env = {"SBATCH_ACCOUNT": "other"}
+    [number] = submitted(jobs.submit("delta_x_000", "--", "--hold", env=env))
+    assert slurm.job(number)["Account"] == "bfjt-delta-gpu"
+    slurm("scancel", number)
+    assert "Invalid account" in jobs.refused("slurm_x_001", env=env)
+    [number] = submitted(jobs.submit("slurm_x_001", "--", "--hold", "-Abfjt-delta-gpu", env=env))
+    assert slurm.job(number)["Account"] == "bfjt-delta-gpu"
+    slurm("scancel", number)
+
+
+def test_from_inside_another_job(jobs, slurm):
+    script = jobs.lab.path / "outer.sh"
+    script.write_text("#!/bin/bash\nbash experiments/011-x/scripts/submit.sh gh_x_000\n")
+    outer = jobs.sbatch("--output=outer.out", "--array=5", "--mem=1g", "--cpus-per-task=2", script)
+    assert slurm.wait(f"{outer}_5")["JobState"] == "COMPLETED"
+    [number] = re.findall(r": job (\d+)$", (jobs.lab.path / "outer.out").read_text(), flags=re.MULTILINE)
+    assert slurm.wait(number)["JobState"] == "COMPLETED"
+    assert "SLURM_ARRAY_TASK_ID" not in jobs.records()[0]["slurm"]
+
+
+@pytest.mark.parametrize("options", [["-J", "my name"], ["--job-name=my name"]])
+def test_options_of_sbatch_win_and_the_log_has_the_jobs_real_name(jobs, slurm, options):
+    options = [*options, "--time=1:00:00", "--mem=2g", "--dependency=singleton", "--array=3"]
+    done = jobs.submit("gh_x_000", "--", *options)
+    [number] = submitted(done)
+    job = slurm.wait(f"{number}_3")
+    assert (job["TimeLimit"], job["MinMemoryNode"]) == ("01:00:00", "2G")
+    assert f"  log    {jobs.logs}/my name_{number}_%a.out\n" in done.stdout
+    assert "figure: " in (jobs.logs / f"my name_{number}_3.out").read_text()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--test-only"],
+        ["--wait"],
+        ["-W"],
+        ["--quiet"],
+        ["-HQ"],
+        ["--output=/tmp/x"],
+        ["--outp=/tmp/x"],
+        ["-o", "x"],
+        ["--error=x"],
+        ["-e/tmp/x"],
+        ["--chdir=/"],
+        ["-D", "/"],
+        ["--wrap=true"],
+        ["--parsable"],
+        ["--help"],
+        ["--version"],
+    ],
+)
+def test_options_that_contradict_are_refused_by_name(jobs, options):
+    assert f"is not for submit.sh: leave {options[0]} out" in jobs.refused("gh_x_000", "--", *options)
+
+
+def test_what_follows_the_dashes_is_options_only(two):
+    second = two.experiment / "scripts/gh_x_001.slurm"
+    for words in ([second], ["--hold", second], ["-J", "name", "gh_x_001"]):
+        assert "only options of sbatch, and no script" in two.refused("gh_x_000", "--", *words)
+    assert "the last option lacks its value" in two.refused("gh_x_000", "--", "-J")
+    assert "unrecognized option '--foo'" in two.refused("gh_x_000", "--", "--foo")
+    assert "invalid --begin" in two.refused("gh_x_000", "--", "--begin=never").lower()
+    assert "there is no option --hold, see --help" in two.refused("gh_x_000", "--hold")
+
+
+def test_help_is_its_own(jobs):
+    done = jobs.submit("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: submit.sh LAUNCHER... [KEY=VALUE...]") and "--prune" in done.stdout
+
+
+def test_dry_run_leaves_nothing(jobs, slurm):
+    before = slurm.queue()
+    jobs.edit("conf/default.yaml", "title: ", "more: 1\ntitle: ")
+    done = jobs.submit("--dry-run", "gh_x_000", "--", "--array=0-3")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "gh_x_000: ready\n", "")
+    assert slurm.queue() == before
+    assert list((jobs.experiment / "slurm/code").iterdir()) == []
+    assert "refs/submitted" not in git(jobs.lab.path, "for-each-ref")
+
+
+def test_without_slurm_one_line_says_so(jobs, tmp_path):
+    for name in ("bash", "basename", "dirname", "git"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    done = jobs.submit("gh_x_000", env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (1, "submit.sh: no sbatch here; submit from a machine of the cluster\n")
+
+
+# What it refuses ------------------------------------------------------------------------------------------------------
+
+
+def test_wrong_launchers_are_refused_before_the_queue(lab, slurm):
+    jobs = Submitter(lab, slurm, runs={"x": ["gh_000", "delta_001"]})
+    launcher = "scripts/gh_x_000.slurm"
+    original = (jobs.experiment / launcher).read_text()
+    line_of = {line: number for number, line in enumerate(original.splitlines(), 1)}["#SBATCH --mem=64g"]
+
+    for old, new, reason in [
+        ("--partition=main", "--partition=mars", "invalid partition specified: mars"),
+        ("--mem=64g", "--mem=9999g", "Requested node configuration is not available"),
+        ("--gres=gpu:1", "--gres=gpu:5", "Requested node configuration is not available"),
+        ("--time=2-00:00:00", "--time=soon", "Invalid --time specification"),
+        ("#SBATCH --mem", " #SBATCH --mem", f"Slurm ignores line {line_of}"),
+        ("#SBATCH --mem=64g", "true\n#SBATCH --mem=64g", f"Slurm ignores line {line_of + 1}"),
+        ("export PYTHON", "if true; then\nexport PYTHON", "syntax error"),
+        ("x_gh_000\n", "x_gh_999\n", "no configuration experiments/011-x/conf/x_gh_999.yaml"),
+        ("--config-name x_gh_000", "'--config-name=x_gh_999'", "no configuration experiments/011-x/conf/x_gh_999.yaml"),
+        ("scripts/x.py", "scripts/z.py", "no script experiments/011-x/scripts/z.py"),
+        ("run=(", "walk=(", "has no run=( ... ), which says what it runs"),
+        ("\n", "\r\n", "has DOS line breaks"),
+    ]:
+        assert old in original
+        (jobs.experiment / launcher).write_text(original.replace(old, new))
+        line = jobs.refused("gh_x_000")
+        assert line.startswith("submit.sh: gh_x_000: ") and reason in line, line
+        assert jobs.refused("delta_x_001", "gh_x_000") == line, "one wrong launcher must hold back all"
+    (jobs.experiment / launcher).write_text(original)
+
+    jobs.edit("scripts/delta_x_001.slurm", "bfjt-delta-gpu", "other-account")
+    assert "delta_x_001: allocation failure: Invalid account" in jobs.refused("gh_x_000", "delta_x_001")
+    assert "no launcher" in jobs.refused("gh_x_999")
+    assert jobs.refused() == "submit.sh: which launcher? delta_x_001.slurm gh_x_000.slurm"
+
+
+def test_only_run_pairs_a_launcher_with_its_configuration(jobs, slurm):
+    text = (jobs.experiment / "scripts/gh_x_000.slurm").read_text()
+    changed = text.replace("run=(", '# --config-name x_gh_998\necho "--config-name x_gh_997" conf/x_gh_996.yaml\nrun=(')
+    changed = changed.replace("--config-name x_gh_000", '-cn "x_gh_000" # --config-name x_gh_995\n  "hours=12"')
+    (jobs.experiment / "scripts/gh_x_000.slurm").write_text(changed)
+    [number] = submitted(jobs.submit("gh_x_000"))
+    assert slurm.wait(number)["JobState"] == "COMPLETED"
+    assert "hours=12" in jobs.records()[0]["command"]
+
+
+# All or none ----------------------------------------------------------------------------------------------------------
+
+SECOND_FAILS = '[[ "$*" != *--parsable*gh_x_001* ]] || { echo "sbatch: error: gone" >&2; exit 1; }\nexec $real "$@"'
+
+
+def test_a_submission_that_fails_half_way_cancels_the_first_half(two, slurm):
+    stand_in(two, "sbatch", SECOND_FAILS)
+    done = two.submit("gh_x_000", "gh_x_001", "--", "--begin=now+1hour")
+    [number] = re.findall(r"gh_x_000: job (\d+)", done.stdout)
+    assert (done.returncode, done.stderr) == (1, f"submit.sh: gh_x_001: sbatch: error: gone; cancelled: {number}\n")
+    assert slurm.wait(number)["JobState"] == "CANCELLED"
+
+
+def test_what_could_not_be_cancelled_is_said_by_id(two, slurm):
+    stand_in(two, "sbatch", SECOND_FAILS)
+    stand_in(two, "scancel", 'echo "scancel: error: no contact" >&2; exit 1')
+    done = two.submit("gh_x_000", "gh_x_001", "--", "--begin=now+1hour")
+    [number] = re.findall(r"gh_x_000: job (\d+)", done.stdout)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"still queued, since scancel failed (error: no contact): {number}\n")
+    slurm("scancel", number)
+
+
+def test_a_signal_between_two_submissions_cancels_the_first(two, slurm, tmp_path):
+    wait = f'[[ "$*" != *--parsable* ]] || {{ touch {tmp_path}/here; sleep 1; }}\nexec $real "$@"'
+    stand_in(two, "sbatch", wait)
+    command = ["bash", two.experiment / "scripts/submit.sh", "gh_x_000", "gh_x_001", "--", "--hold"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    before = set(slurm.queue())
+    process = subprocess.Popen(command, env=two.environment, start_new_session=True, **pipes)
+    wait_until((tmp_path / "here").exists)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, stderr = process.communicate(timeout=20)
+    [number] = re.findall(r"submit.sh: interrupted; cancelled: (\d+)\n", stderr)
+    assert process.returncode == 1 and slurm.wait(number)["JobState"] == "CANCELLED"
+    assert set(slurm.queue()) == before
+
+
+def test_a_note_of_sbatch_does_not_hide_the_job(two, slurm):
+    note = '$real "$@"; code=$?; [[ "$*" != *--parsable* ]] || { echo "a note"; echo "another" >&2; }; exit $code'
+    stand_in(two, "sbatch", note)
+    done = two.submit("gh_x_000", "gh_x_001", "--", "--hold")
+    numbers = submitted(done)
+    assert len(numbers) == 2 and "submit.sh: gh_x_000: another\n" in done.stderr
+    assert set(numbers) <= set(slurm.queue())
+    slurm("scancel", *numbers)
+
+
+def test_it_is_written_for_readers(jobs):
+    assert run("shellcheck", jobs.experiment / "scripts/submit.sh").stdout == ""
