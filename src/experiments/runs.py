@@ -21,7 +21,8 @@ def add_run(path: str, script: str, tokens: Sequence[str], request: Request) -> 
     experiment = Experiment.at(path)
     with experiment.lock():
         answers = experiment.answers()
-        release = Templates().recorded(answers)
+        templates = Templates()  # whose folders go when it goes
+        release = templates.recorded(answers)
         entries = [entry_of(token, request) for token in tokens]
         release.parse_runs(answers.values, {script: entries}, new=True)
         old = answers.values["runs"]
@@ -51,7 +52,8 @@ def set_run(path: str, script: str, token: str, values: Request) -> list[str]:
     experiment = Experiment.at(path)
     with experiment.lock():
         answers = experiment.answers()
-        release = Templates().recorded(answers)
+        templates = Templates()  # whose folders go when it goes
+        release = templates.recorded(answers)
         runs = dict(answers.values["runs"])
         request = find_request(runs, script, token, experiment)
         request = {name: value for name, value in (request | values).items() if value != ""}

@@ -7,6 +7,7 @@ from pathlib import Path
 from support.process import run
 from support.template import ROOT
 
+
 def contents(folder):
     """Every file below a folder, links not followed, git's own left out: {path: content or the link's target}."""
     found = {}
