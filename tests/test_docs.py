@@ -152,11 +152,18 @@ def test_readme_shows_what_query_prints(lab, bolt):
 
 def test_readme_shows_what_submit_prints(lab, slurm):
     lab.render("011-growth")
+    commit_of = {}
     for command, expected in sessions("Slurm"):
-        done = type_in(lab, command)
+        done = type_in(lab, command, env=stand_ins(lab.path / "home"))
         printed = (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell")
         for job, documented in zip(re.findall(r"job (\d+)", printed), re.findall(r"job (\d+)", expected), strict=True):
             printed = re.sub(rf"(?<![0-9]){job}(?![0-9])", documented, printed)
+        pattern = "^commit ([0-9a-f]{40})$"
+        for made, documented in zip(
+            re.findall(pattern, printed, re.M), re.findall(pattern, expected, re.M), strict=True
+        ):
+            assert commit_of.setdefault(documented, made) == made == git(lab.path, "rev-parse", "HEAD").strip()
+            printed = printed.replace(made, documented)
         assert printed == expected
     slurm("scancel", "--user", os.environ.get("USER", "root"))
 
@@ -199,7 +206,7 @@ def test_readmes_updating_section_runs(lab, own_template):
     commit(lab.path)
     ok(rename)
     assert lab.start("growth_gh_000", name="013-growth", script="growth").returncode == 0
-    assert "013-growth" in (lab.path / "experiments/013-growth/scripts/growth.py").read_text()
+    assert "013-growth" in (lab.path / "experiments/013-growth/conf/runtime.yaml").read_text()
 
     launcher = lab.path / "experiments/013-growth/scripts/gh_growth_000.slurm"
     launcher.write_text(launcher.read_text().replace("--time=1-00:00:00", "--time=9-00:00:00"))
