@@ -81,7 +81,7 @@ class Sweep:
         return sorted(self.lab.data.glob("experiments/011-x/runs/x_slurm_optuna/*"))
 
     def record(self, trial):
-        folder = self.lab.data / f"experiments/011-x/runs/x_slurm_optuna/{STUDY}_{trial.number}"
+        [folder] = self.lab.data.glob(f"experiments/011-x/runs/x_slurm_optuna/*_{trial.number}")
         return json.loads((folder / "provenance.json").read_text())
 
     def check(self, wanted):

@@ -1,0 +1,182 @@
+"""Ranks: processes that share a run leave what one process leaves, on a real Slurm, by hand and by torchrun."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.process import run, wait_until
+from support.slurm import Submitter
+
+PYTHON = '"$HOME/miniconda3/envs/torchcell/bin/python"'
+RUNS = {
+    "x": [
+        {"gh-srun_000": {"ntasks": 4, "cpus-per-task": 1, "mem": "8g"}},
+        {"gh-pack_001": {"ntasks": 4, "cpus-per-task": 1, "mem": "8g"}},
+        "gh_002",
+    ]
+}
+
+
+@pytest.fixture
+def jobs(lab, slurm):
+    return Submitter(lab, slurm, runs=RUNS)
+
+
+def log(jobs, job):
+    [path] = jobs.logs.glob(f"*_{job}.out")
+    return path.read_text()
+
+
+def folders(jobs, config):
+    return sorted((jobs.lab.data / "experiments/011-x/runs" / config).iterdir())
+
+
+def launcher(name):
+    return f"experiments/011-x/scripts/{name}.slurm"
+
+
+def test_four_processes_of_srun_are_one_run_though_sbatch_exports_nothing(jobs):
+    jobs.edit("scripts/gh_x-srun_000.slurm", PYTHON, sys.executable)
+    jobs.edit(
+        "scripts/x.py", "list(grow(cfg))", "list(grow(cfg)); print('rank', run.process.rank, run.first, run.folder)"
+    )
+    job = jobs.sbatch("--export=NONE", launcher("gh_x-srun_000"))
+    assert jobs.slurm.wait(job)["JobState"] == "COMPLETED", log(jobs, job)
+    [folder] = folders(jobs, "x_gh_000")
+    assert folder.name == job
+    assert {path.name for path in folder.iterdir()} == {".hydra", "provenance.json", "x_gh_000.csv"}
+    told = re.findall(r"^(\d): rank (\d) (\w+) (.*)$", log(jobs, job), flags=re.MULTILINE)
+    assert sorted(told) == [(str(rank), str(rank), str(rank == 0), str(folder)) for rank in range(4)]
+    [record], [figure] = jobs.records(), jobs.lab.images.iterdir()
+    assert (record["status"], record["job"], record["figures"]) == ("finished", job, [str(figure)])
+    with Image.open(figure) as image:
+        assert (image.text["Job"], image.text["Run"]) == (job, str(folder))
+    assert [path.name for path in (jobs.experiment / "results").glob("*.csv")] == ["x_gh_000.csv"]
+
+
+def test_an_exception_of_any_process_fails_the_job(jobs):
+    jobs.edit("scripts/x.py", "list(grow(cfg))", "list(grow(cfg)); assert run.process.rank != 3, 'the fourth'")
+    job = jobs.sbatch(launcher("gh_x-srun_000"))
+    assert jobs.slurm.wait(job)["JobState"] == "FAILED"
+    assert re.search(r"^3: AssertionError: the fourth", log(jobs, job), flags=re.MULTILINE)
+
+
+def test_a_pack_is_four_runs_of_which_one_may_fail(jobs):
+    jobs.edit("scripts/x.py", "list(grow(cfg))", "list(grow(cfg)); assert cfg.task != 2, 'the third'")
+    job = jobs.sbatch(launcher("gh_x-pack_001"))
+    assert jobs.slurm.wait(job)["JobState"] == "FAILED"
+    assert [folder.name for folder in folders(jobs, "x_gh_001")] == [f"{job}_{task}" for task in range(4)]
+    records = {record["job"]: record for record in jobs.records()}
+    assert {name: record["status"] for name, record in records.items()} == {
+        f"{job}_{task}": "failed" if task == 2 else "finished" for task in range(4)
+    }
+    assert records[f"{job}_2"]["error"] == "AssertionError('the third')"
+    figures = sorted(path.name.rsplit("_", 1)[0] for path in jobs.lab.images.iterdir())
+    assert figures == ["011-x_gh_001_0", "011-x_gh_001_1", "011-x_gh_001_3"]
+    tables = sorted((jobs.experiment / "results").glob("*.csv"))
+    assert [path.name for path in tables] == ["x_gh_001_0.csv", "x_gh_001_1.csv", "x_gh_001_3.csv"]
+    assert len({path.read_text() for path in tables}) == 3, "each has a seed of its own"
+    assert re.search(r"^2: AssertionError: the third", log(jobs, job), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "count"), [("gh_x_002", 1), ("gh_x-srun_000", 1), ("gh_x-pack_001", 4)])
+def test_scancel_reaches_every_run_of_a_job(jobs, name, count):
+    jobs.edit("scripts/x.py", "list(grow(cfg))", "list(grow(cfg)); __import__('time').sleep(60)")
+    job = jobs.sbatch(launcher(name))
+    wait_until(lambda: len(jobs.records()) == count, 40, lambda: log(jobs, job))
+    jobs.slurm("scancel", job)
+    assert jobs.slurm.wait(job)["JobState"] == "CANCELLED"
+    wait_until(lambda: all(each["status"] == "terminated" for each in jobs.records()), 10, jobs.records)
+    assert [record["error"] for record in jobs.records()] == ["SIGTERM"] * count
+
+
+RESUMES = """\
+import json
+import os.path as osp
+import time
+from pathlib import Path
+from dotenv import load_dotenv
+from runtime import CONF, Run, find_env, write_json
+load_dotenv(find_env())
+import hydra
+
+def work(step):
+    print("step", step, flush=True)
+    if step == 2 and not osp.exists("again"):
+        Path("again").touch()
+        time.sleep(60)
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="x_gh_002")
+def main(cfg):
+    with Run(cfg) as run:
+EXAMPLE
+
+main()
+"""
+
+
+def test_a_requeued_job_goes_on_by_the_example_of_run(jobs):
+    text = (jobs.experiment / "scripts/runtime/run.py").read_text()
+    [example] = re.findall(r"when its job is requeued:\n\n(.*?)\n\s*\"\"\"", text, flags=re.DOTALL)
+    assert len(example.splitlines()) == 5
+    code = RESUMES.replace("EXAMPLE", textwrap.indent(inspect.cleandoc("\n" + example), " " * 8))
+    (jobs.experiment / "scripts/x.py").write_text(code)
+    jobs.edit("scripts/gh_x_002.slurm", "--config-name x_gh_002", "--config-name x_gh_002\n  +steps=4")
+    job = jobs.sbatch("--requeue", launcher("gh_x_002"))
+    wait_until(lambda: (jobs.lab.path / "again").exists(), 40, lambda: log(jobs, job))
+    jobs.slurm("scontrol", "requeue", job)
+    wait_until(lambda: jobs.slurm.job(job)["JobState"] == "PENDING", 20)
+    time.sleep(2)  # slurmd starts no job whose credential it has revoked within the same second
+    jobs.slurm("scontrol", "update", f"jobid={job}", "StartTime=now")
+    assert jobs.slurm.wait(job, "COMPLETED")["JobState"] == "COMPLETED", log(jobs, job)
+    assert re.findall(r"^step (\d)$", log(jobs, job), flags=re.MULTILINE) == ["0", "1", "2", "2", "3"]
+    [folder], [record] = folders(jobs, "x_gh_002"), jobs.records()
+    assert folder.name == job and (folder / ".hydra").is_dir() and (folder / ".hydra_1").is_dir()
+    assert [(each["restart"], each["status"], each["error"]) for each in record["attempts"]] == [
+        (0, "terminated", "SIGTERM"),
+        (1, "finished", None),
+    ]
+    assert all(each["job"] == job and each["host"] and each["finished"] for each in record["attempts"])
+
+
+def test_an_interactive_job_is_by_hand(jobs):
+    script = jobs.experiment / "scripts/x.py"
+    command = ["salloc", "--quiet", "--ntasks=4", sys.executable, script, "--config-name", "x_gh_002"]
+    for _ in range(2):
+        done = run(*command, cwd=jobs.lab.path, env=jobs.environment)
+        assert done.returncode == 0, done.stderr
+    assert [record["job"] for record in jobs.records()] == [None, None]
+    assert len(list(jobs.lab.images.iterdir())) == 2
+
+
+def start_ranks(lab, count=4, **environment):
+    """The processes that torchrun by hand would start, with the variables that it sets."""
+    command = [sys.executable, "experiments/011-x/scripts/x.py"]
+    ranks = [os.environ | {"RANK": str(rank)} | environment for rank in range(count)]
+    processes = [subprocess.Popen(command, cwd=lab.path, env=each, stderr=subprocess.PIPE, text=True) for each in ranks]
+    errors = [process.communicate()[1] for process in processes]
+    return [process.returncode for process in processes], errors
+
+
+def test_ranks_by_hand_share_the_folder_of_their_run(lab):
+    lab.render()
+    assert start_ranks(lab, TORCHELASTIC_RUN_ID="4a1e") == ([0] * 4, [""] * 4)
+    [record] = [json.loads(path.read_text()) for path in lab.data.rglob("provenance.json")]
+    assert Path(record["folder"]).name == "4a1e" and record["job"] is None
+    assert len(list(lab.images.iterdir())) == 1
+
+
+def test_ranks_of_a_run_without_a_name_are_refused(lab):
+    lab.render()
+    codes, errors = start_ranks(lab, 2)
+    message = "RANK is set, but nothing names the run that its processes share: give torchrun --standalone.\n"
+    assert (codes, errors) == ([1, 1], [message, message])
+    assert list(lab.data.iterdir()) == []
