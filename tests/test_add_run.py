@@ -69,9 +69,7 @@ def test_add_run_refuses_what_would_not_be_a_new_run(old, experiment, script, to
 
 def test_a_new_configuration_is_a_copy_of_the_newest_one_of_its_script(old, experiment):
     (experiment / "conf/x_gh_000.yaml").write_text("defaults: [runtime, default, _self_]\nhours: 1\n")
-    (experiment / "conf/x_delta_001.yaml").write_text(
-        "# x_delta_001\ndefaults: [runtime, default, _self_]\nhours: 99\n"
-    )
+    (experiment / "conf/x_delta_001.yaml").write_text("defaults: [runtime, default]\nhours: 99 # x_delta_001\n")
     done = tool(old, "add-run", "experiments/011-x", "x", "gh_002")
     assert done.returncode == 0, done.stderr
     assert "hours: 99" in (experiment / "conf/x_gh_002.yaml").read_text()

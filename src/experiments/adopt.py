@@ -45,6 +45,8 @@ def adopt(path: str, source: str | None, dry_run: bool) -> int:
         raise Problem(f"{path} is not in experiments/ of its repository", "move it there with `git mv`")
     with experiment.lock():
         found = source or source_of_others(experiment)
+        if Path(found).exists():
+            found = str(Path(found).resolve())  # a relative path would hold from here alone
         template = Template.fetch(found)
         release = template.release(template.newest())
         answers = starting_answers(experiment, release)
