@@ -35,7 +35,7 @@ def test_add_run_in_a_dirty_tree_adds_the_missing_files_and_the_answer(old, expe
 def test_add_run_with_a_new_script_adds_its_starter_or_keeps_yours(old, experiment):
     assert tool(old, "add-run", "experiments/011-x", "select_triples", "gh_000").returncode == 0
     assert (
-        "select_triples.py --config-name select_triples_gh_000"
+        "scripts/select_triples.py\n  --config-name select_triples_gh_000\n"
         in (experiment / "scripts/gh_select_triples_000.slurm").read_text()
     )
     assert old.start("select_triples_gh_000", script="select_triples").returncode == 0

@@ -11,6 +11,7 @@ def test_sweeps_are_added_and_checked_as_pairs(lab):
     done = tool(lab, "add-run", "experiments/011-x", "x", "igb_mmli_optuna", "delta_wandb")
     assert [name.removeprefix("experiments/011-x/") for name in done.stdout.split()] == [
         "conf/x_delta_wandb.yaml",
+        "conf/x_delta_wandb_run.yaml",
         "conf/x_mmli_optuna.yaml",
         "scripts/delta_x_wandb.slurm",
         "scripts/igb_mmli_x_optuna.slurm",
@@ -78,8 +79,9 @@ def test_check_finds_nothing_in_a_new_experiment(lab):
 def test_a_conflict_in_the_answers_is_named(old, experiment):
     (experiment / ".copier-answers.yml").write_text("<<<<<<< before updating\n_commit: v1\n=======\n>>>>>>> after\n")
     done = tool(old, "check", "experiments/011-x")
-    assert done.returncode == 1 and "is not of this template, or has conflicts" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.returncode == 1 and done.stderr == ""
+    assert "is not of this template, or has conflicts" in done.stdout
+    assert "experiments/011-x/.copier-answers.yml: has conflict markers\n" in done.stdout
 
 
 OLD_LAUNCHER = """#!/bin/bash
