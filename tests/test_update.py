@@ -20,7 +20,12 @@ def fresh(lab, tmp_path, version, name="011-x", **answers):
 
     place = tmp_path / "fresh" / name
     copier.run_copy(
-        str(lab.template.path), place, data={"runs": RUNS} | answers, vcs_ref=version, defaults=True, quiet=True
+        str(lab.template.path),
+        place,
+        data={"runs": RUNS, "package": "torchcell"} | answers,
+        vcs_ref=version,
+        defaults=True,
+        quiet=True,
     )
     return contents(place)
 
@@ -38,7 +43,9 @@ def test_an_unedited_experiment_ends_equal_to_a_fresh_render(old, experiment, tm
 @BOTH
 def test_edits_elsewhere_in_a_file_are_kept_and_the_rest_moves(old, experiment, update):
     launcher = experiment / "scripts/delta_x_001.slurm"
-    launcher.write_text(launcher.read_text().replace("set -u\n", "set -u\nexport OMP_NUM_THREADS=8\n"))
+    launcher.write_text(
+        launcher.read_text().replace("set -euo pipefail\n", "set -euo pipefail\nexport OMP_NUM_THREADS=8\n")
+    )
     (experiment / "scripts/x.py").write_text("mine\n")
     (experiment / "scripts/y.py").write_text("mine too\n")
     (experiment / "queries/001_small_build.cql").unlink()
@@ -198,7 +205,7 @@ def test_dry_run_changes_nothing_and_says_what_would(old, experiment):
     before = contents(old.path)
     done = tool(old, "update", "--dry-run")
     assert done.returncode == 0
-    assert "would change .copier-answers.yml, scripts/delta_x_001.slurm, scripts/submit.sh" in done.stdout
+    assert "would change scripts/delta_x_001.slurm, scripts/submit.sh, .copier-answers.yml" in done.stdout
     assert contents(old.path) == before and git(old.path, "status", "--porcelain") == ""
 
 
@@ -235,7 +242,7 @@ def test_wrong_paths_and_options_are_one_line(old, experiment):
     (old.path / "empty").mkdir()
     for arguments, message in (
         (["update", "nowhere"], "experiments: nowhere has no .copier-answers.yml"),
-        (["check", "empty"], "experiments: empty has no .copier-answers.yml"),
+        (["check", "empty"], "experiments: empty has neither .copier-answers.yml nor scripts/"),
         (["add-run", "nowhere", "x", "gh_001"], "experiments: nowhere has no .copier-answers.yml"),
     ):
         done = tool(old, *arguments)

@@ -3,15 +3,21 @@
 import os
 import re
 import shutil
+import signal
+import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support.lab import make_lab
 from support.process import commit, git, run
 from support.updating import RUNS, TOOL, WITH_TOOL, by_tool, contents, is_new, left, tool
+
+from experiments import files
+from experiments.errors import Problem
 
 
 def test_a_file_that_the_monorepo_ignores_is_updated(old, experiment):
@@ -24,13 +30,13 @@ def test_a_file_that_the_monorepo_ignores_is_updated(old, experiment):
 
 def test_an_ignored_file_where_the_new_version_has_one_stays(own_old):
     experiment = own_old.path / "experiments/011-x"
-    (own_old.template.path / "template/scripts/helper.py").write_text("the template's\n")
+    (own_old.template.path / "template/scripts/helper.sh").write_text("the template's\n")
     own_old.template.release("v1.2.0")
-    (own_old.path / ".gitignore").write_text((own_old.path / ".gitignore").read_text() + "helper.py\n")
+    (own_old.path / ".gitignore").write_text((own_old.path / ".gitignore").read_text() + "helper.sh\n")
     commit(own_old.path)
-    (experiment / "scripts/helper.py").write_text("mine\n")
+    (experiment / "scripts/helper.sh").write_text("mine\n")
     before = contents(own_old.path)
-    assert left(by_tool(own_old), experiment, "experiments/011-x/scripts/helper.py is in the way, and not in git")
+    assert left(by_tool(own_old), experiment, "experiments/011-x/scripts/helper.sh is in the way, and not in git")
     assert contents(own_old.path) == before
 
 
@@ -239,7 +245,9 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(
+    max_examples=8, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
 @given(edits=EDITS, committed=st.booleans(), where=st.integers(0, 60), name=st.sampled_from(FILES[1:]))
 def test_random_edits_survive_a_random_change_or_the_experiment_is_left(template, edits, committed, where, name):
     with tempfile.TemporaryDirectory() as folder:
@@ -287,6 +295,177 @@ def test_random_edits_survive_a_random_change_or_the_experiment_is_left(template
 
 def similar(path, name):
     """Whether a template file renders to this name."""
-    return {"scripts/x.py": "{{ script }}", "scripts/delta_x_001.slurm": ".slurm.jinja"}.get(
+    return {"scripts/x.py": "{{ script }}", "scripts/delta_x_001.slurm": ".slurm{%"}.get(
         name, Path(name).name
     ) in path.name
+
+
+# What was lost once ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content", [b"mine\0\n", "mine \u00e9\n".encode("utf-16"), "# mine \u00e9\n".encode("latin-1")], ids=repr
+)
+def test_what_is_no_text_is_left(old, experiment, content):
+    (experiment / "scripts/submit.sh").write_bytes(content)
+    commit(old.path)
+    assert left(by_tool(old), experiment, "conflict in scripts/submit.sh, which is no text in UTF-8")
+    assert (experiment / "scripts/submit.sh").read_bytes() == content
+
+
+def drop_submit(template):
+    (template / "template/scripts/submit.sh.jinja").unlink()
+
+
+def rename_submit(template):
+    (template / "template/scripts/submit.sh.jinja").rename(template / "template/scripts/Submit.sh.jinja")
+
+
+@pytest.mark.parametrize("change", [drop_submit, rename_submit])
+def test_a_file_that_a_release_drops_goes_if_nobody_edited_it(own_old, change):
+    edited = own_old.path / "experiments/011-x"
+    shutil.copytree(edited, edited.with_name("012-y"))
+    (edited / "scripts/submit.sh").write_text("mine\n")
+    commit(own_old.path)
+    change(own_old.template.path)
+    own_old.template.release("v1.2.0")
+    done = tool(own_old, "update", "--commit")
+    assert "conflict in scripts/submit.sh, which the template no longer has and which was edited" in done.stdout
+    assert (edited / "scripts/submit.sh").read_text() == "mine\n"
+    assert not (edited.with_name("012-y") / "scripts/submit.sh").exists()
+    assert (edited.with_name("012-y") / "scripts/Submit.sh").exists() == (change is rename_submit)
+    assert git(own_old.path, "status", "--porcelain") == ""
+
+
+def test_a_file_that_a_release_adds_and_its_mode(own_old):
+    experiment = own_old.path / "experiments/011-x"
+    file = own_old.template.path / "template/scripts/new.sh"
+    file.write_text("echo new\n")
+    file.chmod(0o755)
+    (own_old.template.path / "template/scripts/submit.sh.jinja").chmod(0o755)
+    own_old.template.release("v1.2.0")
+    (experiment / "scripts/delta_x_001.slurm").chmod(0o600)
+    done = tool(own_old, "update", "--commit")
+    assert done.returncode == 0, done.stdout
+    assert os.access(experiment / "scripts/new.sh", os.X_OK) and os.access(experiment / "scripts/submit.sh", os.X_OK)
+    assert (experiment / "scripts/delta_x_001.slurm").stat().st_mode & 0o777 == 0o600
+    assert git(own_old.path, "status", "--porcelain") == ""
+
+
+def test_a_read_only_file_is_left(old, experiment):
+    (experiment / "scripts/submit.sh").chmod(0o444)
+    assert left(by_tool(old), experiment, "scripts/submit.sh is read-only; `chmod u+w experiments/011-x/scripts/")
+
+
+def test_the_newest_release_is_that_of_copier(own_old):
+    for tag in ("v1.1.0.post1", "v1.2.0rc1", "v9"):
+        own_old.template.release(tag if tag != "v9" else "nightly")
+    assert re.search(r"v1\.0\.0 +v1\.1\.0\.post1 +updated", by_tool(own_old).stdout)
+
+
+OPERATIONS = {
+    "a merge": "MERGE_HEAD",
+    "a rebase": "rebase-merge",
+    "a cherry-pick": "CHERRY_PICK_HEAD",
+    "a bisect": "BISECT_LOG",
+}
+
+
+def test_nothing_is_committed_in_the_middle_of_something(old, experiment):
+    head = git(old.path, "rev-parse", "HEAD")
+    before = contents(experiment)
+    for operation, name in OPERATIONS.items():
+        (old.path / ".git" / name).write_text(head)
+        done = tool(old, "update", "--commit")
+        assert left(done, experiment, f"{operation} is in progress") and contents(experiment) == before
+        (old.path / ".git" / name).unlink()
+    git(old.path, "checkout", "--quiet", "--detach")
+    assert left(tool(old, "update", "--commit"), experiment, "no branch is checked out")
+    assert contents(experiment) == before and git(old.path, "status", "--porcelain") == ""
+
+
+def test_an_update_that_cannot_be_committed_says_so(old, experiment):
+    (old.path / ".git/index.lock").touch()
+    assert left(tool(old, "update", "--commit"), experiment, "updated, but not committed: ")
+    (old.path / ".git/index.lock").unlink()
+    assert tool(old, "update", "--commit").returncode == 0 and is_new(experiment)
+    assert git(old.path, "status", "--porcelain") == ""
+
+
+# Stopped, step by step ------------------------------------------------------------------------------------------------
+
+BEFORE = {"a": b"old a\n", "b": b"old b\n", "d": b"old d\n", "answers": b"old\n"}
+AFTER = {"a": b"new a\n", "b": b"new b\n", "c": b"new c\n", "answers": b"new\n"}
+ORDER = ("d", "a", "b", "c", "answers")
+
+
+class Killed(BaseException):
+    """As if by SIGKILL: whatever is called afterwards does nothing any more."""
+
+
+def stop_at(patch, step, lasting):
+    """End what writes files at its step number `step`; `lasting` as a kill does, else once, like Ctrl-C."""
+    calls = []
+
+    def counted(function):
+        def call(*arguments, **options):
+            calls.append(function)
+            if len(calls) == step or (lasting and len(calls) > step):
+                raise Killed
+            return function(*arguments, **options)
+
+        return call
+
+    for name in ("replace", "unlink", "chmod"):
+        patch.setattr(os, name, counted(getattr(os, name)))
+    patch.setattr(Path, "write_bytes", counted(Path.write_bytes))
+    return calls
+
+
+@pytest.mark.parametrize("lasting", [True, False], ids=["killed", "interrupted"])
+def test_stopped_at_every_step_nothing_is_half_done(tmp_path, lasting):
+    stopped = 0
+    for step in range(1, 100):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        for name, content in BEFORE.items():
+            (folder / name).write_bytes(content)
+        writes = [files.Write(folder / name, BEFORE.get(name), AFTER.get(name)) for name in ORDER]
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, step, lasting)
+            try:
+                files.write_all(writes)
+                break
+            except Killed:
+                stopped += 1
+        found = {name: content for name, content in contents(folder).items() if not name.endswith(".part")}
+        if not lasting:
+            assert found in (BEFORE, AFTER), f"step {step}"
+        for name, content in found.items():
+            assert content in (BEFORE.get(name), AFTER.get(name)), f"step {step} cut {name} short"
+        assert found["answers"] == b"old\n" or found == AFTER, f"step {step}: the answers were not last"
+    assert stopped >= 9, "the steps are not seen"
+
+
+def test_what_an_editor_saves_meanwhile_stays(tmp_path):
+    for name, content in BEFORE.items():
+        (tmp_path / name).write_bytes(content)
+    writes = [files.Write(tmp_path / name, BEFORE.get(name), AFTER.get(name)) for name in ORDER]
+    (tmp_path / "b").write_bytes(b"saved just now\n")
+    with pytest.raises(Problem, match="b was changed at this moment"):
+        files.write_all(writes)
+    assert contents(tmp_path) == BEFORE | {"b": b"saved just now\n"}
+
+
+@pytest.mark.parametrize("seconds", [0.7, 1.4])
+def test_killed_it_loses_nothing_and_finishes_when_run_again(old, experiment, seconds):
+    (experiment / "conf/default.yaml").write_text("mine: not committed\n")
+    command = [*TOOL, "update", "--commit"]
+    process = subprocess.Popen(command, cwd=old.path, env=os.environ | WITH_TOOL, start_new_session=True)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (old.path / ".git/index.lock").unlink(missing_ok=True)  # as git says to, if it was git that was killed
+    assert run(*command, cwd=old.path, env=os.environ | WITH_TOOL).returncode == 0
+    assert is_new(experiment) and (experiment / "conf/default.yaml").read_text() == "mine: not committed\n"
+    assert git(old.path, "status", "--porcelain").split() == ["M", "experiments/011-x/conf/default.yaml"]

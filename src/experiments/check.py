@@ -237,12 +237,24 @@ def find_uncomposed(subject: Subject) -> Iterator[Finding]:
             if is_wandb_sweep(subject.path / f"conf/{name}.yaml"):
                 continue
             try:
-                missing = sorted(OmegaConf.missing_keys(compose(name)))
+                composed = OmegaConf.to_container(compose(name), resolve=False)
             except Exception as error:  # of Hydra, OmegaConf and YAML, which share no class
                 yield Finding(f"conf/{name}.yaml", f"does not compose: {reason(error)}")
                 continue
-            if missing:
+            if missing := list(find_missing(composed)):
                 yield Finding(f"conf/{name}.yaml", f"has no value of {', '.join(missing)}")
+
+
+def find_missing(value: Any, name: str = "") -> Iterator[str]:
+    """The dotted names of values that are ??? in a composed configuration."""
+    if value == "???":
+        yield name
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from find_missing(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from find_missing(part, f"{name}[{number}]")
 
 
 def is_wandb_sweep(path: Path) -> bool:

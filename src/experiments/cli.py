@@ -17,7 +17,9 @@ DESCRIPTION = """Update many experiments, add and change their runs, list what r
   experiments update experiments/011-x --dry-run   what would change
   experiments add-run experiments/011-x growth delta_001
   experiments set-run experiments/011-x growth delta_001 mem=100g time=0-12:00:00 gres=null
-  experiments check                                what is wrong, one line each"""
+  experiments check                                what is wrong, one line each
+  experiments list experiments/011-x               its runs, and their states
+  experiments adopt experiments/005-old            a folder that the template did not make"""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,30 @@ def run_check(options: argparse.Namespace) -> int:
     return check(options.paths, options.compose)
 
 
+def declare_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", nargs="?", metavar="PATH", help="an experiment, whose runs are listed; default: all")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--figure", metavar="FILE", help="say which run made a figure")
+
+
+def run_list(options: argparse.Namespace) -> int:
+    from experiments.listing import list_experiments
+
+    return list_experiments(options.path, options.json, options.figure)
+
+
+def declare_adopt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="FOLDER", help="a folder in experiments/ that the template did not make")
+    parser.add_argument("--source", metavar="TEMPLATE", help="default: that of the repository's other experiments")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be added, and add nothing")
+
+
+def run_adopt(options: argparse.Namespace) -> int:
+    from experiments.adopt import adopt
+
+    return adopt(options.path, options.source, options.dry_run)
+
+
 COMMANDS = (
     Command(
         "update",
@@ -135,6 +161,21 @@ COMMANDS = (
         "experiments check\nexperiments check experiments/005-old --compose",
         declare_check,
         run_check,
+    ),
+    Command(
+        "list",
+        "list experiments, or the runs of one, with their states; and which run made a figure",
+        "experiments list\nexperiments list experiments/011-x --json\nexperiments list --figure images/a.png",
+        declare_list,
+        run_list,
+    ),
+    Command(
+        "adopt",
+        "make an experiment of a folder that the template did not make; nothing there is overwritten",
+        "experiments adopt experiments/005-old --dry-run\n"
+        "experiments adopt experiments/005-old --source gh:lab/tc-exp-template",
+        declare_adopt,
+        run_adopt,
     ),
 )
 

@@ -80,6 +80,7 @@ class Release:
     version: str
     commit: str
     folder: Path
+    kept: object = field(repr=False)  # what removes the folder at its own end
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -114,11 +115,12 @@ class Release:
         `new` refuses machines that are retired.
         """
         call = "{% from 'rules/runs.jinja' import parsed %}{{ parsed(runs, experiment, machines, new, user_email) }}"
+        machines = self.machines
         try:
             text = self.jinja.from_string(call).render(
                 runs=runs,
                 experiment=answers["experiment"],
-                machines=self.machines,
+                machines=machines,
                 new=new,
                 user_email=answers.get("user_email") or "",
             )
@@ -266,7 +268,7 @@ class Template:
             version = self.ask("describe", "--tags", "--always", commit)
             folder = Path(self.folder.name, commit)
             self.export(commit, folder)
-            self.releases[commit] = Release(version, commit, folder)
+            self.releases[commit] = Release(version, commit, folder, self.folder)
         return self.releases[commit]
 
     def export(self, commit: str, folder: Path) -> None:

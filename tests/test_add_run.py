@@ -1,0 +1,139 @@
+"""add-run and set-run: a run is data, and nothing but its own files moves."""
+
+import os
+import subprocess
+
+import pytest
+import yaml
+from support.process import commit
+from support.updating import RUNS, TOOL, WITH_TOOL, by_tool, changed, contents, is_new, tool
+
+
+def test_add_run_in_a_dirty_tree_adds_the_missing_files_and_the_answer(old, experiment):
+    (experiment / "scripts/x.py").write_text("mine\n")
+    (experiment / "untracked.txt").write_text("mine\n")
+    before = contents(experiment)
+    done = tool(old, "add-run", "experiments/011-x", "x", "igb_cabbi_002", "igb_mmli_003")
+    assert done.returncode == 0, done.stderr
+    added = [
+        "conf/x_cabbi_002.yaml",
+        "conf/x_mmli_003.yaml",
+        "scripts/igb_cabbi_x_002.slurm",
+        "scripts/igb_mmli_x_003.slurm",
+    ]
+    assert done.stdout.split() == [f"experiments/011-x/{name}" for name in added]
+    after = contents(experiment)
+    assert changed(before, after) == {*added, ".copier-answers.yml"}
+    answers = yaml.safe_load(after[".copier-answers.yml"])
+    assert answers["runs"] == {"x": ["gh_000", "delta_001", "igb_cabbi_002", "igb_mmli_003"]}
+    assert answers["_commit"] == "v1.0.0" and answers["_src_path"] == str(old.template.path)
+    commit(old.path)
+    assert by_tool(old).returncode == 0 and is_new(experiment)
+    assert tool(old, "check").stdout == ""
+
+
+def test_add_run_with_a_new_script_adds_its_starter_or_keeps_yours(old, experiment):
+    assert tool(old, "add-run", "experiments/011-x", "select_triples", "gh_000").returncode == 0
+    assert (
+        "scripts/select_triples.py\n  --config-name select_triples_gh_000\n"
+        in (experiment / "scripts/gh_select_triples_000.slurm").read_text()
+    )
+    assert old.start("select_triples_gh_000", script="select_triples").returncode == 0
+    (experiment / "scripts/mine.py").write_text("mine\n")
+    assert tool(old, "add-run", "experiments/011-x", "mine", "gh_000").returncode == 0
+    assert (experiment / "scripts/mine.py").read_text() == "mine\n"
+    assert (experiment / "scripts/gh_mine_000.slurm").is_file()
+
+
+@pytest.mark.parametrize(
+    ("script", "token", "reason"),
+    [
+        ("x", "mars_002", "must name a machine of lab.yml"),
+        ("x", "gh_000", "the ID 000 is used twice"),
+        ("x", "igb_cabbi_001", "the ID 001 is used twice"),
+        ("x", "gh-2", "must be MACHINE_ID"),
+        ("x", "gone_002", "gone is retired, so it has no new runs"),
+        ("x-y", "gh_002", "must be a Python module's name"),
+        ("x", "delta_007", "conf/x_gh_007.yaml exists, so its number is used"),
+        ("x", "gh_008", "scripts/gh_x_008.slurm exists, so its number is used"),
+    ],
+)
+def test_add_run_refuses_what_would_not_be_a_new_run(old, experiment, script, token, reason):
+    (experiment / "conf/x_gh_007.yaml").write_text("mine\n")
+    (experiment / "scripts/gh_x_008.slurm").write_text("mine\n")
+    before = contents(experiment)
+    done = tool(old, "add-run", "experiments/011-x", script, token)
+    assert done.returncode == 1 and reason in done.stderr and done.stderr.count("\n") == 1
+    assert contents(experiment) == before
+
+
+def test_a_new_configuration_is_a_copy_of_the_newest_one_of_its_script(old, experiment):
+    (experiment / "conf/x_gh_000.yaml").write_text("defaults: [runtime, default, _self_]\nhours: 1\n")
+    (experiment / "conf/x_delta_001.yaml").write_text("defaults: [runtime, default]\nhours: 99 # x_delta_001\n")
+    done = tool(old, "add-run", "experiments/011-x", "x", "gh_002")
+    assert done.returncode == 0, done.stderr
+    assert "hours: 99" in (experiment / "conf/x_gh_002.yaml").read_text()
+    assert "# x_gh_002" in (experiment / "conf/x_gh_002.yaml").read_text()
+    assert done.stderr == "conf/x_gh_002.yaml is a copy of conf/x_delta_001.yaml\n"
+
+
+def test_add_run_takes_what_the_run_asks_for(old, experiment):
+    done = tool(old, "add-run", "experiments/011-x", "x", "gh-pack_002", "ntasks=4", "time=0-12:00:00")
+    assert done.returncode == 0, done.stderr
+    launcher = (experiment / "scripts/gh_x-pack_002.slurm").read_text()
+    assert "#SBATCH --ntasks=4\n" in launcher and "#SBATCH --time=0-12:00:00\n" in launcher
+
+
+def test_two_at_once_lose_no_answer(old, experiment):
+    command = [*TOOL, "add-run", "experiments/011-x", "x"]
+    started = [
+        subprocess.Popen([*command, token], cwd=old.path, env=os.environ | WITH_TOOL, stdout=subprocess.DEVNULL)
+        for token in ("gh_002", "gh_003")
+    ]
+    assert [process.wait() for process in started] == [0, 0]
+    answers = yaml.safe_load((experiment / ".copier-answers.yml").read_text())
+    assert sorted(answers["runs"]["x"][2:]) == ["gh_002", "gh_003"]
+    assert tool(old, "check").stdout.count("\n") == 1, "more than the version is found"
+
+
+def test_set_run_changes_the_launcher_and_the_answer_alone(old, experiment):
+    launcher = experiment / "scripts/gh_x_000.slurm"
+    launcher.write_text(launcher.read_text().replace("run=(", "export MINE=1\nrun=("))
+    (experiment / "scripts/x.py").write_text("mine, not committed\n")
+    before = contents(old.path)
+    words = ["mem=100g", "time=0-12:00:00", "gres=null", "exclusive=true", "nodes=1"]
+    done = tool(old, "set-run", "experiments/011-x", "x", "gh_000", *words)
+    assert done.returncode == 0, done.stderr
+    names = {"experiments/011-x/scripts/gh_x_000.slurm", "experiments/011-x/.copier-answers.yml"}
+    assert changed(before, contents(old.path)) == names
+    text = launcher.read_text()
+    for line in ("--mem=100g", "--time=0-12:00:00", "--exclusive", "--nodes=1"):
+        assert f"#SBATCH {line}\n" in text
+    assert "--gres" not in text and "export MINE=1\n" in text
+    answers = yaml.safe_load((experiment / ".copier-answers.yml").read_text())
+    request = {"mem": "100g", "time": "0-12:00:00", "gres": None, "exclusive": True, "nodes": 1}
+    assert answers["runs"] == {"x": [{"gh_000": request}, "delta_001"]}
+    again = tool(old, "set-run", "experiments/011-x", "x", "gh_000", *(f"{word.split('=')[0]}=" for word in words))
+    assert again.returncode == 0, again.stderr
+    assert yaml.safe_load((experiment / ".copier-answers.yml").read_text())["runs"] == RUNS
+    assert "--mem=64g" in launcher.read_text() and "export MINE=1\n" in launcher.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["x", "gh_009", "mem=1g"], "has no run gh_009; there are gh_000, delta_001"),
+        (["y", "gh_000", "mem=1g"], "has no script y; there are x"),
+        (["x", "gh_000", "mem"], "mem is no KEY=VALUE"),
+        (["x", "gh_000", "time=43200"], "time is 43200, a number"),
+        (["x", "gh_000", "output=a"], "output is the template's own"),
+        (["x", "delta_001", "mem=1g"], "scripts/delta_x_001.slurm was edited in the same lines"),
+    ],
+)
+def test_set_run_refuses_and_changes_nothing(old, experiment, words, reason):
+    launcher = experiment / "scripts/delta_x_001.slurm"
+    launcher.write_text(launcher.read_text().replace("--mem=200g", "--mem=201g"))
+    before = contents(experiment)
+    done = tool(old, "set-run", "experiments/011-x", *words)
+    assert done.returncode == 1 and reason in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert contents(experiment) == before

@@ -1,0 +1,78 @@
+"""adopt: an experiment that the template did not make becomes one, and nothing of it is overwritten."""
+
+import pytest
+import yaml
+from support.process import commit
+from support.updating import contents, tool
+
+
+@pytest.fixture
+def found(lab):
+    """A lab with an experiment of its own, as people wrote them before the template."""
+    folder = lab.path / "experiments/005-Old_one"
+    for name, text in {
+        "README.md": "mine\n",
+        "conf/train_gh_000.yaml": "a: 1\n",
+        "scripts/train.py": "mine\n",
+        "scripts/gh_train_000.slurm": "#!/bin/bash\npython scripts/train.py --config-name train_gh_000\n",
+        "scripts/another.slurm": "#!/bin/bash\ntrue\n",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    commit(lab.path)
+    return lab, folder
+
+
+def test_it_adds_what_is_missing_and_takes_the_runs_that_are_there(found):
+    lab, folder = found
+    before = contents(folder)
+    done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
+    assert done.returncode == 0, done.stderr
+    assert "stays      README.md" in done.stdout and "is a run   gh_000 of train" in done.stdout
+    after = contents(folder)
+    assert before.items() <= after.items() and "scripts/submit.sh" in after
+    answers = yaml.safe_load(after[".copier-answers.yml"])
+    assert (answers["runs"], answers["_commit"]) == ({"train": ["gh_000"]}, "v1.0.0")
+    commit(lab.path)
+    done = tool(lab, "add-run", "experiments/005-Old_one", "train", "gh_001")
+    assert done.returncode == 0, done.stderr
+    commit(lab.path)
+    assert "up to date" in tool(lab, "update").stdout
+    assert "names no configuration" in tool(lab, "check").stdout, "another.slurm"
+
+
+def test_without_a_run_of_the_grammar_and_with_the_template_of_the_others(found):
+    lab, folder = found
+    (folder / "scripts/gh_train_000.slurm").unlink()
+    lab.render()
+    done = tool(lab, "adopt", "experiments/005-Old_one")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((folder / ".copier-answers.yml").read_text())["runs"] == {}
+
+
+@pytest.mark.parametrize("name", ["scripts/runtime.py", "scripts/submit.sh", "scripts/runtime", "slurm"])
+def test_names_that_clash_are_said_and_nothing_is_added(found, name):
+    lab, folder = found
+    (folder / name).write_text("mine\n")
+    before = contents(folder)
+    done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
+    assert done.returncode == 1 and "clashes" in done.stdout and "nothing was added" in done.stderr
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["experiments/005-Old_one"], "which template? no other experiment has one"),
+        (["experiments/nowhere"], "is no folder"),
+        (["torchcell"], "must be NNN-slug"),
+        (["experiments/005-Old_one", "--source", "--upload-pack=touch hacked"], "argument"),
+        (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is no address"),
+    ],
+)
+def test_refusals_are_one_line_and_leave_nothing(found, arguments, reason):
+    lab, _ = found
+    before = contents(lab.path)
+    done = tool(lab, "adopt", *arguments)
+    assert done.returncode in (1, 2) and reason in done.stderr
+    assert contents(lab.path) == before

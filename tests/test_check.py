@@ -1,0 +1,133 @@
+"""check: each thing that is wrong is one line, also in experiments that the template did not make."""
+
+import shutil
+
+from support.template import render
+from support.updating import tool
+
+
+def test_sweeps_are_added_and_checked_as_pairs(lab):
+    experiment = lab.render()
+    done = tool(lab, "add-run", "experiments/011-x", "x", "igb_mmli_optuna", "delta_wandb")
+    assert [name.removeprefix("experiments/011-x/") for name in done.stdout.split()] == [
+        "conf/x_delta_wandb.yaml",
+        "conf/x_delta_wandb_run.yaml",
+        "conf/x_mmli_optuna.yaml",
+        "scripts/delta_x_wandb.slurm",
+        "scripts/igb_mmli_x_optuna.slurm",
+        "scripts/optuna_study.py",
+        "scripts/optuna_worker.py",
+    ]
+    assert tool(lab, "check").stdout == ""
+    again = tool(lab, "add-run", "experiments/011-x", "x", "delta_wandb")
+    assert (
+        again.stderr == "experiments.py: script x has the sweep delta_wandb twice; a label has one sweep of each kind\n"
+    )
+    (experiment / "conf/x_delta_wandb.yaml").rename(experiment / "conf/x_delta_other.yaml")
+    assert tool(lab, "check").stdout.splitlines() == [
+        "experiments/011-x/conf/x_delta_wandb.yaml: is gone, and the answers have its run",
+        "experiments/011-x/scripts/delta_x_wandb.slurm: has no configuration conf/x_delta_wandb.yaml",
+        "experiments/011-x/conf/x_delta_other.yaml: has no launcher",
+    ]
+
+
+def test_check_names_each_thing_that_is_wrong(old, experiment):
+    scripts = experiment / "scripts"
+    launcher = (scripts / "gh_x_000.slurm").read_text()
+    (scripts / "gh_x_005.slurm").write_text(launcher.replace("x_gh_000", "x_gh_005"))
+    (experiment / "conf/x_gh_006.yaml").write_text("defaults: [default, _self_]\n")
+    copied = launcher.replace("--partition=main", "-p oldpart").replace(
+        "#SBATCH --mem", "#SBATCH -A oldacct\n#SBATCH --mem"
+    )
+    copied = copied.replace("set -euo pipefail\n", "set -euo pipefail\ncp /home/ada/notes/assets/images/a.png .\n")
+    (scripts / "igb_cabbi_x_000.slurm").write_text(copied)
+    (scripts / "delta_x_001.slurm").unlink()
+    (scripts / "submit.sh").write_text("<<<<<<< before updating\nmine\n=======\n>>>>>>> after updating\n")
+    (experiment / "conf/default.yaml.rej").write_text("@@\n")
+    shutil.rmtree(experiment / "slurm/output")
+    done = tool(old, "check")
+    assert done.returncode == 1 and done.stderr == ""
+    assert done.stdout.splitlines() == [
+        f"experiments/011-x/{line}"
+        for line in [
+            ".copier-answers.yml: is at v1.0.0, and the newest release is v1.1.0",
+            "scripts/delta_x_001.slurm: is gone, and the answers have its run",
+            "scripts/gh_x_005.slurm: has no configuration conf/x_gh_005.yaml",
+            "scripts/igb_cabbi_x_000.slurm: asks for partition oldpart, which no machine of lab.yml has",
+            "scripts/igb_cabbi_x_000.slurm: asks for account oldacct, which no machine of lab.yml has",
+            "scripts/igb_cabbi_x_000.slurm: has a path of one machine, /home/ada/notes/assets/images/a.png",
+            "scripts/igb_cabbi_x_000.slurm: has the number 000, which is that of scripts/gh_x_000.slurm too",
+            "conf/x_delta_001.yaml: has no launcher",
+            "conf/x_gh_006.yaml: has no launcher",
+            "slurm/output: is missing, so Slurm would lose every log",
+            "conf/default.yaml.rej: is what an update could not apply",
+            "scripts/submit.sh: has conflict markers",
+        ]
+    ]
+
+
+def test_check_finds_nothing_in_a_new_experiment(lab):
+    render(
+        lab.template,
+        lab.path / "experiments/011-x",
+        runs={"x": ["gh_000", "igb_cabbi_001", "delta_002", "igb_mmli_optuna"], "y": ["slurm_000", "delta_wandb"]},
+    )
+    done = tool(lab, "check")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_conflict_in_the_answers_is_named(old, experiment):
+    (experiment / ".copier-answers.yml").write_text("<<<<<<< before updating\n_commit: v1\n=======\n>>>>>>> after\n")
+    done = tool(old, "check", "experiments/011-x")
+    assert done.returncode == 1 and done.stderr == ""
+    assert "is not of this template, or has conflicts" in done.stdout
+    assert "experiments/011-x/.copier-answers.yml: has conflict markers\n" in done.stdout
+
+
+OLD_LAUNCHER = """#!/bin/bash
+#SBATCH -p gpu
+# --config-name not_this_one
+source ~/.bashrc
+#SBATCH --mem=8g
+python /home/ada/work/experiments/005-old/scripts/train.py \\
+  --config-name "train_000"
+"""
+
+
+def test_an_experiment_that_was_never_adopted_is_checked_too(lab):
+    old = lab.path / "experiments/005-old"
+    (old / "scripts").mkdir(parents=True)
+    (old / "conf").mkdir()
+    (old / "scripts/train_000.slurm").write_text(OLD_LAUNCHER)
+    (old / "scripts/train_001.slurm").write_text(OLD_LAUNCHER.replace("_000", "_001"))
+    (old / "conf/train_000.yaml").write_text("a: 1\n")
+    (old / "conf/train_002.yaml").write_text("a: 1\n")
+    done = tool(lab, "check", "experiments/005-old")
+    path = "has a path of one machine, /home/ada/work/experiments/005-old/scripts/train.py"
+    assert done.stdout.splitlines() == [
+        f"experiments/005-old/{line}"
+        for line in [
+            "scripts/train_001.slurm: has no configuration conf/train_001.yaml",
+            "scripts/train_000.slurm: has a line that Slurm ignores, #SBATCH --mem=8g",
+            "scripts/train_001.slurm: has a line that Slurm ignores, #SBATCH --mem=8g",
+            f"scripts/train_000.slurm: {path}",
+            f"scripts/train_001.slurm: {path}",
+            "conf/train_002.yaml: has no launcher",
+            "slurm/output: is missing, so Slurm would lose every log",
+        ]
+    ]
+
+
+def test_compose_names_each_configuration_that_does_not_compose(lab):
+    experiment = render(
+        lab.template, lab.path / "experiments/011-x", runs={"x": ["gh_000", "gh_001", "gh_002", "delta_wandb"]}
+    )
+    assert tool(lab, "check", "--compose").stdout == ""
+    (experiment / "conf/x_gh_000.yaml").write_text("defaults: [runtime, default, nowhere, _self_]\n")
+    (experiment / "conf/x_gh_001.yaml").write_text("defaults: [runtime, default, _self_]\nmodel: {hidden: ???}\n")
+    (experiment / "conf/x_gh_002.yaml").write_text("defaults: [runtime\n")
+    lines = tool(lab, "check", "--compose").stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("experiments/011-x/conf/x_gh_000.yaml: does not compose: ") and "nowhere" in lines[0]
+    assert lines[1] == "experiments/011-x/conf/x_gh_001.yaml: has no value of model.hidden"
+    assert lines[2].startswith("experiments/011-x/conf/x_gh_002.yaml: does not compose: ")

@@ -1,0 +1,115 @@
+"""What others wrote is data: a repository or a template that means harm runs no command, and hangs nothing."""
+
+import os
+import stat
+
+import pytest
+import yaml
+from support.process import commit, git
+from support.template import render as render_template
+from support.updating import by_tool, contents, left, tool
+
+from experiments.errors import Problem
+from experiments.launcher import Launcher
+from experiments.template import fetched_from, render
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["--upload-pack=touch hacked", "ext::sh -c touch% hacked", "git+ext::sh -c true", "-c", "fd::3", 7, "", "a\nb"],
+)
+def test_a_source_that_is_an_option_or_runs_commands_is_refused(source):
+    with pytest.raises(Problem, match="template's source is"):
+        fetched_from(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "url"),
+    [
+        ("gh:lab/t", "https://github.com/lab/t.git"),
+        ("gh:/lab/t.git", "https://github.com/lab/t.git"),
+        ("gl:lab/t", "https://gitlab.com/lab/t.git"),
+        ("git+https://lab.org/t", "https://lab.org/t"),
+        ("https://github.com/lab/t", "https://github.com/lab/t.git"),
+        ("git@lab.org:t.git", "git@lab.org:t.git"),
+    ],
+)
+def test_a_source_is_fetched_as_copier_fetches_it(source, url):
+    assert fetched_from(source) == url
+
+
+def test_hostile_sources_in_a_repository_leave_their_experiments(old, experiment):
+    answers = experiment / ".copier-answers.yml"
+    for source in ("--upload-pack=touch hacked", "ext::sh -c touch% hacked"):
+        values = yaml.safe_load(answers.read_text()) | {"_src_path": source}
+        answers.write_text(yaml.safe_dump(values))
+        commit(old.path)
+        assert left(by_tool(old), experiment, "which is no address")
+        assert "which is no address" in tool(old, "check").stdout
+    assert not (old.path / "hacked").exists()
+
+
+def test_insteadof_of_the_user_is_followed(old, experiment, tmp_path, monkeypatch):
+    answers = experiment / ".copier-answers.yml"
+    answers.write_text(answers.read_text().replace(str(old.template.path), "gh:lab/t"))
+    commit(old.path)
+    config = f'[url "file://{old.template.path}"]\ninsteadOf = https://github.com/lab/t.git\n'
+    with open(os.environ["GIT_CONFIG_GLOBAL"]) as file:
+        (tmp_path / "gitconfig").write_text(file.read() + config)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    done = by_tool(old)
+    assert done.returncode == 0, done.stdout
+    assert "_src_path: gh:lab/t\n" in answers.read_text()
+
+
+def test_a_render_that_has_a_git_folder_is_refused(own_template, tmp_path):
+    folder = own_template.path / "template/{{ '.g' ~ 'it' }}"
+    folder.mkdir()
+    (folder / "config").write_text("[core]\nfsmonitor = touch hacked\n")
+    experiment = render_template(own_template.__class__(own_template.path, None), tmp_path / "011-x")
+    answers = yaml.safe_load((experiment / ".copier-answers.yml").read_text())
+    with pytest.raises(Problem, match="git's own"):
+        render(own_template.path, "v1.0.0", answers)
+
+
+BAD_ANSWERS = ["experiment: {}\n", "experiment: <<<<<<<\n", "_commit: '[/x]'\nexperiment: 1\n"]
+
+
+def test_one_bad_experiment_stops_itself_alone(old, experiment):
+    shutil_copy = contents(experiment)
+    for number, text in enumerate(BAD_ANSWERS):
+        other = experiment.with_name(f"10{number}-x")
+        other.mkdir()
+        (other / ".copier-answers.yml").write_text(text)
+    commit(old.path)
+    done = by_tool(old)
+    assert done.returncode == 1 and done.stderr == ""
+    rows = done.stdout.splitlines()[1:]
+    assert len(rows) == 4 and rows[0].rstrip().endswith(" updated")
+    assert all("is not of this template" in row for row in rows[1:])
+    assert contents(experiment) != shutil_copy
+
+
+def test_a_marked_up_version_is_text(old, experiment):
+    answers = experiment / ".copier-answers.yml"
+    answers.write_text(answers.read_text().replace("_commit: v1.0.0", "_commit: '[/x]'"))
+    commit(old.path)
+    assert left(by_tool(old), experiment, "its template has no [/x]")
+
+
+def test_a_fifo_and_a_long_line_do_not_hang_check(old, experiment):
+    os.mkfifo(experiment / "scripts/fifo.slurm")
+    os.mkfifo(experiment / "conf/fifo.yaml")
+    assert stat.S_ISFIFO((experiment / "conf/fifo.yaml").stat().st_mode)
+    (experiment / "scripts/gh_x_000.slurm").write_text("/home/" * 40_000 + "\n" + "/images/" * 1000 + "\n")
+    done = tool(old, "check", "experiments/011-x")
+    assert "scripts/gh_x_000.slurm: names no configuration" in done.stdout
+    assert Launcher.read(experiment / "scripts/gh_x_000.slurm").config == ""
+
+
+def test_filters_and_hooks_of_the_repository_do_not_run_on_the_templates(old, experiment, tmp_path):
+    (old.path / ".git/hooks/post-checkout").write_text(f"#!/bin/sh\ntouch {tmp_path}/hook\n")
+    (old.path / ".git/hooks/post-checkout").chmod(0o755)
+    git(old.path, "config", "core.fsmonitor", f"touch {tmp_path}/fsmonitor")
+    assert by_tool(old).returncode == 0
+    assert not (tmp_path / "hook").exists() and not (tmp_path / "fsmonitor").exists()

@@ -1,0 +1,81 @@
+"""list: what ran, and in which state it is; looking changes nothing."""
+
+import json
+
+import pytest
+from support.updating import contents, tool
+
+from experiments import listing
+from experiments.listing import Job, state_of
+
+
+def record(lab, config, name, status, **facts):
+    """A run's record, as a run writes it."""
+    folder = lab.data / "experiments/011-x/runs" / config / name
+    folder.mkdir(parents=True)
+    whole = {"status": status, "error": None, "job": None, "commit": "a" * 40, "dirty": True, "slurm": {}}
+    whole |= {"started": "2026-01-02T03:04:05+00:00", "config": config, "script": "x.py", "figures": []}
+    (folder / "provenance.json").write_text(json.dumps(whole | facts))
+    return folder
+
+
+@pytest.fixture
+def ran(lab):
+    lab.render(runs={"x": ["gh_000", "delta_001"]})
+    (lab.images / "a.svg").write_text("<svg/>")
+    record(lab, "x_gh_000", "1", "finished", figures=[str(lab.images / "a.svg")])
+    record(lab, "x_gh_000", "2", "failed", error="ValueError: [red]no[/x]")
+    record(lab, "x_delta_001", "686", "running", job="686")
+    (record(lab, "x_delta_001", "687", "running") / "provenance.json").write_text("{")
+    return lab
+
+
+def test_experiments_and_runs_are_listed_and_nothing_is_changed(ran):
+    before = contents(ran.path)
+    every, one, data = tool(ran, "list"), tool(ran, "list", "experiments/011-x"), tool(ran, "list", "--json")
+    assert every.returncode == one.returncode == data.returncode == 0, every.stderr + one.stderr
+    assert "1 finished, 1 failed" in every.stdout and "1 unreadable" in every.stdout and "v1.0.0" in every.stdout
+    assert "ValueError: [red]no[/x]" in one.stdout and "aaaaaaaaaa+" in one.stdout and "a.svg" in one.stdout
+    [listed] = json.loads(data.stdout)
+    assert listed["counts"]["finished"] == 1 and listed["runs_bytes"] > 500
+    assert contents(ran.path) == before
+
+
+def test_a_figure_says_which_run_made_it(ran):
+    done = tool(ran, "list", "--figure", "images/a.svg")
+    assert done.returncode == 0 and "011-x/runs/x_gh_000/1" in done.stdout
+    (ran.images / "b.svg").write_text("<svg/>")
+    done = tool(ran, "list", "--figure", "images/b.svg")
+    assert done.returncode == 1 and "no run's record names it" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "job", "jobs", "state"),
+    [
+        ("running", "687_3", {"687_3": "RUNNING"}, "running"),
+        ("running", "687_3", {"687_4": "RUNNING"}, "lost"),
+        ("running", "687_3", {"687_3": "CONFIGURING"}, "configuring"),
+        ("terminated", "687_3", {"687_3": "PENDING"}, "queued"),
+        ("finished", "687_3", {"687_3": "COMPLETING"}, "finished"),
+        ("finished", "687_3", {}, "finished"),
+        ("running", None, {}, "running"),
+        ("running", "687_3", None, "running"),
+    ],
+)
+def test_states(status, job, jobs, state):
+    queue = None if jobs is None else {id: Job(id, said, "011-x_gh_000", "/lab") for id, said in jobs.items()}
+    assert state_of(status, job, {}, queue) == state
+
+
+def test_the_queue_is_read_with_throttled_arrays_and_jobs_without_a_record(lab, slurm, monkeypatch):
+    lab.render(runs={"x": ["gh_000", "delta_001"]})
+    monkeypatch.setenv("SQUEUE_FORMAT", "%u")
+    options = ["--hold", "--parsable", "--array=3-5%1", "--job-name=011-x_gh_000", f"--chdir={lab.path}", "--wrap=true"]
+    number = slurm("sbatch", *options).strip()
+    try:
+        jobs = listing.read_queue()
+        assert {f"{number}_{task}" for task in (3, 4, 5)} <= jobs.keys()
+        done = tool(lab, "list", "experiments/011-x")
+        assert done.stdout.count(" queued") == 3 and f"{number}_4" in done.stdout
+    finally:
+        slurm("scancel", number)
