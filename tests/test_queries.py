@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import resource
 import signal
@@ -12,7 +11,8 @@ import time
 
 import pytest
 from support.bolt import Bolt
-from support.process import commit, free_port, git, run, wait_until
+from support.process import free_port, git, run, wait_until
+from support.slurm import Submitter
 
 GRAPH = """
 CREATE (d:Dataset {id: 'smf'}), (t:Dataset {id: 'tmi'}), (v:Environment {id: 'v'}),
@@ -147,13 +147,62 @@ def test_limit_and_overwrite(queries):
     assert json.loads((queries.folder / "n.provenance.json").read_text())["rows"] == 1000
 
 
-def test_nodes_relationships_and_times_become_json(queries):
-    queries.write("v", "MATCH (m:Media)-[r:MediaMemberOf]->() RETURN m, r, date('2025-05-10') AS day, [m] AS nodes")
+def test_nodes_relationships_and_paths_keep_labels_types_and_properties(queries):
+    queries.server("CREATE (:From:Here {n: 1})-[:Leads {weight: 0.5}]->(:To {n: 2})")
+    queries.write("v", "MATCH p = (a:From)-[r:Leads]->(b:To) RETURN a, r, p, [b] AS nodes, {b: b} AS map")
     done = queries("v")
     assert done.returncode == 0, done.stderr
     [row] = queries.rows("v")
-    assert row["m"] == {"name": "YEPD"} and row["nodes"] == [{"name": "YEPD"}] and row["r"] == {}
-    assert row["day"] == "2025-05-10"
+    a, b = row["p"]["nodes"]
+    assert (a["labels"], a["properties"]) == (["From", "Here"], {"n": 1})
+    assert (b["labels"], b["properties"]) == (["To"], {"n": 2})
+    assert row["a"] == a and row["nodes"] == [b] and row["map"] == {"b": b}
+    leads = {"id": row["r"]["id"], "type": "Leads", "start": a["id"], "end": b["id"], "properties": {"weight": 0.5}}
+    assert row["r"] == leads and row["p"]["relationships"] == [leads]
+    assert len({a["id"], b["id"]}) == 2
+
+
+def test_times_durations_and_points_have_one_form(queries):
+    """Points and durations are tuples to Python, which its own encoder of JSON writes as plain lists."""
+    program = (
+        "import json, query; from neo4j.time import *; from neo4j.spatial import *; "
+        "values = [Date(2025, 5, 10), Time(1, 2, 3), DateTime(2025, 5, 10, 1), Duration(months=1, seconds=2), "
+        "WGS84Point((1.5, 2.0))]; print(json.dumps(query.as_json({'all': values}, 'x')))"
+    )
+    done = queries.lab.python("-c", program, env={"PYTHONPATH": str(queries.experiment / "scripts")})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "all": [
+            "2025-05-10",
+            "01:02:03.000000000",
+            "2025-05-10T01:00:00.000000000",
+            "P1MT2S",
+            {"srid": 4326, "coordinates": [1.5, 2.0]},
+        ]
+    }
+    queries.write("d", "RETURN date('2025-05-10') AS day")
+    assert queries("d").returncode == 0 and queries.rows("d") == [{"day": "2025-05-10"}]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("float('nan')", "the column x.a has nan, which JSON does not have"),
+        ("float('-inf')", "the column x.a has -inf, which JSON does not have"),
+        ("b''", "the column x.a has a bytes, which has no form in JSON: return parts of it"),
+        ("object()", "the column x.a has a object, which has no form in JSON: return parts of it"),
+    ],
+)
+def test_what_json_does_not_have_is_refused_by_name(queries, value, reason):
+    program = f"import query\ntry: query.as_json([{value}], 'x.a')\nexcept ValueError as error: print(error)"
+    done = queries.lab.python("-c", program, env={"PYTHONPATH": str(queries.experiment / "scripts")})
+    assert done.stdout == f"{reason}\n", done.stderr
+
+
+def test_not_a_number_in_the_last_row_leaves_an_earlier_result(queries):
+    queries.write("n", "UNWIND [1.0, 0.0] AS d RETURN d / d AS ratio")
+    assert queries("n", "--limit", "1").returncode == 0
+    assert queries.refused("n", "--overwrite") == "query.py: n: the column ratio has nan, which JSON does not have\n"
 
 
 def test_no_rows_is_an_empty_file(queries):
@@ -170,6 +219,162 @@ def test_a_query_that_writes_is_refused_and_leaves_nothing(queries, query):
     assert "query.py: w: " in message and ("it writes" in message or "read" in message.lower())
     assert queries.server("MATCH (n:Written) RETURN n") == []
     assert queries.server("MATCH (m:Media) WHERE m.written RETURN m") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "UNWIND [1, 2, 3] AS n CALL { WITH n CREATE (:Written {n: n}) } IN TRANSACTIONS OF 1 ROWS RETURN n",
+        "UNWIND [1] AS n CALL (n) { CREATE (:Written) } IN 3 CONCURRENT TRANSACTIONS RETURN n",
+        "CALL apoc.periodic.iterate('MATCH (n) RETURN n', 'CREATE (:Written)', {})",
+        "CREATE INDEX written IF NOT EXISTS FOR (n:Written) ON (n.n)",
+    ],
+)
+def test_what_commits_as_it_goes_is_refused_before_it_runs(queries, query):
+    queries.write("w", query)
+    assert re.search("w: it was not run: .* cannot be rolled back", queries.refused("w", env={"NEO4J_URI": "bolt://x"}))
+    assert queries.server("MATCH (n:Written) RETURN n") == []
+
+
+def test_words_in_comments_texts_and_names_are_no_code(queries):
+    query = "// $no IN TRANSACTIONS\n/* $no\nCREATE INDEX */ RETURN '$no \\' IN TRANSACTIONS' AS `$no`, $`a b` AS b"
+    queries.write("c", query + ", $é AS e // $no")
+    assert queries("c", "--param", "a b=1", "--param", "é=2").returncode == 0
+    assert list(queries.rows("c")[0].values()) == ["$no ' IN TRANSACTIONS", 1, 2]
+
+
+def test_wrong_parameters_are_one_line_before_a_server_is_asked(queries):
+    nowhere = {"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"}
+
+    def refused(*options):
+        return queries.refused("p", *options, env=nowhere).removeprefix("query.py: p: ").strip()
+
+    queries.write("p", "RETURN $a AS a, $b AS b, $a AS c")
+    assert refused() == "it lacks $a, $b: give --param a=JSON, or write queries/p.json"
+    assert refused("--param", "a=1").startswith("it lacks $b: ")
+    for option in ("=3", "a", "="):
+        assert refused("--param", option) == f"the parameter {option} must be KEY=JSON or KEY=@FILE"
+    assert refused("--param", f"a={2**63}") == f"the parameter a is a whole number beyond 64 bits: {2**63}"
+    assert refused("--param", 'a={"x": [-9223372036854775809]}').startswith("the parameter a.x is a whole number")
+    assert refused("--param", "a=NaN") == "the parameter a is nan, which JSON does not have"
+    assert refused("--param", r'a="\ud800"').startswith("the parameter a has half a character")
+    file = queries.experiment / "queries/p.json"
+    for content in ("[1, 2]", "3", "null"):
+        file.write_text(content)
+        assert refused().startswith(f"{file} holds no mapping of parameters to values")
+    file.write_text("{")
+    assert refused().startswith(f"{file} cannot be read as JSON")
+    for name in ("p.json", "p.cql"):
+        (queries.experiment / "queries" / name).write_bytes(b"\xef\xbb\xbf{}")
+        assert f"{name} begins with a byte order mark" in refused()
+    (queries.experiment / "queries/p.cql").write_bytes(b"RETURN '\xe9'")
+    assert "p.cql is not UTF-8" in refused()
+
+
+def test_names_are_listed_and_a_dry_run_shows_what_would_be_asked(queries):
+    queries.write("two", "RETURN $a AS a, $b AS b // $c")
+    done = queries(env={"NEO4J_URI": "", "DATA_ROOT": ""})
+    assert (done.returncode, done.stdout) == (0, "001_small_build $gene_set\ntwo $a $b\n")
+    done = queries("two", "--dry-run", "--param", "a=1", "--param", 'b=["é"]', env={"NEO4J_URI": ""})
+    assert (done.returncode, done.stdout) == (0, 'RETURN $a AS a, $b AS b // $c\n$a = 1\n$b = ["é"]\n')
+    assert "it lacks $b" in queries.refused("two", "--dry-run", "--param", "a=1")
+    assert queries.files() == {}
+
+
+@pytest.mark.parametrize("name", ["../queries/001_small_build", "001_small_build.cql", "", "00", "/etc/passwd"])
+def test_a_name_is_one_of_queries_and_nothing_else(queries, name):
+    assert "no such query; there are 001_small_build" in queries.refused(name)
+
+
+def test_a_number_is_the_name_of_one_query(queries):
+    assert queries("001", "--param", PARAM).stdout.endswith("001_small_build.jsonl\n")
+    queries.write("001_other", "RETURN 1")
+    assert "several queries have this number: 001_other, 001_small_build" in queries.refused("001")
+
+
+# Two at once, and kills ----------------------------------------------------------------------------------------------
+
+
+def start(queries, *arguments):
+    command = [sys.executable, "experiments/011-x/scripts/query.py", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=queries.lab.path, **pipes)
+
+
+def ends(processes):
+    return [(*process.communicate(timeout=60), process.returncode) for process in processes]
+
+
+def is_a_pair(queries):
+    """Whether rows and record are by one run of `n`, where both are there."""
+    record = queries.folder / "n.provenance.json"
+    return not record.exists() or json.loads(record.read_text())["parameters"]["run"] == queries.rows("n")[0]["run"]
+
+
+def test_of_two_at_once_without_overwrite_one_is_refused(queries):
+    queries.write("n", "UNWIND range(1, 20000) AS n RETURN n, $run AS run")
+    done = ends([start(queries, "n", "--param", f"run={run}") for run in range(4)])
+    assert sorted(code for _, _, code in done) == [0, 1, 1, 1]
+    assert all("exists" in err and err.count("\n") == 1 for _, err, code in done if code)
+    assert is_a_pair(queries) and sorted(queries.files()) == ["n.jsonl", "n.provenance.json"]
+
+
+def test_of_several_at_once_with_overwrite_rows_and_record_are_by_one(queries):
+    queries.write("n", "UNWIND range(1, 3) AS n RETURN n, $run AS run")
+    done = ends([start(queries, "n", "--overwrite", "--param", f"run={run}") for run in range(6)])
+    assert {code for _, _, code in done} == {0}
+    assert is_a_pair(queries) and sorted(queries.files()) == ["n.jsonl", "n.provenance.json"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_between_rows_and_record_neither_is_beside_that_of_another(queries, number):
+    """A debugger's view of it: the process stops itself right after its rows have their name."""
+    queries.write("n", "RETURN $run AS run")
+    assert queries("n", "--param", "run=0").returncode == 0
+    program = f"""if True:
+        import os, query, sys
+        replace = os.replace
+        def stopped(part, path):
+            replace(part, path)
+            if str(path).endswith("n.jsonl"):
+                os.kill(os.getpid(), {int(number)})
+        os.replace = stopped
+        sys.argv = ["query.py", "n", "--overwrite", "--param", "run=1"]
+        query.main()
+    """
+    done = queries.lab.python("-c", program, env={"PYTHONPATH": str(queries.experiment / "scripts")})
+    assert done.returncode == (1 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert queries.rows("n") == [{"run": 1}] and is_a_pair(queries)
+    assert (queries.folder / "n.provenance.json").exists() == (number == signal.SIGTERM)
+    assert queries("n", "--overwrite", "--param", "run=2").returncode == 0
+    assert queries.rows("n") == [{"run": 2}] and is_a_pair(queries)
+
+
+# As a job ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_query_as_a_job_lands_as_by_hand(lab, slurm, graph):
+    jobs = Submitter(lab, slurm, runs={"query": ["gh_001"]})
+    with (lab.path / ".env").open("a") as file:
+        file.writelines(f'{name}="{value}"\n' for name, value in graph.environment.items())
+    launcher = "experiments/011-x/scripts/gh_query_001.slurm"
+    rows = lab.data / "experiments/011-x/queries/001_small_build.jsonl"
+
+    def job(*arguments):
+        number = jobs.sbatch(launcher, *arguments)
+        return slurm.wait(number)["JobState"], (jobs.logs / f"011-query_gh_001_{number}.out").read_text()
+
+    state, log = job("--param", PARAM)
+    assert (state, log) == ("COMPLETED", f"3 rows: {rows}\n")
+    by_job = rows.read_bytes()
+    record = json.loads(rows.with_suffix(".provenance.json").read_text())
+    assert record["slurm"]["SLURM_JOB_NAME"] == "011-query_gh_001"
+    assert job("--param", PARAM) == ("FAILED", f"query.py: 001: {rows} exists; --overwrite replaces it\n")
+    assert job("--overwrite")[1].startswith("query.py: 001: it lacks $gene_set: ")
+    done = lab.python("experiments/011-x/scripts/query.py", "001", "--overwrite", "--param", PARAM)
+    assert done.returncode == 0 and rows.read_bytes() == by_job
+    assert job("--overwrite", "--param", 'gene_set=["YAL001C"]')[0] == "COMPLETED"
+    assert len(rows.read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize("variable", ["NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE", "DATA_ROOT"])
@@ -189,9 +394,10 @@ def test_bad_input_is_one_line(queries):
     assert "no such query; there are 001_small_build, 010_union, bad" in refused("nowhere")
     assert "the parameter gene_set=[1 cannot be read as JSON" in refused("010_union", "--param", "gene_set=[1")
     assert "the parameter x=@none.json cannot be read as JSON" in refused("010_union", "--param", "x=@none.json")
-    assert "gene_set" in refused("010_union")
     assert re.search(r"line 2\W", refused("bad"))
-    assert re.search("Unauthorized|Authentication", refused("010_union", env={"NEO4J_PASSWORD": "wrong"}))
+    assert re.search(
+        "Unauthorized|Authentication", refused("010_union", "--param", PARAM, env={"NEO4J_PASSWORD": "wrong"})
+    )
     assert "nope" in refused("010_union", "--param", PARAM, env={"NEO4J_DATABASE": "nope"})
     assert "without a user or password in it" in refused(
         "010_union", env={"NEO4J_URI": f"bolt://u:{queries.server.password}@127.0.0.1"}
@@ -266,24 +472,19 @@ def test_older_drivers_run_it_too(queries, version):
     for arguments in (["001_small_build", "--param", PARAM], ["v"]):
         done = run(*command, *arguments, cwd=queries.lab.path)
         assert done.returncode == 0, done.stderr
-    assert len(queries.rows()) == 3 and queries.rows("v") == [{"m": {"name": "YEPD"}, "name": "YEPD"}]
+    assert len(queries.rows()) == 3 and queries.rows("v")[0]["m"]["properties"] == {"name": "YEPD"}
     queries.write("w", "CREATE (n:Written) RETURN n.id")
     done = run(*command, "w", cwd=queries.lab.path)
     assert done.returncode == 1 and "it writes" in done.stderr and done.stderr.count("\n") == 1
     assert queries.server("MATCH (n:Written) RETURN n") == []
 
 
-def test_the_documented_way_reads_the_rows(queries):
-    assert queries("001_small_build", "--param", PARAM).returncode == 0
+def test_the_command_of_the_rendered_readme(queries):
     readme = (queries.experiment / "README.md").read_text()
-    [code] = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
-    script = f"import os\nDATA_ROOT = os.environ['DATA_ROOT']\n{code}\nprint(len(rows))\n"
-    done = run(sys.executable, "-c", script, env=os.environ | {"DATA_ROOT": str(queries.lab.data)})
-    assert done.stdout == "3\n", done.stderr
+    [command] = re.findall("^python .*query.py .*$", readme, flags=re.MULTILINE)
+    done = run("bash", "-c", command.replace("YMR001C", "YAL001C").replace("YMR002W", "YAL002W"), cwd=queries.lab.path)
+    assert (done.returncode, done.stdout) == (0, f"2 rows: {queries.folder}/001_small_build.jsonl\n"), done.stderr
 
 
-def test_query_is_short_and_absent_without_queries(queries, tmp_path, template):
-    assert len((queries.experiment / "scripts/query.py").read_text().splitlines()) <= 80
-    bare = queries.lab.render("012-y", queries=False)
-    assert not (bare / "scripts/query.py").exists()
-    commit(queries.lab.path)
+def test_there_is_none_without_queries(lab):
+    assert not (lab.render("012-y", queries=False) / "scripts/query.py").exists()

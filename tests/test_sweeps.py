@@ -2,13 +2,14 @@
 
 import importlib.metadata
 import json
-import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
+from random import Random
 
 import jsonschema
 import optuna
@@ -43,6 +44,11 @@ def trials_of(lab, *states):
     journal = lab.data / f"experiments/011-x/studies/{STUDY}.journal"
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
     return optuna.load_study(study_name=STUDY, storage=storage).get_trials(states=states or None)
+
+
+def ends(folder, number):
+    """Whether it is the run folder of a trial: its worker's name, and the trial's number."""
+    return folder.name.rpartition("_")[2] == str(number)
 
 
 @pytest.fixture
@@ -81,8 +87,9 @@ class Sweep:
         return sorted(self.lab.data.glob("experiments/011-x/runs/x_slurm_optuna/*"))
 
     def record(self, trial):
-        [folder] = self.lab.data.glob(f"experiments/011-x/runs/x_slurm_optuna/*_{trial.number}")
-        return json.loads((folder / "provenance.json").read_text())
+        records = [json.loads((folder / "provenance.json").read_text()) for folder in self.folders()]
+        [record] = [record for record, path in zip(records, self.folders(), strict=True) if ends(path, trial.number)]
+        return record
 
     def check(self, wanted):
         """As many trials as are wanted are complete, each in a folder of its own; no proposal was completed twice."""
@@ -103,7 +110,7 @@ def test_eight_workers_complete_64_trials_each_once(sweep, repeat):
     assert len({trial.user_attrs["worker"][1] for trial in sweep.trials()}) > 1
     assert f"study {STUDY} is finished: 64 of 64 trials complete, 0 running, 0 failed, best " in sweep.logs()
     if not repeat:
-        figures = sorted(path.name.rsplit("_", 1)[0] for path in sweep.lab.images.iterdir())
+        figures = sorted(path.name.rsplit("_", 1)[0] for path in (sweep.lab.images / STUDY).iterdir())
         assert figures == sorted(f"{STUDY}_{trial}" for trial in range(64))
 
 
@@ -158,8 +165,9 @@ def test_a_worker_that_cannot_tell_who_lives_stops(sweep):
     sweep.jobs.edit("scripts/slurm_x_optuna.slurm", "--format=%i)", "--format=%i | grep -v '' || true)")
     number = sweep.submit(1)
     assert sweep.slurm.wait(f"{number}_0")["JobState"] == "FAILED"
-    assert "LIVE_JOBS" not in os.environ
-    assert sweep.logs() == f"LIVE_JOBS, what squeue lists of this user's jobs, lacks this very job, {number}_0: \n"
+    assert sweep.logs() == (
+        f"optuna_worker.py: x_slurm_optuna: what squeue lists of this user's 0 jobs lacks this very job, {number}_0\n"
+    )
 
 
 def test_a_trial_that_raises_is_recorded_and_replaced(sweep):
@@ -181,7 +189,7 @@ def test_a_trial_that_raises_is_recorded_and_replaced(sweep):
         ("1 / 0", "ZeroDivisionError('division by zero')"),
         ("raise SystemExit('no such strain')", "SystemExit('no such strain')"),
         ("return None", "TypeError("),
-        ("return float('nan')", "ValueError('main returned nan')"),
+        ("return float('nan')", "ValueError('the objective returned nan')"),
     ],
 )
 def test_a_worker_whose_trials_fail_stops_and_its_job_has_failed(sweep, body, error):
@@ -313,13 +321,128 @@ def test_any_title_and_choice_reaches_the_trial_as_it_is(lab):
     assert 'a "b" = \\, c' in chosen
 
 
+# Faults ---------------------------------------------------------------------
+
+
+def journal_of(lab):
+    return lab.data / f"experiments/011-x/studies/{STUDY}.journal"
+
+
+@pytest.mark.parametrize("rest", [b'{"op_code":4,"tri', b"\0\0\0\0", b"\n", b"\0\0\n", b'{"op_code": 4}', b"\n\n{"])
+def test_what_a_crash_left_at_the_journals_end_is_cut(by_hand, rest):
+    assert worker(by_hand).returncode == 0
+    journal = journal_of(by_hand)
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + rest)
+    assert worker(by_hand, "--report").returncode == 0
+    assert journal.read_bytes() == whole + rest, "a report writes nothing"
+    edit(by_hand, "n_trials: 2", "n_trials: 3")
+    done = worker(by_hand)
+    assert done.stderr == f"{journal}: cut {len(rest)} bytes that a crash left after the last whole line\n"
+    assert "is finished: 3 of 3 trials complete" in done.stdout
+    assert journal.read_bytes().startswith(whole + b"{")
+
+
+def test_other_damage_names_its_line_and_a_new_journal_begins_anew(by_hand):
+    assert worker(by_hand).returncode == 0
+    journal = journal_of(by_hand)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3][:9] + b"\n"
+    journal.write_bytes(b"".join(lines))
+    for options in ((), ("--report",)):
+        done = worker(by_hand, *options)
+        [line] = done.stderr.splitlines()
+        assert done.returncode == 1 and f"{journal}: line 4 is damaged: " in line
+        assert journal.read_bytes() == b"".join(lines)
+    journal.rename(by_hand.path / "data/away")
+    done = worker(by_hand)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is finished: 2 of 2 trials complete, 0 running, 0 failed" in done.stdout
+    assert len(list(by_hand.data.rglob("provenance.json"))) == 4
+
+
+@pytest.mark.parametrize("size", [600, 1500, 2500])
+def test_a_full_disk_stops_a_worker_in_one_line_and_loses_no_trial(by_hand, size):
+    edit(by_hand, "n_trials: 2", "n_trials: 8")
+    edit(by_hand, "with Run(cfg):", "if True:", "scripts/x.py")  # whose record would not fit either
+
+    def small():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    command = [sys.executable, WORKER, "--config-name", "x_slurm_optuna"]
+    full = run(*command, cwd=by_hand.path, preexec_fn=small)
+    journal = journal_of(by_hand)
+    assert full.returncode == 1
+    assert full.stderr == f"optuna_worker.py: x_slurm_optuna: [Errno 27] File too large: '{journal}'\n"
+    assert journal.read_bytes().endswith(b"}\n")
+    assert worker(by_hand).returncode == 0
+    complete = trials_of(by_hand, TrialState.COMPLETE)
+    assert len(complete) == len({tuple(trial.params.values()) for trial in complete}) == 8
+
+
+def test_workers_killed_at_random_lose_and_repeat_nothing(by_hand):
+    edit(by_hand, "n_trials: 2", "n_trials: 24")
+    edit(by_hand, "pass", "time.sleep(0.05)", "scripts/x.py")
+    command = [sys.executable, WORKER, "--config-name", "x_slurm_optuna"]
+    random = Random(0)
+    for _ in range(3):
+        workers = [subprocess.Popen(command, cwd=by_hand.path, stdout=subprocess.DEVNULL) for _ in range(4)]
+        time.sleep(random.uniform(2, 4))
+        for process in workers:
+            process.kill()
+            process.wait()
+    assert worker(by_hand).returncode == 0
+    complete = trials_of(by_hand, TrialState.COMPLETE)
+    assert len(complete) == len({tuple(trial.params.values()) for trial in complete}) == 24
+    assert trials_of(by_hand, TrialState.RUNNING) == []
+
+
+def test_several_workers_in_one_job(lab, slurm):
+    """More jobs than fit into an environment variable are in the list that they are given."""
+    sweep = Sweep(Submitter(lab, slurm, runs={"x": [{"slurm-pack_optuna": {"ntasks": 4}}]}))
+    sweep.quick("time.sleep(0.1)")
+    sweep.edit("n_trials: 64", "n_trials: 16")
+    launcher = "scripts/slurm_x-pack_optuna.slurm"
+    sweep.jobs.edit(launcher, "--format=%i)", "--format=%i; seq -f 9%.0f_0 100000 120000)")
+    number = sweep.jobs.sbatch(f"experiments/011-x/{launcher}")
+    assert sweep.slurm.wait(number, seconds=120)["JobState"] == "COMPLETED", sweep.logs()
+    sweep.check(16)
+    assert len(sweep.trials()) == 16
+    assert {trial.user_attrs["worker"][1] for trial in sweep.trials()} == {number}
+    workers = {path.name.rpartition("_")[0] for path in sweep.folders()}
+    assert len(workers) > 1 and workers <= {f"{number}_{task}" for task in range(4)}
+
+
+def test_several_directions_have_a_pareto_front(by_hand):
+    edit(by_hand, "direction: minimize", "directions: [minimize, maximize]")
+    edit(by_hand, "n_trials: 2", "n_trials: 12")
+    edit(by_hand, "return abs(cfg.start - 0.05)", "return cfg.start, cfg.hours", "scripts/x.py")
+    assert "12 of 12 trials complete, 0 running, 0 failed" in worker(by_hand).stdout
+    done = worker(by_hand, "--report")
+    assert (done.returncode, done.stderr) == (0, "")
+    points = [trial.values for trial in trials_of(by_hand)]
+    front = [
+        trial.number
+        for trial in trials_of(by_hand)
+        if not any(a <= trial.values[0] and b >= trial.values[1] and [a, b] != trial.values for a, b in points)
+    ]
+    state, header, *rows = done.stdout.splitlines()
+    assert state.endswith(f", {len(front)} of them on the Pareto front")
+    assert header.split()[:3] == ["trial", "value_0", "value_1"]
+    assert [int(row.split()[0]) for row in rows[: len(front)]] == front
+    assert len(list(by_hand.images.glob(f"{STUDY}_pareto_front_*.png"))) == 1
+    edit(by_hand, "return cfg.start, cfg.hours", "return cfg.start", "scripts/x.py")
+    edit(by_hand, "n_trials: 12", "n_trials: 13")
+    assert "the objective returned 1 values for 2 directions" in worker(by_hand).stderr
+
+
 def test_two_configurations_may_share_a_study(by_hand):
     assert worker(by_hand).returncode == 0
     edit(by_hand, "study: 011-x_gh_optuna", f"study: {STUDY}", "conf/x_gh_optuna.yaml")
     edit(by_hand, "n_trials: 64", "n_trials: 4", "conf/x_gh_optuna.yaml")
     assert "is finished: 4 of 4 trials complete" in worker(by_hand, config="x_gh_optuna").stdout
     runs = by_hand.data / "experiments/011-x/runs"
-    assert {path.name for path in (runs / "x_gh_optuna").iterdir()} == {f"{STUDY}_2", f"{STUDY}_3"}
+    assert {path.name[-2:] for path in (runs / "x_gh_optuna").iterdir()} == {"_2", "_3"}
     assert "is finished: 4 of 2 trials complete" in worker(by_hand).stdout
 
 
@@ -342,7 +465,7 @@ def test_the_report_has_the_best_trials_and_figures_of_them_all(by_hand):
     none = worker(by_hand, "--report")
     journal = by_hand.data / f"experiments/011-x/studies/{STUDY}.journal"
     assert none.stderr == (f"optuna_worker.py: x_slurm_optuna: study {STUDY} has not begun: there is no {journal}\n")
-    assert none.returncode == 1 and list(by_hand.data.iterdir()) == []
+    assert none.returncode == 1 and list(by_hand.data.iterdir()) == list(by_hand.images.iterdir()) == []
     edit(by_hand, "n_trials: 2", "n_trials: 1")
     assert worker(by_hand).returncode == 0
     one = worker(by_hand, "--report")
@@ -357,22 +480,26 @@ def test_the_report_has_the_best_trials_and_figures_of_them_all(by_hand):
     values = [float(row.split()[1]) for row in rows[:10]]
     assert values == sorted(values) and len(set(values)) == 10
     assert f"best {values[0]:g} in trial {rows[0].split()[0]}" in state
-    figures = [row.removeprefix("figure: ") for row in rows[10:]]
+    figures = [row.removeprefix("figure: ") for row in rows[10:-1]]
     for figure, plot in zip(figures, ("optimization_history", "param_importances", "slice"), strict=True):
         assert re.fullmatch(rf"{by_hand.images}/{STUDY}_{plot}_[-0-9]{{19}}\.png", figure)
         with Image.open(figure) as image:
             assert image.width > 600 and len(image.convert("L").resize((200, 150)).getcolors(256)) > 10
             assert image.text["Study"] == STUDY and image.text["Script"] == WORKER
             assert image.text["Commit"] == git(by_hand.path, "rev-parse", "HEAD").strip()
+    again = rows[-1].removeprefix("again:  ")
+    assert again.startswith("python experiments/011-x/scripts/x.py --config-name x_slurm_optuna start=")
+    edit(by_hand, "return abs", "print('value', abs(cfg.start - 0.05))\n    return abs", "scripts/x.py")
+    with (by_hand.path / "experiments/011-x/scripts/x.py").open("a") as file:
+        file.write("\nmain()\n")
+    assert f"value {values[0]:.6g}"[:10] in run("bash", "-c", again, cwd=by_hand.path).stdout
 
 
-def test_the_commands_of_the_rendered_readme(by_hand):
+def test_the_command_of_the_rendered_readme(by_hand):
     edit(by_hand, "n_trials: 64", "n_trials: 2", "conf/x_gh_optuna.yaml")
     text = (by_hand.path / "experiments/011-x/README.md").read_text()
-    work, report = re.findall("^    (python .*)$", text, flags=re.MULTILINE)
+    [work] = re.findall("^python .*optuna_worker.py --config-name x_gh_optuna$", text, flags=re.MULTILINE)
     assert "is finished: 2 of 2 trials complete" in run("bash", "-c", work, cwd=by_hand.path).stdout
-    assert "figure: " in run("bash", "-c", report, cwd=by_hand.path).stdout
-    assert "bash experiments/011-x/scripts/submit.sh gh_x_optuna" in text
 
 
 def test_the_oldest_optuna(by_hand):
@@ -385,11 +512,7 @@ def test_the_oldest_optuna(by_hand):
     assert [trial.state for trial in trials_of(by_hand)] == [TrialState.COMPLETE] * 8
     done = run(*uv, "--report", cwd=by_hand.path)
     assert done.returncode == 0, done.stderr
-    assert len(list(by_hand.images.iterdir())) == 3
-
-
-def test_the_worker_is_short(by_hand):
-    assert len((by_hand.path / WORKER).read_text().splitlines()) <= 100
+    assert len(list(by_hand.images.glob("*.png"))) == 3
 
 
 # Weights & Biases --------------------------------------------------------------
@@ -485,23 +608,20 @@ def test_a_wrong_mode_stops_in_one_line(wandb_lab, mode, environment, reason):
     assert list(wandb_lab.images.iterdir()) == []
 
 
-def test_a_sweep_is_submitted_with_its_id_only(lab, slurm):
-    jobs = Submitter(lab, slurm, runs={"x": ["delta_wandb"]})
-    line = (
-        "submit.sh: delta_x_wandb: SWEEP_ID: is not set. Set it to what this prints: "
-        "wandb sweep experiments/011-x/conf/x_delta_wandb.yaml"
-    )
-    assert jobs.refused("delta_x_wandb") == jobs.refused("delta_x_wandb", env={"SWEEP_ID": ""}) == line
-    jobs.edit("conf/x_delta_wandb.yaml", "project", "project")
-    ready = jobs.submit("--dry-run", "delta_x_wandb", env={"SWEEP_ID": "lab/011-x/abc"})
-    assert (ready.returncode, ready.stdout) == (0, "delta_x_wandb: ready\n")
-    (jobs.experiment / "conf/x_delta_wandb.yaml").unlink()
-    assert "no configuration" in jobs.refused("delta_x_wandb", env={"SWEEP_ID": "lab/011-x/abc"})
+def test_an_agent_without_a_sweep_says_how_to_make_one(lab, slurm):
+    jobs = Submitter(lab, slurm, runs={"x": ["slurm_wandb"]})
+    number = jobs.sbatch("--array=0", "experiments/011-x/scripts/slurm_x_wandb.slurm")
+    assert slurm.wait(f"{number}_0")["JobState"] == "FAILED"
+    log = (jobs.logs / f"011-x_slurm_wandb_{number}_0.out").read_text()
+    advice = "SWEEP_ID: is not set. Set it to what this prints: wandb sweep experiments/011-x/conf/x_slurm_wandb.yaml\n"
+    assert log.endswith(advice)
+    assert (lab.path / advice.split()[-1]).is_file()
 
 
 def test_an_agent_without_an_account_fails_its_job_and_says_so(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["slurm_wandb"]})
-    [number] = submitted(jobs.submit("slurm_x_wandb", "--", "--array=0", env={"SWEEP_ID": "lab/011-x/abc"}))
+    launcher = "experiments/011-x/scripts/slurm_x_wandb.slurm"
+    number = jobs.sbatch("--array=0", "--export=ALL,SWEEP_ID=lab/011-x/abc", launcher)
     assert slurm.wait(f"{number}_0")["JobState"] == "FAILED"
     log = (jobs.logs / f"011-x_slurm_wandb_{number}_0.out").read_text()
     assert "API key" in log or "api_key" in log
