@@ -57,10 +57,11 @@ def test_torchrun_by_hand_is_one_run_of_four_processes(jobs):
 
 
 def test_processes_that_torchrun_starts_again_are_another_attempt(jobs):
-    fails = 'assert __import__("os").environ["TORCHELASTIC_RESTART_COUNT"] != "0"\n        list(grow(cfg))\n'
+    fails = 'list(grow(cfg))\n        assert __import__("os").environ["TORCHELASTIC_RESTART_COUNT"] != "0"\n'
     jobs.edit("scripts/x.py", "list(grow(cfg))\n", fails)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=4", "--max-restarts=1"]
     done = run(*torchrun, jobs.experiment / "scripts/x.py", cwd=jobs.lab.path)
     assert done.returncode == 0, done.stderr
-    records = [json.loads(path.read_text()) for path in jobs.lab.data.rglob("provenance.json")]
-    assert [[each["status"] for each in record["attempts"]][-1] for record in records] == ["finished"]
+    [record] = [json.loads(path.read_text()) for path in jobs.lab.data.rglob("provenance.json")]
+    first, second = (attempt["status"] for attempt in record["attempts"])
+    assert first in ("failed", "terminated") and second == "finished"
