@@ -3,6 +3,7 @@
 # make lint    the style of the template's own files
 # make bench   measured figures, as a table
 # make test-lowest  the suite with the oldest versions that pyproject.toml allows, on Python 3.10 or PYTHON
+# make test-ddp  data-parallel runs with real torch, which the index gives: up to 5 GB
 # make pictures     what README shows, and docs/example, made anew
 # make requirements  requirements-dev.txt with the newest versions
 # make release VERSION=X.Y.Z  after all checks, the commit and the tag of a release
@@ -15,7 +16,7 @@ TEST = -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10
 
-.PHONY: demo test lint bench test-lowest pictures requirements release
+.PHONY: demo test lint bench test-lowest test-ddp pictures requirements release
 
 demo: .venv/demo
 	@set -e; lab=$$(mktemp -d)/lab; mkdir -p $$lab/data $$lab/images; cd $$lab; git init -q; \
@@ -38,6 +39,7 @@ bench: .venv/installed
 	.venv/bin/python benchmarks/update.py
 	.venv/bin/python benchmarks/query.py
 	.venv/bin/python benchmarks/sweeps.py
+	.venv/bin/python benchmarks/run.py
 
 test-lowest: .venv/installed
 	.venv/bin/uv venv --quiet --clear --python $(or $(PYTHON),3.10) .venv/lowest
@@ -45,6 +47,12 @@ test-lowest: .venv/installed
 	  --upgrade --group starter --group sweeps pyproject.toml --output-file .venv/lowest.txt
 	.venv/bin/uv pip install --quiet --python .venv/lowest --requirement .venv/lowest.txt --group dev
 	.venv/lowest/bin/python $(TEST)
+
+test-ddp: .venv/installed
+	.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv/ddp
+	.venv/bin/uv pip install --quiet --python .venv/ddp --no-deps --requirement requirements-dev.txt
+	.venv/bin/uv pip install --quiet --python .venv/ddp torch
+	.venv/ddp/bin/python -m pytest tests/ddp.py
 
 pictures: .venv/installed
 	.venv/bin/python docs/pictures.py
