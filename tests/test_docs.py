@@ -155,6 +155,8 @@ def test_readme_shows_what_submit_prints(lab, slurm):
         printed = (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell")
         for job, documented in zip(re.findall(r"job (\d+)", printed), re.findall(r"job (\d+)", expected), strict=True):
             printed = re.sub(rf"(?<![0-9]){job}(?![0-9])", documented, printed)
+        for shown in re.findall(r"commit ([0-9a-f]{40})", expected):
+            printed = re.sub(r"commit [0-9a-f]{40}", f"commit {shown}", printed)
         assert printed == expected
     slurm("scancel", "--user", os.environ.get("USER", "root"))
 
