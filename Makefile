@@ -40,6 +40,7 @@ bench: .venv/installed
 	.venv/bin/python benchmarks/query.py
 	.venv/bin/python benchmarks/sweeps.py
 	.venv/bin/python benchmarks/run.py
+	.venv/bin/python benchmarks/submit.py
 
 test-lowest: .venv/installed
 	.venv/bin/uv venv --quiet --clear --python $(or $(PYTHON),3.10) .venv/lowest

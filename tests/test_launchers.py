@@ -78,7 +78,7 @@ def test_an_array_of_eight_leaves_eight_of_everything(jobs, slurm):
     assert sorted(record["slurm"]["SLURM_ARRAY_TASK_ID"] for record in records) == list("01234567")
     tables = {path.read_text() for path in (jobs.experiment / "results").glob("*.csv")}
     assert len(tables) == 8, "tasks did not get seeds of their own"
-    assert f"  log    {jobs.logs}/011-x_gh_000_{number}_%a.out\n" in done.stdout
+    assert f"  log    {jobs.logs}/011-x_gh_000_{number}_*.out\n" in done.stdout
     assert run("bash", "-c", f"ls {jobs.logs}/011-x_gh_000_{number}_*.out").stdout.count("\n") == 8
     assert f"  watch  tail -F {jobs.logs}/011-x_gh_000_{number}_*.out\n" in done.stdout
 

@@ -159,7 +159,7 @@ def test_options_of_sbatch_win_and_the_log_has_the_jobs_real_name(jobs, slurm, o
     [number] = submitted(done)
     job = slurm.wait(f"{number}_3")
     assert (job["TimeLimit"], job["MinMemoryNode"]) == ("01:00:00", "2G")
-    assert f"  log    {jobs.logs}/my name_{number}_%a.out\n" in done.stdout
+    assert f"  log    {jobs.logs}/my name_{number}_*.out\n" in done.stdout
     assert "figure: " in (jobs.logs / f"my name_{number}_3.out").read_text()
 
 
