@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import stat
 
 import pytest
@@ -11,7 +12,7 @@ from support.updating import by_tool, contents, left, tool
 
 from experiments.errors import Problem
 from experiments.launcher import Launcher
-from experiments.template import fetched_from, render
+from experiments.template import Template, fetched_from, render
 
 
 @pytest.mark.parametrize(
@@ -116,3 +117,12 @@ def test_filters_and_hooks_of_the_repository_do_not_run_on_the_templates(old, ex
     git(old.path, "config", "core.fsmonitor", f"touch {tmp_path}/fsmonitor")
     assert by_tool(old).returncode == 0
     assert not (tmp_path / "hook").exists() and not (tmp_path / "fsmonitor").exists()
+
+
+def test_a_silent_server_does_not_hang_it(monkeypatch):
+    monkeypatch.setattr("experiments.git.SECONDS", 1)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        with pytest.raises(Problem, match="cannot be fetched: git clone took more than 1 s"):
+            Template.fetch(f"git://127.0.0.1:{server.getsockname()[1]}/t")
