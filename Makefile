@@ -33,10 +33,12 @@ lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/yamllint --strict .
+	.venv/bin/mypy
 
 bench: .venv/installed
 	.venv/bin/python benchmarks/render.py
 	.venv/bin/python benchmarks/update.py
+	.venv/bin/python benchmarks/list.py
 	.venv/bin/python benchmarks/query.py
 	.venv/bin/python benchmarks/sweeps.py
 	.venv/bin/python benchmarks/run.py

@@ -1,4 +1,4 @@
-"""Ten experiments in monorepos of growing size: looped `copier update` against `experiments.py update`, side by side.
+"""Ten experiments in monorepos of growing size: looped `copier update` against `experiments update`, side by side.
 
 Megabytes of other tracked text are arguments (default: 0 200 1000). Peak memory is that of the largest process.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from render import BIN, ROOT, repository, template
 
 EXPERIMENTS = [f"0{number}-x" for number in range(10, 20)]
-TOOL = [sys.executable, ROOT / "experiments.py", "update"]
+TOOL = [sys.executable, "-m", "experiments", "update"]
 ROUNDS = 3
 
 
@@ -78,6 +78,7 @@ def measure(commands, cwd):
 
 
 def main():
+    os.environ["PYTHONPATH"] = str(ROOT / "src")
     os.environ |= {f"GIT_{who}_{what}": "bench" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     sizes = [int(word) for word in sys.argv[1:]] or [0, 200, 1000]
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +91,7 @@ def main():
         monorepo(forty, source, [f"{number:03}-x" for number in range(40)], 0)
         release(source)
         print(f"\nUpdate of ten experiments (median of {ROUNDS})\n")
-        print(f"  {'other text':>10}   {'copier update, looped':>24}   {'experiments.py update':>24}   {'faster':>7}")
+        print(f"  {'other text':>10}   {'copier update, looped':>24}   {'experiments update':>24}   {'faster':>7}")
         loop = [[BIN / "copier", "update", "--quiet", "--defaults", f"experiments/{name}"] for name in EXPERIMENTS]
         for size, lab in labs.items():
             pairs = [(measure(loop, lab), measure([TOOL], lab)) for _ in range(ROUNDS if size < 500 else 1)]

@@ -20,13 +20,10 @@ def test_sweeps_are_added_and_checked_as_pairs(lab):
     ]
     assert tool(lab, "check").stdout == ""
     again = tool(lab, "add-run", "experiments/011-x", "x", "delta_wandb")
-    assert (
-        again.stderr == "experiments.py: script x has the sweep delta_wandb twice; a label has one sweep of each kind\n"
-    )
+    assert again.stderr == 'experiments: run "delta_wandb" of x: another run has the configuration x_delta_wandb\n'
     (experiment / "conf/x_delta_wandb.yaml").rename(experiment / "conf/x_delta_other.yaml")
     assert tool(lab, "check").stdout.splitlines() == [
         "experiments/011-x/conf/x_delta_wandb.yaml: is gone, and the answers have its run",
-        "experiments/011-x/scripts/delta_x_wandb.slurm: has no configuration conf/x_delta_wandb.yaml",
         "experiments/011-x/conf/x_delta_other.yaml: has no launcher",
     ]
 
@@ -124,7 +121,7 @@ def test_compose_names_each_configuration_that_does_not_compose(lab):
     )
     assert tool(lab, "check", "--compose").stdout == ""
     (experiment / "conf/x_gh_000.yaml").write_text("defaults: [runtime, default, nowhere, _self_]\n")
-    (experiment / "conf/x_gh_001.yaml").write_text("defaults: [runtime, default, _self_]\nmodel: {hidden: ???}\n")
+    (experiment / "conf/x_gh_001.yaml").write_text("defaults: [runtime, default, _self_]\nmodel: {hidden: '???'}\n")
     (experiment / "conf/x_gh_002.yaml").write_text("defaults: [runtime\n")
     lines = tool(lab, "check", "--compose").stdout.splitlines()
     assert len(lines) == 3

@@ -1,17 +1,18 @@
 """What others wrote is data: a repository or a template that means harm runs no command, and hangs nothing."""
 
 import os
+import shutil
+import socket
 import stat
 
 import pytest
 import yaml
 from support.process import commit, git
-from support.template import render as render_template
 from support.updating import by_tool, contents, left, tool
 
 from experiments.errors import Problem
 from experiments.launcher import Launcher
-from experiments.template import fetched_from, render
+from experiments.template import Template, fetched_from, render
 
 
 @pytest.mark.parametrize(
@@ -62,14 +63,16 @@ def test_insteadof_of_the_user_is_followed(old, experiment, tmp_path, monkeypatc
     assert "_src_path: gh:lab/t\n" in answers.read_text()
 
 
-def test_a_render_that_has_a_git_folder_is_refused(own_template, tmp_path):
-    folder = own_template.path / "template/{{ '.g' ~ 'it' }}"
+def test_a_render_that_has_a_git_folder_is_refused(plain_template, tmp_path):
+    source = shutil.copytree(plain_template.path, tmp_path / "template")
+    folder = source / "template/{{ '.g' ~ 'it' }}"
     folder.mkdir()
     (folder / "config").write_text("[core]\nfsmonitor = touch hacked\n")
-    experiment = render_template(own_template.__class__(own_template.path, None), tmp_path / "011-x")
-    answers = yaml.safe_load((experiment / ".copier-answers.yml").read_text())
+    answers = {"experiment": "011-x", "title": "X", "runs": {"x": ["gh_000"]}, "package": "", "repository": ""}
+    answers |= {"user_email": "", "queries": False}
+    assert "scripts/submit.sh" in render(plain_template.path, "v1.0.0", answers)
     with pytest.raises(Problem, match="git's own"):
-        render(own_template.path, "v1.0.0", answers)
+        render(source, "v1.0.0", answers)
 
 
 BAD_ANSWERS = ["experiment: {}\n", "experiment: <<<<<<<\n", "_commit: '[/x]'\nexperiment: 1\n"]
@@ -108,8 +111,18 @@ def test_a_fifo_and_a_long_line_do_not_hang_check(old, experiment):
 
 
 def test_filters_and_hooks_of_the_repository_do_not_run_on_the_templates(old, experiment, tmp_path):
+    (old.path / ".git/hooks").mkdir(exist_ok=True)
     (old.path / ".git/hooks/post-checkout").write_text(f"#!/bin/sh\ntouch {tmp_path}/hook\n")
     (old.path / ".git/hooks/post-checkout").chmod(0o755)
     git(old.path, "config", "core.fsmonitor", f"touch {tmp_path}/fsmonitor")
     assert by_tool(old).returncode == 0
     assert not (tmp_path / "hook").exists() and not (tmp_path / "fsmonitor").exists()
+
+
+def test_a_silent_server_does_not_hang_it(monkeypatch):
+    monkeypatch.setattr("experiments.git.SECONDS", 1)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        with pytest.raises(Problem, match="cannot be fetched: git clone took more than 1 s"):
+            Template.fetch(f"git://127.0.0.1:{server.getsockname()[1]}/t")

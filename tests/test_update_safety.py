@@ -309,7 +309,7 @@ def similar(path, name):
 def test_what_is_no_text_is_left(old, experiment, content):
     (experiment / "scripts/submit.sh").write_bytes(content)
     commit(old.path)
-    assert left(by_tool(old), experiment, "conflict in scripts/submit.sh, which is no text in UTF-8")
+    assert left(by_tool(old), experiment, "left: scripts/submit.sh, which is no text in UTF-8")
     assert (experiment / "scripts/submit.sh").read_bytes() == content
 
 
@@ -330,7 +330,7 @@ def test_a_file_that_a_release_drops_goes_if_nobody_edited_it(own_old, change):
     change(own_old.template.path)
     own_old.template.release("v1.2.0")
     done = tool(own_old, "update", "--commit")
-    assert "conflict in scripts/submit.sh, which the template no longer has and which was edited" in done.stdout
+    assert "left: scripts/submit.sh, which the template no longer has and which was edited" in done.stdout
     assert (edited / "scripts/submit.sh").read_text() == "mine\n"
     assert not (edited.with_name("012-y") / "scripts/submit.sh").exists()
     assert (edited.with_name("012-y") / "scripts/Submit.sh").exists() == (change is rename_submit)

@@ -141,9 +141,12 @@ def finish(experiment: Experiment, prepared: Prepared | Exception | None, option
 
 def land(experiment: Experiment, prepared: Prepared, options: Options) -> str:
     """Merge, and write where nothing is at stake."""
-    changes = merge_versions(experiment, prepared)
+    merged = merge_versions(experiment, prepared)
+    changes = merged.changes
     with experiment.lock():
-        writes = plan_writes(experiment, changes)
+        # First what is at stake beside a conflict: Copier, with which people resolve that, would not spare it.
+        writes = plan_writes(experiment, [*changes, *merged.conflicts])
+        refuse_conflicts(experiment, merged, prepared)
         if options.dry_run:
             return f"would change {', '.join(change.path for change in changes)}"
         if options.commit:
@@ -154,35 +157,58 @@ def land(experiment: Experiment, prepared: Prepared, options: Options) -> str:
     return "updated"
 
 
-def merge_versions(experiment: Experiment, prepared: Prepared) -> list[Change]:
-    """What differs after the update, the answers last: until they are written, the experiment has its old version.
+@dataclass
+class Merged:
+    """What an update comes to."""
 
-    Raises Problem with every file that conflicts.
-    """
+    changes: list[Change]  # the answers last: until they are written, the experiment has its old version
+    conflicts: list[Change]  # as they are: the template and a person changed the same lines
+    unmergeable: list[str]  # files that cannot be merged at all, each with the reason
+
+
+def merge_versions(experiment: Experiment, prepared: Prepared) -> Merged:
+    """Merge each file that is the template's."""
     old, new = prepared.old_files.result(), prepared.new_files.result()
     new[ANSWERS] = stamped(new[ANSWERS], prepared)
     theirs = prepared.new.people_own(prepared.answers.values)
     paths = sorted(path for path in old.keys() | new.keys() if path != ANSWERS and not theirs.match_file(path))
     mine = read_committed(experiment.repository, prepared.committed, paths)
-    changes, conflicts = [], []
+    merged = Merged([], [], [])
     for path in paths:
         before = prepared.committed.get(path)
+        now = File(mine[path], before.mode == "100755") if before and path in mine else None
         try:
             after = merge_file(before, mine.get(path), old.get(path), new.get(path))
-        except Conflict as conflict:
-            conflicts.append(f"{path}{conflict}")
-            continue
-        if after != File(mine[path], before.mode == "100755") if before and path in mine else after is not None:
-            changes.append(change_of(path, before, after, prepared))
-    if conflicts:
+        except Conflict:
+            merged.conflicts.append(Change(path, before, before, mine[path]))
+        except Unmergeable as reason_why:
+            merged.unmergeable.append(f"{path}{reason_why}")
+        else:
+            if after != now:
+                merged.changes.append(change_of(path, before, after, prepared))
+    merged.changes.append(change_of(ANSWERS, prepared.committed[ANSWERS], new[ANSWERS], prepared))
+    return merged
+
+
+def refuse_conflicts(experiment: Experiment, merged: Merged, prepared: Prepared) -> None:
+    """Raise Problem with every file that cannot be merged, or that conflicts.
+
+    Only for conflicts the way out is Copier, which writes both sides; what it cannot merge, it would replace.
+    """
+    if merged.unmergeable:
+        raise Problem(", and ".join(merged.unmergeable), "give your file another name, commit, and run again")
+    if merged.conflicts:
+        paths = ", ".join(change.path for change in merged.conflicts)
         by_hand = f"by hand: copier update --defaults --vcs-ref {shlex.quote(prepared.new.version)}"
-        raise Problem(f"conflict in {', '.join(conflicts)}", f"{by_hand} {shlex.quote(experiment.name)}")
-    answers = change_of(ANSWERS, prepared.committed[ANSWERS], new[ANSWERS], prepared)
-    return [*changes, answers]
+        raise Problem(f"conflict in {paths}", f"{by_hand} {shlex.quote(experiment.name)}")
 
 
 class Conflict(Exception):
-    """What the template and a person both changed; in words, after the file's name."""
+    """The template and a person changed the same lines."""
+
+
+class Unmergeable(Exception):
+    """Why a file cannot be merged, in words after its name."""
 
 
 def merge_file(before: Blob | None, mine: bytes | None, old: File | None, new: File | None) -> File | None:
@@ -195,24 +221,24 @@ def merge_file(before: Blob | None, mine: bytes | None, old: File | None, new: F
     if before is None or mine is None:
         return new
     if before.mode == LINK:
-        raise Conflict(", which is a link now")
+        raise Unmergeable(", which is a link now")
     is_executable = before.mode == "100755"
     if old is None:
         if new is not None and new.content == mine:
             return new
-        raise Conflict(", which is new in the template and exists here")
+        raise Unmergeable(", which is new in the template and exists here")
     if new is None:
         if mine != old.content:
-            raise Conflict(", which the template no longer has and which was edited")
+            raise Unmergeable(", which the template no longer has and which was edited")
         return None
     executable = is_executable if old.executable == new.executable else new.executable
     if mine in (old.content, new.content) or old.content == new.content:
         return File(mine if old.content == new.content else new.content, executable)
     if not is_text(mine):
-        raise Conflict(", which is no text in UTF-8")
+        raise Unmergeable(", which is no text in UTF-8")
     merged = merge(mine, old.content, new.content)
     if merged is None:
-        raise Conflict("")
+        raise Conflict
     return File(merged, executable)
 
 
