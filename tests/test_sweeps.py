@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import re
 import resource
 import shutil
