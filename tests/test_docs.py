@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image, ImageChops, ImageStat
-from support.lab import make_lab
+from support.lab import make_lab, stand_ins
 from support.process import commit, git, run
 from support.template import MACHINES, QUESTIONS, ROOT, copy_template
 
@@ -150,8 +150,9 @@ def test_readme_shows_what_query_prints(lab, bolt):
 
 def test_readme_shows_what_submit_prints(lab, slurm):
     lab.render("011-growth")
+    machine = stand_ins(lab.path.parent / "home")
     for command, expected in sessions("Slurm"):
-        done = type_in(lab, command)
+        done = type_in(lab, command, env=machine)
         printed = (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell")
         for job, documented in zip(re.findall(r"job (\d+)", printed), re.findall(r"job (\d+)", expected), strict=True):
             printed = re.sub(rf"(?<![0-9]){job}(?![0-9])", documented, printed)
