@@ -152,9 +152,10 @@ def test_readme_shows_what_query_prints(lab, bolt):
 
 def test_readme_shows_what_submit_prints(lab, slurm):
     lab.render("011-growth")
+    machine = stand_ins(lab.path.parent / "home")
     commit_of = {}
     for command, expected in sessions("Slurm"):
-        done = type_in(lab, command, env=stand_ins(lab.path / "home"))
+        done = type_in(lab, command, env=machine)
         printed = (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell")
         for job, documented in zip(re.findall(r"job (\d+)", printed), re.findall(r"job (\d+)", expected), strict=True):
             printed = re.sub(rf"(?<![0-9]){job}(?![0-9])", documented, printed)
