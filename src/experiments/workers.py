@@ -8,8 +8,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 
-from experiments.template import render  # noqa: F401  a worker has it before its first task
-
 
 @contextmanager
 def start_workers(number: int) -> Iterator[ProcessPoolExecutor]:
