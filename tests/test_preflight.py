@@ -231,7 +231,7 @@ def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
     done = jobs.submit("--dry-run", *launchers, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "".join(f"{launcher}: ready\n" for launcher in launchers)
-    for name in ("gh_x_wandb", "gh_x_optuna", "gh_query_001"):
+    for name in ("gh_x_wandb", "gh_x_optuna"):
         assert findings(jobs, name, "hours=3", env=env)[0].startswith("it takes no overrides: ")
     assert "SWEEP_ID: is not set. Set it to what this prints: wandb sweep" in findings(jobs, "gh_x_wandb")[0]
     for config, launchers in {
@@ -243,6 +243,11 @@ def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
     }.items():
         jobs.edit(f"conf/{config}.yaml", "hours: 24", "hours: ???")
         assert findings(jobs, *launchers, env=env) == [f"conf/{config}.yaml: hours is ???: give it a value"]
+    assert findings(jobs, "gh_query_001", "hours=3") == [
+        "a query takes --param KEY=JSON and --overwrite, and no override: hours=3"
+    ]
+    jobs.edit("conf/x_gh_001.yaml", "hours: ???", "hours: 24")
+    assert findings(jobs, "gh_x-srun_001", "--overwrite") == ["--overwrite is for the launcher of a query"]
     (jobs.experiment / "queries/001_small_build.cql").unlink()
     assert findings(jobs, "gh_query_001") == ["query 001: there are "]
     assert list(lab.data.iterdir()) == []

@@ -12,7 +12,7 @@ import time
 import pytest
 from support.bolt import Bolt
 from support.process import free_port, git, run, wait_until
-from support.slurm import Submitter
+from support.slurm import Submitter, submitted
 
 GRAPH = """
 CREATE (d:Dataset {id: 'smf'}), (t:Dataset {id: 'tmi'}), (v:Environment {id: 'v'}),
@@ -357,11 +357,10 @@ def test_a_query_as_a_job_lands_as_by_hand(lab, slurm, graph):
     jobs = Submitter(lab, slurm, runs={"query": ["gh_001"]})
     with (lab.path / ".env").open("a") as file:
         file.writelines(f'{name}="{value}"\n' for name, value in graph.environment.items())
-    launcher = "experiments/011-x/scripts/gh_query_001.slurm"
     rows = lab.data / "experiments/011-x/queries/001_small_build.jsonl"
 
     def job(*arguments):
-        number = jobs.sbatch(launcher, *arguments)
+        [number] = submitted(jobs.submit("gh_query_001", *arguments))
         return slurm.wait(number)["JobState"], (jobs.logs / f"011-query_gh_001_{number}.out").read_text()
 
     state, log = job("--param", PARAM)
