@@ -5,12 +5,23 @@
 # requires-python = ">=3.10,<3.14"
 # dependencies = ["neo4j>=4.4.11", "python-dotenv>=1.0", "tqdm>=4.64"]
 # ///
-"""Run queries/NAME.cql and stream its rows to DATA_ROOT, a JSON object a line. Queries only read."""
+"""Run queries/NAME.cql and stream its rows to DATA_ROOT, a JSON object a line. Queries only read.
+
+Nodes keep their id, labels and properties, relationships their id, type, properties and ends, paths both of them.
+Times and durations are text by ISO 8601, points {"srid": ..., "coordinates": [...]}.
+"""
 
 import argparse
+import fcntl
 import json
 import logging
+import math
+import os
+import re
+import signal
+import sys
 import time
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -18,61 +29,302 @@ from pathlib import Path
 from dotenv import load_dotenv
 from neo4j import READ_ACCESS, GraphDatabase
 from neo4j.exceptions import DriverError, Neo4jError
-from runtime import EXPERIMENT, HERE, end_at_signals, provenance, replace, require, require_folders, write_json
+from neo4j.graph import Node, Relationship
+from neo4j.graph import Path as GraphPath
+from neo4j.spatial import Point
+from neo4j.time import Date, DateTime, Duration, Time
+from runtime import EXPERIMENT, SCRIPTS, end_at_signals, find_env, provenance, require, require_folders
+from runtime.files import part_of
 from tqdm import tqdm
+
+QUERIES = Path(SCRIPTS).parent / "queries"  # of this very code, which may be what was submitted
+
+# What Cypher may hold that only looks like code: comments, text, and names between backticks.
+NO_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<!\$)`(?:``|[^`])*`""", re.DOTALL)
+PARAMETER = re.compile(r"\$(?:`((?:``|[^`])+)`|(\w+))")
+COMMITS_ITSELF = {
+    "CALL { ... } IN TRANSACTIONS": r"\bIN\s+(?:\S+\s+)?(?:CONCURRENT\s+)?TRANSACTIONS\b",
+    "PERIODIC COMMIT": r"\bPERIODIC\s+COMMIT\b",
+    "apoc.periodic": r"\bapoc\s*\.\s*periodic\s*\.",
+    "CREATE or DROP of an index or a constraint": r"\b(?:CREATE|DROP)\s+(?:\w+\s+){0,3}?(?:INDEX|CONSTRAINT)\b",
+}
+
+
+# The query and its parameters -----------------------------------------------------------------------------------------
+
+
+def names():
+    return sorted(path.stem for path in QUERIES.glob("*.cql"))
+
+
+def find(name):
+    """The one query that has this name, or whose name begins with this number."""
+    found = [name] if name in names() else [each for each in names() if each.partition("_")[0] == name]
+    if not found:
+        raise ValueError(f"no such query; there are {', '.join(names())}")
+    if len(found) > 1:
+        raise ValueError(f"several queries have this number: {', '.join(found)}")
+    return found[0]
+
+
+def read(path):
+    try:
+        text = Path(path).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}") from None
+    if text.startswith("\ufeff"):
+        raise ValueError(f"{path} begins with a byte order mark: save it as UTF-8 without one")
+    return text
+
+
+def code(query):
+    """A query without its comments and texts."""
+    return NO_CODE.sub(" ", query)
+
+
+def parameters_of(query):
+    """The names of the parameters that a query takes, in its order."""
+    found = (quoted.replace("``", "`") or plain for quoted, plain in PARAMETER.findall(code(query)))
+    return list(dict.fromkeys(found))
+
+
+def parse(text, source):
+    """The value of a text of JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source} cannot be read as JSON: {error}") from None
+
+
+def load_parameters(name, options):
+    """The parameters of queries/NAME.json, where it exists, and over them those of --param."""
+    parameters, file = {}, QUERIES / f"{name}.json"
+    if file.exists():
+        parameters = parse(read(file), file)
+        if not isinstance(parameters, dict):
+            raise ValueError(f"{file} holds no mapping of parameters to values, like {{}}")
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not key or not equals:
+            raise ValueError(f"the parameter {option} must be KEY=JSON or KEY=@FILE")
+        try:
+            text = read(value[1:]) if value.startswith("@") else value
+        except OSError as error:
+            raise ValueError(f"the parameter {option} cannot be read as JSON: {error}") from None
+        parameters[key] = parse(text, f"the parameter {option}")
+    for key, value in parameters.items():
+        check_parameter(key, value)
+    return parameters
+
+
+def check_parameter(name, value):
+    """Raises ValueError where Bolt cannot carry a value of JSON, or JSON not write it again."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            check_parameter(f"{name}.{key}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            check_parameter(name, inner)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"the parameter {name} is a whole number beyond 64 bits: {value}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"the parameter {name} is {value}, which JSON does not have")
+    elif isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        raise ValueError(f"the parameter {name} has half a character, {ascii(value)}")
+
+
+def prepare(name, options):
+    """A query's text and its parameters. Raises ValueError for what is wrong with them before any server is asked."""
+    query = read(QUERIES / f"{name}.cql")
+    parameters = load_parameters(name, options)
+    if missing := [each for each in parameters_of(query) if each not in parameters]:
+        wanted = ", ".join(f"${each}" for each in missing)
+        raise ValueError(f"it lacks {wanted}: give --param {missing[0]}=JSON, or write queries/{name}.json")
+    for what, pattern in COMMITS_ITSELF.items():
+        if re.search(pattern, code(query), re.IGNORECASE):
+            raise ValueError(f"it was not run: {what} cannot be rolled back, and a query here only reads")
+    return query, parameters
+
+
+# Values as JSON -------------------------------------------------------------------------------------------------------
+
+
+def as_json(value, column):
+    """A value of the database as JSON has it. Raises ValueError, with the column, where it cannot be kept whole."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"the column {column} has {value}, which JSON does not have")
+        return value
+    if isinstance(value, Node):
+        return {"id": id_of(value), "labels": sorted(value.labels), "properties": properties(value, column)}
+    if isinstance(value, Relationship):
+        ends = {"start": id_of(value.start_node), "end": id_of(value.end_node)}
+        return {"id": id_of(value), "type": value.type, **ends, "properties": properties(value, column)}
+    if isinstance(value, GraphPath):
+        nodes, relationships = list(value.nodes), list(value.relationships)
+        return {"nodes": as_json(nodes, column), "relationships": as_json(relationships, column)}
+    if isinstance(value, Date | Time | DateTime | Duration):
+        return value.iso_format()
+    if isinstance(value, Point):
+        return {"srid": value.srid, "coordinates": as_json(list(value), column)}
+    if type(value) is list:
+        return [as_json(each, column) for each in value]
+    if type(value) is dict:
+        return {key: as_json(each, column) for key, each in value.items()}
+    raise ValueError(f"the column {column} has a {type(value).__name__}, which has no form in JSON: return parts of it")
+
+
+def id_of(entity):
+    """The driver of Neo4j 4 has no `element_id`."""
+    return entity.element_id if hasattr(entity, "element_id") else str(entity.id)
+
+
+def properties(entity, column):
+    return {key: as_json(value, f"{column}.{key}") for key, value in entity.items()}
+
+
+# The result -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def signals_held():
+    """SIGINT and SIGTERM wait until this is over. (A mask would not do: another thread may take a signal.)"""
+    held = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in held:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def alone(path):
+    """One process at a time is here. A lock that a killed one left counts for nothing."""
+    while True:
+        with open(path, "ab") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            if not is_at(path, file):  # the one before has removed it
+                continue
+            try:
+                yield
+            finally:
+                os.unlink(path)
+        return
+
+
+def is_at(path, file):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def publish(rows_part, rows, record_part, record, overwrite):
+    """Give both files their names. There are never rows beside the record of others, not even after a kill."""
+    with signals_held(), alone(rows.with_suffix(".lock")):
+        if not overwrite and rows.exists():
+            raise ValueError(f"{rows} exists by now; --overwrite replaces it")
+        record.unlink(missing_ok=True)
+        os.replace(rows_part, rows)
+        os.replace(record_part, record)
+
+
+def fetch(server, query, parameters, limit, path):
+    """Write a query's rows to a file. Returns their number, and the server's name and version."""
+    uri, user, password, database = server
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    count = 0
+    driver = GraphDatabase.driver(uri, auth=(user, password), connection_timeout=2)
+    with (
+        open(path, "x", encoding="utf-8") as file,
+        driver,
+        driver.session(database=database, default_access_mode=READ_ACCESS) as session,
+        closing(session.begin_transaction()) as transaction,  # rolled back; `with` without closing() would commit
+    ):
+        result = transaction.run(query, parameters)
+        for row in tqdm(islice(result, limit), unit=" rows", disable=None):
+            file.write(encode({key: as_json(value, key) for key, value in row.items()}) + "\n")
+            count += 1
+        summary = result.consume()
+    if summary.counters.contains_updates:
+        raise ValueError("it writes, and was rolled back; a query here only reads")
+    return count, summary.server.agent
 
 
 def run(name, options):
     """Write a query's rows, and beside them what they came from. A failure leaves an earlier result."""
-    rows = Path(*require_folders("DATA_ROOT"), "experiments", EXPERIMENT, "queries", f"{name}.jsonl")
-    uri, user, password, database = require("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")
-    queries, parameters, record = Path(HERE).parent / "queries", {}, provenance()
-    if not (queries / f"{name}.cql").is_file():
-        raise ValueError(f"no such query; there are {', '.join(sorted(path.stem for path in queries.glob('*.cql')))}")
+    [data] = require_folders("DATA_ROOT")
+    server = require("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")
+    rows = Path(data, "experiments", EXPERIMENT, "queries", f"{name}.jsonl")
+    record = rows.with_suffix(".provenance.json")
     if rows.exists() and not options.overwrite:
         raise ValueError(f"{rows} exists; --overwrite replaces it")
+    uri = server[0]
     if "@" in uri or not uri.startswith(("bolt", "neo4j")):
         raise ValueError("NEO4J_URI must be bolt://HOST:PORT or neo4j://HOST:PORT, without a user or password in it")
-    query = (queries / f"{name}.cql").read_text("utf-8")
-    for param in [*(f"=@{path}" for path in queries.glob(f"{name}.json")), *options.param]:
-        key, _, value = param.partition("=")
-        try:
-            value = json.loads(Path(value[1:]).read_text("utf-8") if value.startswith("@") else value)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"the parameter {param} cannot be read as JSON: {error}") from None
-        parameters |= {key: value} if key else value
-    encode = json.JSONEncoder(ensure_ascii=False, default=lambda x: dict(x) if hasattr(x, "keys") else str(x)).encode
-    start, count = time.perf_counter(), 0
-    driver = GraphDatabase.driver(uri, auth=(user, password), connection_timeout=2)
-    with driver, driver.session(database=database, default_access_mode=READ_ACCESS) as session, replace(rows) as file:
-        result = session.begin_transaction().run(query, parameters)  # the session rolls it back at its end
-        for row in tqdm(islice(result, options.limit), unit=" rows", disable=None):
-            file.write(encode(dict(row.items())) + "\n")
-            count += 1
-        summary = result.consume()
-        if summary.counters.contains_updates:
-            raise ValueError("it writes, and was rolled back; a query here only reads")
-    record |= {"uri": uri, "server": summary.server.agent, "parameters": parameters, "query": query}
-    record |= {"sha256": sha256(query.encode()).hexdigest(), "rows": count, "seconds": time.perf_counter() - start}
-    write_json(rows.with_suffix(".provenance.json"), record)
+    query, parameters = prepare(name, options.param)
+    made = provenance()
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    with part_of(str(rows)) as rows_part, part_of(str(record)) as record_part:
+        start = time.perf_counter()
+        count, agent = fetch(server, query, parameters, options.limit, rows_part)
+        made |= {"uri": uri, "server": agent, "parameters": parameters, "query": query}
+        made |= {"sha256": sha256(query.encode()).hexdigest(), "rows": count, "seconds": time.perf_counter() - start}
+        Path(record_part).write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        publish(rows_part, rows, record_part, record, options.overwrite)
     print(f"{count} rows: {rows}")
 
 
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+def show_names():
+    for name in names():
+        print(name, *(f"${parameter}" for parameter in parameters_of(read(QUERIES / f"{name}.cql"))))
+
+
+def show(name, options):
+    query, parameters = prepare(name, options.param)
+    print(query.rstrip("\n"))
+    for key, value in parameters.items():
+        print(f"${key} = {json.dumps(value, ensure_ascii=False)}")
+
+
+def whole_number(text):
+    """For argparse, whose message has this function's name."""
+    if not text.isdecimal() or int(text) > sys.maxsize:
+        raise ValueError
+    return int(text)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", metavar="NAME", help="a file of queries/, without .cql")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a file of queries/, without .cql, or its number")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=JSON", help="a parameter, or KEY=@FILE")
-    parser.add_argument("--limit", type=int, metavar="N", help="stop after N rows")
+    parser.add_argument("--limit", type=whole_number, metavar="N", help="stop after N rows")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result")
+    parser.add_argument("--dry-run", action="store_true", help="show the query and its parameters, and ask no server")
     options = parser.parse_args()
-    load_dotenv()
+    load_dotenv(find_env())
     logging.getLogger("neo4j").setLevel(logging.CRITICAL)
     end_at_signals(f"query.py: {options.name}: interrupted")
     try:
-        run(options.name, options)
+        if options.name is None:
+            show_names()
+        elif options.dry_run:
+            show(find(options.name), options)
+        else:
+            run(find(options.name), options)
     except (DriverError, Neo4jError, OSError, ValueError) as error:
         reason = getattr(error, "message", None) or str(error)
-        parser.exit(1, f"query.py: {options.name}: {' '.join(reason.split())}\n")
+        parser.exit(1, f"query.py: {options.name or 'queries'}: {' '.join(reason.split())}\n")
 
 
 if __name__ == "__main__":

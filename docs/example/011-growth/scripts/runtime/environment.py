@@ -1,0 +1,62 @@
+# experiments/011-growth/scripts/runtime/environment.py
+# [[experiments.011-growth.scripts.runtime.environment]]
+# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/environment.py
+"""The variables and folders that a script requires, of .env or of its environment."""
+
+import os
+import os.path as osp
+import sys
+from secrets import token_hex
+from typing import NoReturn
+
+from runtime.place import EXPERIMENT, FOLDER, ROOT, SCRIPTS, misplaced
+
+
+def find_env() -> str:
+    """The path of the .env that is nearest above this script, whatever folder it is started from."""
+    folder = SCRIPTS
+    while not osp.isfile(osp.join(folder, ".env")):
+        if folder == osp.dirname(folder):
+            return osp.join(ROOT, ".env")  # where it belongs
+        folder = osp.dirname(folder)
+    return osp.join(folder, ".env")
+
+
+def require(*names: str) -> list[str]:
+    """The values of these environment variables. Exits unless each is set and not empty."""
+    for name in names:
+        if not os.environ.get(name):
+            stop(f"{name} is {'empty' if name in os.environ else 'not set'}.", name)
+    return [os.environ[name] for name in names]
+
+
+def require_folders(*names: str) -> list[str]:
+    """The folders that these environment variables name.
+
+    Exits unless each is set, exists and can be written, and the caller is a script of this experiment.
+    """
+    refuse_other_experiment(sys._getframe(1).f_globals.get("__file__"))
+    folders = require(*names)
+    for name, folder in zip(names, folders, strict=True):
+        probe = osp.join(folder, f".{token_hex(8)}")
+        try:
+            open(probe, "xb").close()
+            os.unlink(probe)
+        except OSError as error:
+            stop(f"{name} names a folder that cannot be written: {folder}: {error.strerror}.", name)
+        if name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != FOLDER:
+            stop(f"{name} names a folder that does not hold this experiment, {FOLDER}: {folder}.", name)
+    return folders
+
+
+def refuse_other_experiment(script: str | None) -> None:
+    """Exit where this folder was moved, or where a script got the `runtime` that another experiment had imported."""
+    if problem := misplaced():
+        sys.exit(problem)
+    scripts = osp.dirname(osp.realpath(script)) if script else SCRIPTS
+    if scripts != SCRIPTS and osp.exists(osp.join(scripts, "runtime", "place.py")):
+        sys.exit(f"This process runs {FOLDER} already: start {script} in a process of its own.")
+
+
+def stop(problem: str, name: str) -> NoReturn:
+    sys.exit(f"{problem}\nSet {name} in {find_env()}, or in the environment, which wins over that file.")

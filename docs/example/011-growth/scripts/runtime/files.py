@@ -1,0 +1,81 @@
+# experiments/011-growth/scripts/runtime/files.py
+# [[experiments.011-growth.scripts.runtime.files]]
+# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/files.py
+"""Files that are whole or not there."""
+
+import json
+import os
+import os.path as osp
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from secrets import token_hex
+from typing import Any, NoReturn, TextIO
+
+PARTS: set[str] = set()  # the files being written, for end_at_signals, which ends where no `finally` is reached
+
+
+@contextmanager
+def part_of(path: str) -> Iterator[str]:
+    """The path of a file to write first, in the folder of `path`, which is made. What is left of it is removed."""
+    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
+    part = f"{path}.{token_hex(4)}.part"
+    PARTS.add(part)
+    try:
+        yield part
+    finally:
+        remove_part(part)
+
+
+def remove_part(part: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(part)
+    PARTS.discard(part)
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """The file at `path`, open for text in UTF-8, replaced as a whole when it is complete. Its folder is made."""
+    path = os.fspath(path)
+    with part_of(path) as part:
+        with open(part, "x", encoding="utf-8") as file:
+            yield file
+        os.replace(part, path)
+
+
+def link_new(part: str, path: str) -> str:
+    """Give a finished file its name, or the name with _2, _3 and so on where that is taken; its path is returned."""
+    root, ending = osp.splitext(path)
+    count = 1
+    while True:
+        try:
+            os.link(part, path)  # which, unlike a rename, never overwrites
+            return path
+        except FileExistsError:
+            count += 1
+            path = f"{root}_{count}{ending}"
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a value as JSON at `path`, replaced as a whole. Raises ValueError for NaN and infinity."""
+    with atomic_write(path) as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def end_at_signals(message: str) -> None:
+    """At SIGINT or SIGTERM say so, and end at once with no half file left.
+
+    A KeyboardInterrupt in a driver of Neo4j may become another exception, or wait for the server forever.
+    """
+    bar_end = "\n" if os.isatty(2) else ""
+
+    def end(*_: object) -> NoReturn:
+        for part in list(PARTS):
+            remove_part(part)
+        os.write(2, f"{bar_end}{message}\n".encode())
+        os._exit(1)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)

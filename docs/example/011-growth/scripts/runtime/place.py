@@ -1,0 +1,40 @@
+# experiments/011-growth/scripts/runtime/place.py
+# [[experiments.011-growth.scripts.runtime.place]]
+# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/place.py
+"""Where this code is, and where its experiment is: for code that was pinned when it was submitted, these differ."""
+
+import json
+import os.path as osp
+from typing import Any
+
+EXPERIMENT = "011-growth"
+SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
+CONF = osp.join(osp.dirname(SCRIPTS), "conf")
+ROOT = osp.dirname(osp.dirname(osp.dirname(SCRIPTS)))
+
+
+def read_submitted() -> dict[str, Any] | None:
+    """What submit.sh says of pinned code: its `commit`, whether that is `dirty`, and the `experiment`, a folder."""
+    path = osp.join(ROOT, "submitted.json")
+    if not osp.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        submitted: dict[str, Any] = json.load(file)
+    return submitted
+
+
+SUBMITTED = read_submitted()
+
+# Results, profiles and logs go to it.
+FOLDER: str = SUBMITTED["experiment"] if SUBMITTED else osp.dirname(SCRIPTS)
+
+
+def misplaced() -> str | None:
+    """What is wrong where this folder is not the experiments/011-growth that its files were rendered for."""
+    folder = osp.dirname(SCRIPTS)
+    if folder.endswith(osp.join(osp.sep, "experiments", EXPERIMENT)):
+        return None
+    parent = osp.dirname(folder)
+    root = osp.dirname(parent) if osp.basename(parent) == "experiments" else parent
+    home = osp.join(root, "experiments", EXPERIMENT)
+    return f"{folder} has the files of experiments/{EXPERIMENT}, which work only there.\nMove it: mv {folder} {home}"

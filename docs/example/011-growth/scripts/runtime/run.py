@@ -1,0 +1,199 @@
+# experiments/011-growth/scripts/runtime/run.py
+# [[experiments.011-growth.scripts.runtime.run]]
+# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/run.py
+"""One run of a script."""
+
+import cProfile
+import csv
+import math
+import os
+import os.path as osp
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from runtime import tracking
+from runtime.figures import save_figure
+from runtime.files import atomic_write
+from runtime.inputs import require_inputs
+from runtime.place import EXPERIMENT, FOLDER
+from runtime.process import this_process
+from runtime.record import Record, provenance, versions
+from runtime.signals import Signals, Terminated
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from omegaconf import DictConfig
+
+
+class Run:
+    """One run of a script, which keeps its provenance.json in the run's folder from its start to its end.
+
+    folder  where it keeps its record, and where a checkpoint belongs: a job that was requeued finds it there
+    name    for tables: the configuration's, and the number of a task of a job array or pack, or of Hydra's -m
+    stem    for images: the experiment's number, and the name
+    first   whether this process writes; of several that share a run, the others save, log and record nothing
+
+    A trial of a sweep by Optuna has the study's name and its own number as its name and its stem.
+
+    A script that goes on where it was, when its job is requeued:
+
+        checkpoint = osp.join(run.folder, "checkpoint.json")
+        done = json.loads(Path(checkpoint).read_text())["done"] if osp.exists(checkpoint) else 0
+        for step in range(done, cfg.steps):
+            work(step)
+            write_json(checkpoint, {"done": step + 1})
+    """
+
+    def __init__(self, cfg: "DictConfig") -> None:
+        """`cfg` is a configuration that has conf/runtime.yaml among its defaults."""
+        self.cfg = cfg
+        self.process = this_process()
+        self.pid = os.getpid()
+        self.first = self.process.first
+        self.folder: str = cfg.folder
+        self.script = sys._getframe(1).f_code.co_filename
+        self.name = cfg.trial or "_".join([cfg.config, *self.numbers()])
+        self.stem = cfg.trial or f"{EXPERIMENT.split('-')[0]}-{self.name}"
+        self.record = Record(self.folder)
+        self.signals = Signals()
+        self.profiler: cProfile.Profile | None = None
+        self.wandb: Any = None
+
+    def numbers(self) -> list[str]:
+        """Those that tell this run from others of its configuration: its task's, and its number of Hydra's -m."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        numbers = [] if self.process.task is None else [str(self.process.task)]
+        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            numbers.append(str(HydraConfig.get().job.num))
+        return numbers
+
+    def overrides(self) -> list[str]:
+        from hydra.core.hydra_config import HydraConfig
+
+        return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+    def __enter__(self) -> "Run":
+        if self.first:
+            self.signals.watch()
+            try:
+                self.start()
+            except BaseException as error:
+                self.end(error)
+                raise
+        return self
+
+    def start(self) -> None:
+        made = provenance(self.script)
+        facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.id}
+        self.record.begin(made | facts | {"overrides": self.overrides(), "versions": versions()})
+        require_inputs(self.cfg)
+        tracking.check(self.cfg)
+        if self.cfg.wandb.mode != "disabled":
+            self.wandb = tracking.start(self.cfg, self.stem)
+        if self.cfg.profiler.enabled:
+            self.profiler = cProfile.Profile()
+            self.profiler.enable()
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a figure says of its run."""
+        facts = self.record.facts
+        metadata = {
+            "Script": facts["script"],
+            "Configuration": facts["config"],
+            "Overrides": " ".join(facts["overrides"]),
+            "Commit": f"{facts['commit']}{'-dirty' if facts['dirty'] else ''}",
+            "Job": facts["job"] or "none",
+            "Run": self.folder,
+        }
+        return metadata | ({"Trial": self.cfg.trial} if self.cfg.trial else {})
+
+    def save(self, figure: "Figure", path: str | os.PathLike[str]) -> None:
+        """Write a figure of matplotlib with this run's metadata, as `save_figure` does, and print where it is."""
+        if not self.first:
+            return
+        written = save_figure(figure, path, self.metadata)
+        self.record.add("figures", written)
+        print(f"figure: {written}")
+        if self.wandb:
+            tracking.log_figure(self.wandb, figure, path)
+
+    def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows, mappings with the same keys, to <name>.csv in the run's folder, and as the newest in results/."""
+        if not self.first:
+            return
+        rows = list(rows)
+        if not rows or any(row.keys() != rows[0].keys() for row in rows):
+            raise ValueError("run.table takes rows, at least one, that all have the same keys")
+        for folder in (self.folder, osp.join(FOLDER, "results")):
+            path = osp.join(folder, f"{self.name}.csv")
+            with atomic_write(path) as file:
+                table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                table.writeheader()
+                table.writerows(rows)
+            self.record.add("tables", path)
+
+    def log(self, **metrics: Any) -> None:
+        """Record numbers, also of numpy or torch, in provenance.json, and in Weights & Biases where it is on.
+
+        JSON has no NaN and no infinity: they are the texts "nan", "inf" and "-inf" there.
+        """
+        if not self.first:
+            return
+        numbers = {name: number(name, value) for name, value in metrics.items()}
+        plain = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
+        self.record.facts["metrics"] |= plain
+        self.record.write()
+        if self.wandb:
+            self.wandb.log(numbers)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.first and os.getpid() == self.pid:  # and not in a process that this one forked
+            self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """Tell the record how the run ended. A signal waits for it."""
+        self.signals.hold()
+        try:
+            self.close(error)
+        except BaseException as late:
+            self.record.end(*outcome(error or late))
+            raise
+        finally:
+            self.signals.release()
+
+    def close(self, error: BaseException | None) -> None:
+        if self.profiler:
+            self.profiler.disable()
+            file = f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof"
+            self.profiler.dump_stats(osp.join(FOLDER, "profiling_results", file))
+        status, text = outcome(error)
+        self.record.end(status, text)
+        if self.wandb:
+            self.wandb.finish(exit_code=int(status != "finished"))
+
+
+def outcome(error: BaseException | None) -> tuple[str, str | None]:
+    """The status of a run that ended with this error or none, and the text of the error."""
+    if isinstance(error, Terminated):
+        return "terminated", str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "terminated", "SIGINT"
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "finished", None
+    return "failed", repr(error)
+
+
+def number(name: str, value: Any) -> int | float:
+    """A number, of Python, or of numpy or torch with one element."""
+    plain = value.item() if hasattr(value, "item") else value
+    if not isinstance(plain, int | float):
+        raise TypeError(f"run.log takes numbers, and {name} is {value!r}")
+    return plain

@@ -1,0 +1,78 @@
+# experiments/011-growth/scripts/runtime/start.py
+# [[experiments.011-growth.scripts.runtime.start]]
+# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/start.py
+"""What happens before Hydra makes a run's folder."""
+
+import json
+import os
+import os.path as osp
+import sys
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from runtime.inputs import require_inputs
+from runtime.process import Process, announce, names, this_process
+
+
+class Start(Callback):
+    """Checks a run's inputs and takes its folder. conf/runtime.yaml names it, and Hydra calls it."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        start(config, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        start(config, "hydra.sweep.dir")
+
+
+def start(config: DictConfig, key: str) -> None:
+    """Exits where an input is missing, or where the folder that `key` gives belongs to another run."""
+    HydraConfig.instance().set_config(config)
+    try:
+        if this_process().first:
+            require_inputs(config)
+        take_folder(config, key)
+    except (OSError, OmegaConfBaseException) as error:  # which Hydra would make a warning
+        sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
+
+
+def take_folder(config: DictConfig, key: str) -> None:
+    process = this_process()
+    refused = None
+    for name in names(process):
+        announce(name)
+        folder = osp.abspath(OmegaConf.select(config, key))
+        if not process.first or take(folder, process):
+            return
+        if folder == refused:
+            break
+        refused = folder
+    sys.exit(f"{refused} is the folder of another run: move it away, or start this one under another name.")
+
+
+def take(folder: str, process: Process) -> bool:
+    """Whether a folder is now this run's alone. What says so is Hydra's record in it, a folder that one can make."""
+    if process.restart:
+        is_free = is_earlier_attempt(folder, process)
+    else:
+        is_free = not osp.exists(osp.join(folder, "provenance.json"))
+    if not is_free:
+        return False
+    os.makedirs(folder, exist_ok=True)  # as another process of this run may have done
+    try:
+        os.mkdir(osp.join(folder, process.record))
+    except FileExistsError:
+        return False
+    return True
+
+
+def is_earlier_attempt(folder: str, process: Process) -> bool:
+    try:
+        with open(osp.join(folder, "provenance.json"), encoding="utf-8") as file:
+            record = json.load(file)
+    except FileNotFoundError:
+        return True  # it ended before it had one, or it is the folder of several
+    cluster = record["slurm"].get("SLURM_CLUSTER_NAME")
+    return bool(record["job"] == process.id and cluster == os.environ.get("SLURM_CLUSTER_NAME"))
