@@ -418,3 +418,50 @@ def test_prune_removes_what_no_job_needs(jobs, slurm):
     file.write_text("#!/bin/bash\necho 'squeue: error: no contact' >&2\nexit 1\n")
     file.chmod(0o755)
     assert "squeue failed, so nothing more is removed" in jobs.refused("--prune") and two.exists()
+
+
+def test_no_secret_is_pinned(jobs):
+    for folder in (jobs.experiment, jobs.experiment / "conf", jobs.lab.path / "torchcell"):
+        (folder / ".env").write_text((jobs.lab.path / ".env").read_text())
+    number = jobs.hold("gh_x_000")
+    names = git(jobs.lab.path, "ls-tree", "-r", "--name-only", jobs.slurm.job(number)["Comment"])
+    assert "scripts/x.py" in names and ".env" not in names
+    jobs.slurm("scancel", number)
+
+
+def test_what_git_says_beside_its_answer_is_no_part_of_it(jobs):
+    """As a warning would be, of a configuration that cannot be read."""
+    head = git(jobs.lab.path, "rev-parse", "HEAD").strip()
+    for options in ([], ["--live"]):
+        [number] = submitted(jobs.submit("gh_x_000", *options, "--", "--hold", env={"GIT_TRACE": "1"}))
+        assert jobs.slurm.job(number)["Comment"] == head
+        jobs.slurm("scancel", number)
+
+
+def test_a_sparse_checkout_has_deleted_nothing(jobs, tmp_path):
+    """A clone without the objects of what it leaves out, which cannot be fetched."""
+    (jobs.experiment / "queries").mkdir(exist_ok=True)
+    (jobs.experiment / "queries/big.txt").write_text("not needed\n")
+    commit(jobs.lab.path)
+    git(jobs.lab.path, "config", "uploadpack.allowFilter", "true")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", "--filter=blob:none", "--no-checkout", f"file://{jobs.lab.path}", clone)
+    git(clone, "sparse-checkout", "set", "--no-cone", "/*", "!/experiments/011-x/queries/")
+    git(clone, "checkout", "--quiet", "main")
+    git(clone, "config", "remote.origin.url", f"file://{tmp_path}/nowhere")
+    root = str(jobs.lab.path)
+    (clone / ".env").write_text(
+        (jobs.lab.path / ".env").read_text().replace(f"{root}/experiments", f"{clone}/experiments")
+    )
+    script = clone / "experiments/011-x/scripts/submit.sh"
+    [number] = submitted(jobs.submit("gh_x_000", "--", "--hold", script=script, cwd=clone))
+    head = git(clone, "rev-parse", "HEAD").strip()
+    assert jobs.slurm.job(number)["Comment"] == head
+    pinned = clone / "experiments/011-x/slurm/code" / head / "experiments/011-x"
+    assert (pinned / "scripts/x.py").is_file() and not (pinned / "queries").exists()
+    jobs.slurm("scancel", number)
+    (clone / "experiments/011-x/conf/default.yaml").write_text("title: other\n")
+    [number] = submitted(jobs.submit("gh_x_000", "--", "--hold", script=script, cwd=clone))
+    changed = git(clone, "diff", "--name-only", head, jobs.slurm.job(number)["Comment"])
+    assert changed == "experiments/011-x/conf/default.yaml\n"
+    jobs.slurm("scancel", number)

@@ -260,3 +260,16 @@ def test_a_dozen_launchers_are_checked_and_every_problem_said(lab, slurm):
     done = jobs.submit(*(f"gh_x_{number:03}" for number in range(12)))
     assert done.returncode == 1 and done.stdout == ""
     assert [line.split(": ")[1] for line in done.stderr.splitlines()] == ["gh_x_003", "gh_x_011"]
+
+
+def test_a_script_that_would_run_when_it_is_imported_is_only_read(jobs):
+    script = jobs.experiment / "scripts/x.py"
+    guard = 'if __name__ == "__main__":\n    main()\n'
+    assert script.read_text().endswith(guard)
+    script.write_text(script.read_text().removesuffix(guard) + "main()\n")
+    done = jobs.submit("--dry-run", "gh_x_000")
+    assert (done.returncode, done.stdout) == (0, "gh_x_000: ready\n"), done.stderr
+    assert not list(jobs.lab.images.iterdir()) and not jobs.records(), "the preflight ran it"
+    assert len(findings(jobs, "gh_x_000", "sed=7")) == 1
+    jobs.edit("scripts/x.py", "import hydra", "import hydra, no_such_package")
+    assert "no module named no_such_package" in findings(jobs, "gh_x_000")[0]

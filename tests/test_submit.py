@@ -90,7 +90,7 @@ def test_logs_on_scratch_behind_a_link(jobs, slurm, tmp_path):
 @pytest.mark.parametrize("folder", ["results", "slurm/output", "slurm/code"])
 def test_a_folder_that_cannot_be_written_is_refused(jobs, folder):
     shutil.rmtree(jobs.experiment / folder, ignore_errors=True)
-    (jobs.experiment / folder).symlink_to("/proc")
+    (jobs.experiment / folder).symlink_to("/proc/sys")
     assert jobs.refused("gh_x_000") == f"submit.sh: {jobs.experiment}/{folder} cannot be written"
 
 
