@@ -157,6 +157,7 @@ def test_readme_shows_what_submit_prints(lab, slurm):
     for command, expected in sessions("Slurm"):
         done = type_in(lab, command, env=machine)
         printed = (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell")
+        assert len(re.findall(r"job (\d+)", printed)) == len(re.findall(r"job (\d+)", expected)), printed
         for job, documented in zip(re.findall(r"job (\d+)", printed), re.findall(r"job (\d+)", expected), strict=True):
             printed = re.sub(rf"(?<![0-9]){job}(?![0-9])", documented, printed)
         pattern = "^commit ([0-9a-f]{40})$"

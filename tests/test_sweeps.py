@@ -116,7 +116,9 @@ def test_eight_workers_complete_64_trials_each_once(sweep, repeat):
 
 
 def test_what_killed_workers_left_is_taken_up_by_submitting_again(sweep):
-    sweep.quick("time.sleep(0.3 if os.environ['SLURM_ARRAY_TASK_ID'] > '2' or os.path.exists('data/again') else 600)")
+    sweep.quick(
+        "time.sleep(0.3 if os.environ['SLURM_ARRAY_TASK_ID'] > '2' or os.path.exists(os.environ['DATA_ROOT'] + '/again') else 600)"
+    )
     number = sweep.submit()
     wait_until(lambda: sweep.folders() and len(sweep.trials(TrialState.COMPLETE)) == 61, 120, sweep.logs, every=0.5)
     lost = sweep.trials(TrialState.RUNNING)

@@ -16,7 +16,7 @@ def start_workers(number: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield workers
     finally:
-        workers.shutdown(wait=False, cancel_futures=True)
+        workers.shutdown(wait=True, cancel_futures=True)  # a render is short, and what is left would speak at the exit
 
 
 def begin() -> None:
