@@ -180,18 +180,19 @@ find_launchers() {
 # What is submitted is what runs ---------------------------------------------------------------------------------------
 
 quiet_git() { # no hook, monitor or check of a person's configuration has a say, and nothing of theirs is touched
+  # It may read the file $stdin. Its warnings are no part of what it prints.
   GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 git \
     -c core.hooksPath=/dev/null -c core.fsmonitor= -c core.safecrlf=false -c core.splitIndex=false \
-    -c core.sparseCheckout=false -c index.sparse=false -c advice.addEmbeddedRepo=false "$@" < /dev/null
+    -c core.sparseCheckout=false -c index.sparse=false -c advice.addEmbeddedRepo=false "$@" < "${stdin:-/dev/null}"
 }
 
 use_the_tree() {
   local message new
   place=$root tree=$root dirty=''
-  message=$(quiet_git -C "$folder" rev-parse --verify 'HEAD^{commit}' 2>&1) || stop "no commit to record: $message"
-  commit=$message
-  message=$(quiet_git -C "$folder" status --porcelain --untracked-files=no 2>&1) || stop "$message"
-  new=$(quiet_git -C "$folder" ls-files --others --exclude-standard 2>&1) || stop "$new"
+  find_head
+  commit=$head
+  message=$(quiet_git -C "$folder" status --porcelain --untracked-files=no 2> "$work/said") || stop "$(< "$work/said")"
+  new=$(quiet_git -C "$folder" ls-files --others --exclude-standard 2> "$work/said") || stop "$(< "$work/said")"
   if [[ $message$new ]]; then dirty=-dirty; fi
 }
 
@@ -204,6 +205,7 @@ pin() {
   find_package
   paths+=(':(exclude)results' ':(exclude)slurm' ':(exclude,glob)**/.env')
   refuse_much_untracked
+  find_absent
   stage "$folder" "$repository" "$work/index"
   commit=$staged
   place=$code/$commit tree=$code/$commit
@@ -224,11 +226,15 @@ pin() {
   name_ignored
 }
 
+find_head() {
+  head=$(quiet_git -C "$folder" rev-parse --verify 'HEAD^{commit}' 2> "$work/said") \
+    || stop "no commit to record: $(< "$work/said")"
+}
+
 find_repository() {
   # The repository may be the monorepo, or its experiments/ may be a submodule; or the monorepo is a folder of one.
-  local message prefix
-  message=$(quiet_git -C "$folder" rev-parse --verify 'HEAD^{commit}' 2>&1) || stop "no commit to record: $message"
-  head=$message
+  local prefix
+  find_head
   git_folder=$(quiet_git -C "$folder" rev-parse --absolute-git-dir)
   repository=$(quiet_git -C "$folder" rev-parse --show-toplevel)
   prefix=$(quiet_git -C "$folder" rev-parse --show-prefix)
@@ -251,7 +257,7 @@ find_package() {
       [[ ! -L $root/$path ]] || stop "the package $root/$path is a link, so it cannot be pinned: use --live"
       [[ $(quiet_git -C "$root/$path" rev-parse --show-toplevel 2> /dev/null) == "$repository" ]] \
         || stop "the package $root/$path is in another repository, so it cannot be pinned: use --live"
-      paths+=("../../$path")
+      paths+=("../../$path" ":(exclude,glob)../../$path/**/.env")
       return
     fi
   done
@@ -269,28 +275,39 @@ refuse_much_untracked() {
   fi
 }
 
+find_absent() { # what a sparse checkout lacks on purpose, which nobody has deleted
+  quiet_git -C "$folder" ls-files -z -t -- "${paths[@]}" | sed -z -n 's/^S //p' > "$work/sparse"
+  (
+    cd "$folder"
+    while IFS= read -r -d '' file; do
+      [[ -e $file || -L $file ]] || printf '%s\0' "$file"
+    done
+  ) < "$work/sparse" > "$work/absent"
+}
+
 stage() { # EXPERIMENT WORKTREE INDEX [OPTION]: sets staged to the commit of the files that are there now
   local message made date person=submit.sh where=$1 worktree=$2 index=$3
-  git_here() { GIT_DIR=$git_folder GIT_WORK_TREE=$worktree GIT_INDEX_FILE=$index quiet_git -C "$where" "$@" 2>&1; }
-  message=$(git_here read-tree "$head") || stop "$message"
-  message=$(git_here add --all "${@:4}" -- "${paths[@]}") || stop "$message"
+  git_here() { GIT_DIR=$git_folder GIT_WORK_TREE=$worktree GIT_INDEX_FILE=$index quiet_git -C "$where" "$@" 2> "$work/said"; }
+  git_here read-tree "$head" || stop "$(< "$work/said")"
+  stdin=$work/absent git_here update-index -z --skip-worktree --stdin || stop "$(< "$work/said")"
+  git_here add --all "${@:4}" -- "${paths[@]}" || stop "$(< "$work/said")"
   message=$(git_here ls-files --stage -- "${paths[@]}" | sed -n 's/^160000 [^\t]*\t//p')
   [[ ! $message ]] || stop "$message is another repository, so it cannot be pinned: use --live"
-  made=$(git_here write-tree --missing-ok) || stop "$made"
+  made=$(git_here write-tree --missing-ok) || stop "$(< "$work/said")"
   staged=$head
   if [[ $made == "$(quiet_git -C "$folder" rev-parse "$head^{tree}")" ]]; then return; fi
   # Nothing of it depends on the moment or the person: what is equal is one commit.
   date=$(quiet_git -C "$folder" show --no-patch --format=%cI "$head")
   staged=$(GIT_AUTHOR_NAME=$person GIT_AUTHOR_EMAIL=$person GIT_AUTHOR_DATE=$date \
     GIT_COMMITTER_NAME=$person GIT_COMMITTER_EMAIL=$person GIT_COMMITTER_DATE=$date \
-    git_here -c i18n.commitEncoding=UTF-8 commit-tree "$made" -p "$head" -m "Submit $experiment") || stop "$staged"
+    git_here -c i18n.commitEncoding=UTF-8 commit-tree "$made" -p "$head" -m "Submit $experiment") || stop "$(< "$work/said")"
 }
 
 copy_files() { # FOLDER: copy there what is staged, byte for byte, which a checkout is not where git converts files
   local message
   mkdir -p -- "$1"
-  message=$(GIT_INDEX_FILE=$work/index quiet_git -C "$folder" ls-files -z --full-name -- "${paths[@]}" \
-    | (cd "$repository" && xargs -0 -r cp --parents --no-dereference --preserve=mode,timestamps -t "$1" --) 2>&1) \
+  message=$(GIT_INDEX_FILE=$work/index quiet_git -C "$folder" ls-files -z -t --full-name -- "${paths[@]}" \
+    | sed -z -n 's/^[^S] //p' | (cd "$repository" && xargs -0 -r cp --parents --no-dereference --preserve=mode,timestamps -t "$1" --) 2>&1) \
     || stop "$message"
 }
 

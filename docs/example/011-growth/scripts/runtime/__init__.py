@@ -43,9 +43,11 @@ __all__ = [
     "write_json",
 ]
 
-# The package of this very tree is imported, right after what is beside the script.
+# The package of this very tree is imported, right after what is beside the script, and whatever PYTHONPATH has.
 for source in (os.path.join(ROOT, "src"), ROOT):
-    if source not in sys.path and os.path.isdir(source):
+    if source in sys.path[1:]:
+        sys.path.remove(source)
+    if os.path.isdir(source):
         sys.path.insert(1, source)
 
 announce()

@@ -3,7 +3,8 @@
 # https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/check.py
 """Say what is wrong with a run before it waits in a queue: check.py SCRIPT ARGUMENT..., as launchers do at --check.
 
-Each problem is one line on stderr, and the exit code is then 1. The script is imported and not run.
+Each problem is one line on stderr, and the exit code is then 1. The script is imported and not run: one that would
+run when it is imported, since it does not ask for __name__, is only read.
 It needs nothing but the standard library, and of what the run itself uses dotenv, hydra and omegaconf.
 """
 
@@ -207,6 +208,12 @@ def query(name):
         yield f"query {name}: {'several have this number: ' if found else 'there are '}{', '.join(found or names)}"
 
 
+def is_guarded(script):
+    """Whether to import a script is not to run it."""
+    tests = [node.test for node in parse(script).body if isinstance(node, ast.If)]
+    return any("__name__" in ast.dump(test) for test in tests)
+
+
 def load(script, arguments):
     """Import the script, and compose the configuration that its decorator or its arguments name."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -216,7 +223,8 @@ def load(script, arguments):
     decorators = []
     try:
         with recorded(decorators):
-            import_script(script)
+            if is_guarded(script):
+                import_script(script)
     except (Exception, SystemExit) as error:
         yield f"{script}: {raised(error, script)}"
         return

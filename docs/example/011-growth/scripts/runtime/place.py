@@ -5,6 +5,7 @@
 
 import json
 import os.path as osp
+import shlex
 from typing import Any
 
 EXPERIMENT = "011-growth"
@@ -37,4 +38,5 @@ def misplaced() -> str | None:
     parent = osp.dirname(folder)
     root = osp.dirname(parent) if osp.basename(parent) == "experiments" else parent
     home = osp.join(root, "experiments", EXPERIMENT)
-    return f"{folder} has the files of experiments/{EXPERIMENT}, which work only there.\nMove it: mv {folder} {home}"
+    move = f"mkdir -p {shlex.quote(osp.dirname(home))} && mv {shlex.quote(folder)} {shlex.quote(home)}"
+    return f"{folder} has the files of experiments/{EXPERIMENT}, which work only there.\nMove it: {move}"

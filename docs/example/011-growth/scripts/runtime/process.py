@@ -49,7 +49,8 @@ def this_process() -> Process:
     number = int(task) if task else None
     if mode == "pack":
         number = (number or 0) * int(os.environ["SLURM_NTASKS"]) + int(os.environ["SLURM_PROCID"])
-    rank = os.environ.get("RANK", os.environ["SLURM_PROCID"] if mode == "srun" else "0")
+    # torchrun gives RANK. Lightning, which starts its processes by itself, gives them LOCAL_RANK alone.
+    rank = os.environ.get("RANK", os.environ["SLURM_PROCID"] if mode == "srun" else os.environ.get("LOCAL_RANK", "0"))
     requeues = os.environ.get("SLURM_RESTART_COUNT", "0") if mode else "0"
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     restart = "" if requeues == "0" else requeues

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from runtime import tracking
 from runtime.inputs import require_inputs
 from runtime.process import Process, announce, names, this_process
 
@@ -28,11 +29,12 @@ class Start(Callback):
 
 
 def start(config: DictConfig, key: str) -> None:
-    """Exits where an input is missing, or where the folder that `key` gives belongs to another run."""
+    """Exits where an input is missing, where W&B cannot start, or where the folder that `key` gives belongs to another run."""
     HydraConfig.instance().set_config(config)
     try:
         if this_process().first:
             require_inputs(config)
+            tracking.check(config)
         take_folder(config, key)
     except (OSError, OmegaConfBaseException) as error:  # which Hydra would make a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")

@@ -38,7 +38,10 @@ def start(cfg: "DictConfig", name: str) -> Any:
 
     options = {"name": name, "dir": cfg.folder, "config": without_environment(cfg)}
     own: Any = OmegaConf.to_container(cfg.wandb, resolve=True)
-    return wandb.init(**(options | own))
+    try:
+        return wandb.init(**(options | own))
+    except (TypeError, ValueError, wandb.errors.UsageError) as error:  # a key or a value that wandb.init does not take
+        sys.exit(f"wandb, in the configuration, is not what wandb.init takes: {' '.join(str(error).split())}")
 
 
 def log_figure(wandb_run: Any, figure: "Figure", path: str | os.PathLike[str]) -> None:
