@@ -116,9 +116,8 @@ def test_eight_workers_complete_64_trials_each_once(sweep, repeat):
 
 
 def test_what_killed_workers_left_is_taken_up_by_submitting_again(sweep):
-    sweep.quick(
-        "time.sleep(0.3 if os.environ['SLURM_ARRAY_TASK_ID'] > '2' or os.path.exists(os.environ['DATA_ROOT'] + '/again') else 600)"
-    )
+    again = "os.path.exists(os.environ['DATA_ROOT'] + '/again')"
+    sweep.quick(f"time.sleep(0.3 if os.environ['SLURM_ARRAY_TASK_ID'] > '2' or {again} else 600)")
     number = sweep.submit()
     wait_until(lambda: sweep.folders() and len(sweep.trials(TrialState.COMPLETE)) == 61, 120, sweep.logs, every=0.5)
     lost = sweep.trials(TrialState.RUNNING)
