@@ -64,6 +64,8 @@ def example(lab, destination):
     answers = destination / ".copier-answers.yml"
     text = re.sub("^_src_path: .*$", "_src_path: gh:lab/tc-exp-template", answers.read_text(), flags=re.MULTILINE)
     answers.write_text(text)
+    readme = destination / "README.md"
+    readme.write_text(readme.read_text().replace(str(lab.template.path), "https://github.com/lab/tc-exp-template"))
 
 
 def growth_figure(lab):

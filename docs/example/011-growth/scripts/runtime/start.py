@@ -29,7 +29,7 @@ class Start(Callback):
 
 
 def start(config: DictConfig, key: str) -> None:
-    """Exits where an input is missing, where W&B cannot start, or where the folder that `key` gives belongs to another run."""
+    """Exits where an input is missing, W&B is set wrongly, or the folder that `key` gives is another run's."""
     HydraConfig.instance().set_config(config)
     try:
         if this_process().first:
