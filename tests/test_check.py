@@ -86,7 +86,7 @@ OLD_LAUNCHER = """#!/bin/bash
 # --config-name not_this_one
 source ~/.bashrc
 #SBATCH --mem=8g
-python /home/ada/work/experiments/005-old/scripts/train.py \\
+python /home/ada/lab/experiments/005-old/scripts/train.py \\
   --config-name "train_000"
 """
 
@@ -100,7 +100,7 @@ def test_an_experiment_that_was_never_adopted_is_checked_too(lab):
     (old / "conf/train_000.yaml").write_text("a: 1\n")
     (old / "conf/train_002.yaml").write_text("a: 1\n")
     done = tool(lab, "check", "experiments/005-old")
-    path = "has a path of one machine, /home/ada/work/experiments/005-old/scripts/train.py"
+    path = "has a path of one machine, /home/ada/lab/experiments/005-old/scripts/train.py"
     assert done.stdout.splitlines() == [
         f"experiments/005-old/{line}"
         for line in [
