@@ -21,10 +21,12 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from dotenv import load_dotenv
 from neo4j import READ_ACCESS, GraphDatabase
@@ -53,11 +55,11 @@ COMMITS_ITSELF = {
 # The query and its parameters -----------------------------------------------------------------------------------------
 
 
-def names():
+def names() -> list[str]:
     return sorted(path.stem for path in QUERIES.glob("*.cql"))
 
 
-def find(name):
+def find(name: str) -> str:
     """The one query that has this name, or whose name begins with this number."""
     found = [name] if name in names() else [each for each in names() if each.partition("_")[0] == name]
     if not found:
@@ -67,7 +69,7 @@ def find(name):
     return found[0]
 
 
-def read(path):
+def read(path: str | Path) -> str:
     try:
         text = Path(path).read_text("utf-8")
     except UnicodeDecodeError as error:
@@ -77,18 +79,18 @@ def read(path):
     return text
 
 
-def code(query):
+def code(query: str) -> str:
     """A query without its comments and texts."""
     return NO_CODE.sub(" ", query)
 
 
-def parameters_of(query):
+def parameters_of(query: str) -> list[str]:
     """The names of the parameters that a query takes, in its order."""
     found = (quoted.replace("``", "`") or plain for quoted, plain in PARAMETER.findall(code(query)))
     return list(dict.fromkeys(found))
 
 
-def parse(text, source):
+def parse(text: str, source: str | Path) -> Any:
     """The value of a text of JSON."""
     try:
         return json.loads(text)
@@ -96,7 +98,7 @@ def parse(text, source):
         raise ValueError(f"{source} cannot be read as JSON: {error}") from None
 
 
-def load_parameters(name, options):
+def load_parameters(name: str, options: list[str]) -> dict[str, Any]:
     """The parameters of queries/NAME.json, where it exists, and over them those of --param."""
     parameters, file = {}, QUERIES / f"{name}.json"
     if file.exists():
@@ -117,7 +119,7 @@ def load_parameters(name, options):
     return parameters
 
 
-def check_parameter(name, value):
+def check_parameter(name: str, value: Any) -> None:
     """Raises ValueError where Bolt cannot carry a value of JSON, or JSON not write it again."""
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -133,7 +135,7 @@ def check_parameter(name, value):
         raise ValueError(f"the parameter {name} has half a character, {ascii(value)}")
 
 
-def prepare(name, options):
+def prepare(name: str, options: list[str]) -> tuple[str, dict[str, Any]]:
     """A query's text and its parameters. Raises ValueError for what is wrong with them before any server is asked."""
     query = read(QUERIES / f"{name}.cql")
     parameters = load_parameters(name, options)
@@ -149,7 +151,7 @@ def prepare(name, options):
 # Values as JSON -------------------------------------------------------------------------------------------------------
 
 
-def as_json(value, column):
+def as_json(value: Any, column: str) -> Any:
     """A value of the database as JSON has it. Raises ValueError, with the column, where it cannot be kept whole."""
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -176,12 +178,12 @@ def as_json(value, column):
     raise ValueError(f"the column {column} has a {type(value).__name__}, which has no form in JSON: return parts of it")
 
 
-def id_of(entity):
+def id_of(entity: Any) -> str:
     """The driver of Neo4j 4 has no `element_id`."""
     return entity.element_id if hasattr(entity, "element_id") else str(entity.id)
 
 
-def properties(entity, column):
+def properties(entity: Node | Relationship, column: str) -> dict[str, Any]:
     return {key: as_json(value, f"{column}.{key}") for key, value in entity.items()}
 
 
@@ -189,9 +191,9 @@ def properties(entity, column):
 
 
 @contextmanager
-def signals_held():
+def signals_held() -> Iterator[None]:
     """SIGINT and SIGTERM wait until this is over. (A mask would not do: another thread may take a signal.)"""
-    held = []
+    held: list[int] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in handlers:
         signal.signal(number, lambda number, _: held.append(number))
@@ -200,12 +202,12 @@ def signals_held():
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in held:
-            signal.raise_signal(number)
+        for caught in held:
+            signal.raise_signal(caught)
 
 
 @contextmanager
-def alone(path):
+def alone(path: Path) -> Iterator[None]:
     """One process at a time is here. A lock that a killed one left counts for nothing."""
     while True:
         with open(path, "ab") as file:
@@ -219,14 +221,14 @@ def alone(path):
         return
 
 
-def is_at(path, file):
+def is_at(path: Path, file: BinaryIO) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
 
 
-def publish(rows_part, rows, record_part, record, overwrite):
+def publish(rows_part: str, rows: Path, record_part: str, record: Path, overwrite: bool) -> None:
     """Give both files their names. There are never rows beside the record of others, not even after a kill."""
     with signals_held(), alone(rows.with_suffix(".lock")):
         if not overwrite and rows.exists():
@@ -236,7 +238,7 @@ def publish(rows_part, rows, record_part, record, overwrite):
         os.replace(record_part, record)
 
 
-def fetch(server, query, parameters, limit, path):
+def fetch(server: list[str], query: str, parameters: dict[str, Any], limit: int | None, path: str) -> tuple[int, str]:
     """Write a query's rows to a file. Returns their number, and the server's name and version."""
     uri, user, password, database = server
     encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -258,7 +260,7 @@ def fetch(server, query, parameters, limit, path):
     return count, summary.server.agent
 
 
-def run(name, options):
+def run(name: str, options: argparse.Namespace) -> None:
     """Write a query's rows, and beside them what they came from. A failure leaves an earlier result."""
     [data] = require_folders("DATA_ROOT")
     server = require("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")
@@ -285,26 +287,26 @@ def run(name, options):
 # The command ----------------------------------------------------------------------------------------------------------
 
 
-def show_names():
+def show_names() -> None:
     for name in names():
         print(name, *(f"${parameter}" for parameter in parameters_of(read(QUERIES / f"{name}.cql"))))
 
 
-def show(name, options):
+def show(name: str, options: argparse.Namespace) -> None:
     query, parameters = prepare(name, options.param)
     print(query.rstrip("\n"))
     for key, value in parameters.items():
         print(f"${key} = {json.dumps(value, ensure_ascii=False)}")
 
 
-def whole_number(text):
+def whole_number(text: str) -> int:
     """For argparse, whose message has this function's name."""
     if not text.isdecimal() or int(text) > sys.maxsize:
         raise ValueError
     return int(text)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", metavar="NAME", help="a file of queries/, without .cql, or its number")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=JSON", help="a parameter, or KEY=@FILE")

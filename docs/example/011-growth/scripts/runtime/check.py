@@ -17,7 +17,10 @@ import os.path as osp
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING, Any, TextIO
 
 # As for the script itself, modules beside it come first, and not those beside this file.
 SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
@@ -25,11 +28,14 @@ sys.path[0] = SCRIPTS
 
 from runtime.place import EXPERIMENT, FOLDER, ROOT  # noqa: E402
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 REPOSITORY = osp.dirname(osp.dirname(FOLDER))
 FOLDERS = ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT")
 
 
-def main():
+def main() -> None:
     if sys.argv[1:] == ["--folder"]:  # which a launcher asks for
         print(FOLDER)
         return
@@ -43,7 +49,7 @@ def main():
 
 
 @contextmanager
-def silence():
+def silence() -> Iterator[TextIO]:
     """Send what imports print, libraries in C too, to nowhere. Gives a file that still reaches stderr."""
     sys.stdout.flush()
     terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
@@ -53,7 +59,7 @@ def silence():
     yield terminal
 
 
-def problems(script, arguments):
+def problems(script: str, arguments: list[str]) -> list[str]:
     """What is wrong with a run, each in one line. Later checks need what earlier ones found in order."""
     found = list(syntax(script)) or [*imports(script), *environment()]
     if not found and osp.basename(script) == "query.py":
@@ -64,12 +70,12 @@ def problems(script, arguments):
 # The script -----------------------------------------------------------------------------------------------------------
 
 
-def parse(script):
+def parse(script: str) -> ast.Module:
     with open(script, "rb") as file:
         return ast.parse(file.read(), script)
 
 
-def syntax(script):
+def syntax(script: str) -> Iterator[str]:
     try:
         parse(script)
     except OSError as error:
@@ -80,18 +86,18 @@ def syntax(script):
         yield f"{script}: {error}"
 
 
-def imports(script):
+def imports(script: str) -> Iterator[str]:
     """Each import of the file that would fail, also those inside functions."""
     for line, name in sorted(required_imports(parse(script))):
         if not is_found(name):
             yield f"{script}: line {line}: no module named {name} for {sys.executable}"
 
 
-def required_imports(node):
+def required_imports(node: ast.AST) -> Iterator[tuple[int, str]]:
     """The lines and names of all modules that are imported, but where a script can do without."""
     if isinstance(node, ast.Import):
         yield from ((node.lineno, alias.name) for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and not node.level:
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
         yield node.lineno, node.module
     elif isinstance(node, ast.Try) and any(map(catches_import_errors, node.handlers)):
         for child in [*node.handlers, *node.orelse, *node.finalbody]:
@@ -104,14 +110,14 @@ def required_imports(node):
             yield from required_imports(child)
 
 
-def catches_import_errors(handler):
+def catches_import_errors(handler: ast.ExceptHandler) -> bool:
     if handler.type is None:
         return True
     names = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
     return bool(names & {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 
 
-def is_found(name):
+def is_found(name: str) -> bool:
     """Whether a module can be imported. Packages are not imported to look into them, since that can take long."""
     parts = name.split(".")
     try:
@@ -126,7 +132,7 @@ def is_found(name):
     return bool(spec) or name in sys.modules
 
 
-def find_submodule(name, locations):
+def find_submodule(name: str, locations: list[str]) -> ModuleSpec | None:
     for finder in sys.meta_path:
         spec = finder.find_spec(name, locations) if hasattr(finder, "find_spec") else None
         if spec:
@@ -137,7 +143,7 @@ def find_submodule(name, locations):
 # Its environment ------------------------------------------------------------------------------------------------------
 
 
-def environment():
+def environment() -> Iterator[str]:
     """Load .env as a script does, and look at the folders that it names."""
     try:
         from dotenv import load_dotenv
@@ -157,7 +163,7 @@ def environment():
             yield f"EXPERIMENT_ROOT does not hold {FOLDER}: {folder}"
 
 
-def find_env():
+def find_env() -> str | None:
     """The first .env from the script's folder upwards, which is the one that load_dotenv() takes there."""
     folder = SCRIPTS
     while True:
@@ -169,7 +175,7 @@ def find_env():
         folder = osp.dirname(folder)
 
 
-def can_write(folder):
+def can_write(folder: str) -> bool:
     """Whether a file can be made there. Its name cannot be foreseen, and a link of that name is not followed."""
     try:
         file, probe = tempfile.mkstemp(prefix=".check-", dir=folder)
@@ -180,7 +186,7 @@ def can_write(folder):
     return True
 
 
-def existing(folder):
+def existing(folder: str) -> str:
     """The folder itself, or the one in which it would be made."""
     while not osp.lexists(folder):
         folder = osp.dirname(folder)
@@ -190,7 +196,7 @@ def existing(folder):
 # Its configuration ----------------------------------------------------------------------------------------------------
 
 
-def options_of_query(arguments):
+def options_of_query(arguments: list[str]) -> Iterator[str]:
     """Whether query.py takes these words, of which each --param has one after it."""
     before = ""
     for word in arguments:
@@ -199,7 +205,7 @@ def options_of_query(arguments):
         before = word
 
 
-def query(name):
+def query(name: str) -> Iterator[str]:
     """Whether there is one query of this name or number."""
     folder = osp.join(osp.dirname(SCRIPTS), "queries")
     names = [file[:-4] for file in sorted(os.listdir(folder)) if file.endswith(".cql")] if osp.isdir(folder) else []
@@ -208,19 +214,19 @@ def query(name):
         yield f"query {name}: {'several have this number: ' if found else 'there are '}{', '.join(found or names)}"
 
 
-def is_guarded(script):
+def is_guarded(script: str) -> bool:
     """Whether to import a script is not to run it."""
     tests = [node.test for node in parse(script).body if isinstance(node, ast.If)]
     return any("__name__" in ast.dump(test) for test in tests)
 
 
-def load(script, arguments):
+def load(script: str, arguments: list[str]) -> Iterator[str]:
     """Import the script, and compose the configuration that its decorator or its arguments name."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-name", "-cn")
     parser.add_argument("--config-path", "-cp")
     options, overrides = parser.parse_known_args(arguments)
-    decorators = []
+    decorators: list[dict[str, Any]] = []
     try:
         with recorded(decorators):
             if is_guarded(script):
@@ -237,7 +243,7 @@ def load(script, arguments):
 
 
 @contextmanager
-def recorded(decorators):
+def recorded(decorators: list[dict[str, Any]]) -> Iterator[None]:
     """Note what a script gives to hydra.main."""
     try:
         import hydra
@@ -246,7 +252,7 @@ def recorded(decorators):
         return
     decorate = hydra.main
 
-    def note(config_path=None, config_name=None, version_base=None):
+    def note(config_path: Any = None, config_name: Any = None, version_base: Any = None) -> Any:
         decorators.append({"config_path": config_path, "config_name": config_name})
         return decorate(config_path=config_path, config_name=config_name, version_base=version_base)
 
@@ -257,16 +263,17 @@ def recorded(decorators):
         hydra.main = decorate
 
 
-def import_script(script):
+def import_script(script: str) -> None:
     name = osp.splitext(osp.basename(script))[0]
     spec = importlib.util.spec_from_file_location(name, osp.abspath(script))
+    assert spec and spec.loader, script
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.argv = [script]
     spec.loader.exec_module(module)
 
 
-def raised(error, script):
+def raised(error: BaseException, script: str) -> str:
     """An exception in one line, with the script's line that led to it."""
     if isinstance(error, SystemExit):
         return one_line(error) or "it exits when it is imported"
@@ -276,7 +283,7 @@ def raised(error, script):
     return f"{line}{type(error).__name__}: {one_line(error)}"
 
 
-def configuration(folder, name, overrides):
+def configuration(folder: str, name: str | None, overrides: list[str]) -> Iterator[str]:
     """What is wrong with a composed configuration."""
     from hydra import compose, initialize_config_dir
     from hydra.core.hydra_config import HydraConfig
@@ -308,7 +315,7 @@ def configuration(folder, name, overrides):
         yield from inputs(cfg)
 
 
-def unresolved(node, prefix):
+def unresolved(node: Any, prefix: str) -> Iterator[str]:
     """The keys that have no value: those left as ???, and interpolations that lead nowhere."""
     from omegaconf import Container, OmegaConf
 
@@ -326,7 +333,7 @@ def unresolved(node, prefix):
             yield from unresolved(value, where)
 
 
-def inputs(cfg):
+def inputs(cfg: "DictConfig") -> Iterator[str]:
     """The files and folders of DATA_ROOT that a configuration names as its inputs, and that are not there."""
     named = cfg.get("inputs") or []
     for name in [named] if isinstance(named, str) else named.values() if hasattr(named, "values") else named:
@@ -335,7 +342,7 @@ def inputs(cfg):
             yield f"inputs: there is no {path}"
 
 
-def one_line(error):
+def one_line(error: BaseException) -> str:
     """An exception's text in one line, without what Hydra adds about itself, and with paths from the root."""
     text = str(error).partition("Config search path")[0].replace(f"{ROOT}/", "")
     lines = [line.strip() for line in text.splitlines()]
