@@ -25,6 +25,7 @@ from support.template import QUESTIONS, asked, copy_template  # noqa: E402
 from support.terminal import Terminal  # noqa: E402
 
 VERSION = "v0.1.0"  # that the pictures show, whatever the newest release is
+COMMIT = "f4a2c0d9e6b81735f4a2c0d9e6b81735f4a2c0d9"  # as the example has it
 
 
 def style(cell):
@@ -63,7 +64,7 @@ def example(lab, destination):
     shutil.copytree(lab.path / "experiments/011-growth", destination, dirs_exist_ok=True)
     answers = destination / ".copier-answers.yml"
     text = re.sub("^_src_path: .*$", "_src_path: gh:lab/tc-exp-template", answers.read_text(), flags=re.MULTILINE)
-    answers.write_text(text)
+    answers.write_text(re.sub("^_commit_id: .*$", f"_commit_id: {COMMIT}", text, flags=re.MULTILINE))
     readme = destination / "README.md"
     readme.write_text(readme.read_text().replace(str(lab.template.path), "https://github.com/lab/tc-exp-template"))
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jinja2
 import pytest
 from support.bolt import Bolt
 from support.lab import make_lab
@@ -53,6 +54,26 @@ def hermetic(tmp_path_factory):
         # Without a cache of its fonts matplotlib says that it makes one; jobs have another HOME.
         patch.setenv("MPLCONFIGDIR", f"{sys.prefix}/matplotlib")
         run(sys.executable, "-c", "import matplotlib.font_manager", check=True)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once():
+    """Copier makes an environment of Jinja for each render, which compiles all texts anew: half of a render's time."""
+    compile_anew, compiled = jinja2.Environment.compile, {}
+
+    def compile_once(environment, source, name=None, filename=None, *options):
+        if "{% yield" in source:  # of which Copier's extension takes note
+            return compile_anew(environment, source, name, filename, *options)
+        key = (type(environment), environment.keep_trailing_newline, source, name, options)
+        if key in compiled:
+            environment.preprocess(source, name, filename)  # in which that extension begins anew
+        else:
+            compiled[key] = compile_anew(environment, source, name, filename, *options)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jinja2.Environment, "compile", compile_once)
         yield
 
 

@@ -1,6 +1,7 @@
 """What others wrote is data: a repository or a template that means harm runs no command, and hangs nothing."""
 
 import os
+import re
 import shutil
 import socket
 import stat
@@ -79,23 +80,23 @@ BAD_ANSWERS = ["experiment: {}\n", "experiment: <<<<<<<\n", "_commit: '[/x]'\nex
 
 
 def test_one_bad_experiment_stops_itself_alone(old, experiment):
-    shutil_copy = contents(experiment)
+    before = contents(experiment)
     for number, text in enumerate(BAD_ANSWERS):
         other = experiment.with_name(f"10{number}-x")
         other.mkdir()
         (other / ".copier-answers.yml").write_text(text)
     commit(old.path)
     done = by_tool(old)
-    assert done.returncode == 1 and done.stderr == ""
+    assert done.returncode == 3 and done.stderr == ""
     rows = done.stdout.splitlines()[1:]
     assert len(rows) == 4 and rows[0].rstrip().endswith(" updated")
     assert all("is not of this template" in row for row in rows[1:])
-    assert contents(experiment) != shutil_copy
+    assert contents(experiment) != before
 
 
 def test_a_marked_up_version_is_text(old, experiment):
     answers = experiment / ".copier-answers.yml"
-    answers.write_text(answers.read_text().replace("_commit: v1.0.0", "_commit: '[/x]'"))
+    answers.write_text(re.sub("_commit: .*\n_commit_id: .*", "_commit: '[/x]'", answers.read_text()))
     commit(old.path)
     assert left(by_tool(old), experiment, "its template has no [/x]")
 

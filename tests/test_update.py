@@ -4,20 +4,14 @@ import os
 import re
 import shutil
 
+import copier
 import pytest
-import yaml
-from support.process import commit, git, run
+from support.process import commit, git
 from support.template import ROOT
-from support.updating import MOVED, RUNS, TOOL, WITH_TOOL, by_copier, by_tool, changed, contents, is_new, left, tool
-
-
-def copier_update(lab, *arguments, cwd=None):
-    return run("copier", "update", "--defaults", *arguments, cwd=cwd or lab.path)
+from support.updating import BOTH, MOVED, RUNS, by_copier, by_tool, changed, contents, is_new, left, tool, typed
 
 
 def fresh(lab, tmp_path, version, name="011-x", **answers):
-    import copier
-
     place = tmp_path / "fresh" / name
     copier.run_copy(
         str(lab.template.path),
@@ -28,9 +22,6 @@ def fresh(lab, tmp_path, version, name="011-x", **answers):
         quiet=True,
     )
     return contents(place)
-
-
-BOTH = pytest.mark.parametrize("update", [by_copier, by_tool])
 
 
 @BOTH
@@ -79,100 +70,39 @@ def test_everything_else_in_the_repository_stays_byte_identical(old, experiment,
     assert is_new(experiment)
 
 
-INVALID = {
-    "experiment": "growth",
-    "title": "two\nlines",
-    "runs": {"x": ["mars_000"]},
-    "package": "torch-cell",
-    "repository": "nowhere",
-    "user_email": "ada",
-}
-
-
-@pytest.fixture
-def invalid(old, experiment):
-    """An experiment for each question, whose recorded answer to it is invalid."""
-    experiments = [experiment.with_name(f"{number:03}-x") for number in range(len(INVALID))]
-    for question, each in zip(INVALID, experiments, strict=True):
-        shutil.copytree(experiment, each)
-        answers = yaml.safe_load((each / ".copier-answers.yml").read_text()) | {question: INVALID[question]}
-        (each / ".copier-answers.yml").write_text(yaml.safe_dump(answers))
-    shutil.rmtree(experiment)
+def test_a_file_that_the_monorepo_ignores_is_updated(old, experiment):
+    (old.path / ".gitignore").write_text((old.path / ".gitignore").read_text() + "*.slurm\nconf/\n*.cql\nsubmit.sh\n")
     commit(old.path)
-    yield experiments
-    assert git(old.path, "status", "--porcelain") == ""
-
-
-def test_a_recorded_answer_that_is_no_longer_valid_stops_copier(old, invalid):
-    for each in invalid:
-        done = copier_update(old, f"experiments/{each.name}")
-        assert done.returncode != 0 and "must " in done.stderr
-
-
-def test_a_recorded_answer_that_is_no_longer_valid_leaves_the_experiment(old, invalid):
-    done = by_tool(old)
-    for each in invalid:
-        assert left(done, each, " must "), each.name
-
-
-@BOTH
-def test_a_machine_that_a_release_takes_away_stops_the_update(own_old, update):
-    experiment = own_old.path / "experiments/011-x"
-    own_old.template.release(
-        "v1.2.0",
-        [("lab.yml", "\n  gh:\n", "\n  gilahyper:\n"), ("lab.yml", "first_run: gh_000", "first_run: delta_000")],
-    )
-    before = contents(own_old.path)
-    done = update(own_old)
-    assert done.returncode == 1
-    assert 'ValueError: Question "runs" is required' in done.stderr or left(
-        done, experiment, "its recorded answer to runs is not valid in v1.2.0"
-    )
-    assert contents(own_old.path) == before and git(own_old.path, "status", "--porcelain") == ""
-
-
-@pytest.mark.parametrize("exists", [True, False])
-@pytest.mark.parametrize(  # Copier itself wants a clean experiment
-    ("update", "committed"), [(by_copier, True), (by_tool, True), (by_tool, False)]
-)
-def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, update, exists, committed):
-    for name in ("results", "profiling_results", "slurm/output"):
-        shutil.rmtree(experiment / name)
-        (experiment / name).symlink_to(tmp_path / "scratch" / name)
-        if exists:
-            (tmp_path / "scratch" / name).mkdir(parents=True)
-            (tmp_path / "scratch" / name / "kept").write_text("kept\n")
-    if committed:
-        commit(old.path)
     before = contents(experiment)
-    scratch = contents(tmp_path / "scratch")
-    done = update(old)
-    assert done.returncode == 0, done.stderr
-    assert is_new(experiment)
-    after = contents(experiment)
-    assert changed(before, after) == MOVED
-    assert contents(tmp_path / "scratch") == scratch
+    assert by_tool(old).returncode == 0
+    assert is_new(experiment) and contents(experiment).keys() == before.keys()
 
 
-@BOTH
-def test_a_renamed_folder_updates(old, experiment, update):
-    git(old.path, "mv", "experiments/011-x", "experiments/012-x")
+def test_edited_experiments_all_carry_the_new_account(old, experiment):
+    for name in ("012-x", "013-x", "014-x"):
+        shutil.copytree(experiment, experiment.with_name(name))
+    experiments = sorted(experiment.parent.iterdir())
+    for each in experiments:
+        (each / "scripts/x.py").write_text(f"# {each.name}\n" + (each / "scripts/x.py").read_text())
+        (each / "conf/x_delta_001.yaml").write_text((each / "conf/x_delta_001.yaml").read_text() + "hours: 48\n")
     commit(old.path)
-    renamed = experiment.with_name("012-x")
-    assert (by_tool(old) if update is by_tool else copier_update(old, "experiments/012-x")).returncode == 0
-    assert is_new(renamed) and not experiment.exists()
+    done = typed(old, "update", "--commit")
+    assert done.returncode == 0 and done.stdout.count(" updated") == 4
+    for each in experiments:
+        assert is_new(each)
+        assert (each / "scripts/x.py").read_text().startswith(f"# {each.name}\n")
+        assert (each / "conf/x_delta_001.yaml").read_text().endswith("hours: 48\n")
+    assert git(old.path, "log", "--oneline").count("Update experiments/") == 4
+    assert git(old.path, "status", "--porcelain") == ""
+    assert tool(old, "update").stdout.count("up to date") == 4
 
 
-@BOTH
-def test_a_worktree_updates(old, experiment, tmp_path, update):
-    git(old.path, "worktree", "add", "--quiet", tmp_path / "worktree")
-    done = run(
-        *([*TOOL, "update"] if update is by_tool else ["copier", "update", "--defaults", "experiments/011-x"]),
-        cwd=tmp_path / "worktree",
-        env=os.environ | WITH_TOOL,
-    )
-    assert done.returncode == 0, done.stderr
-    assert is_new(tmp_path / "worktree/experiments/011-x") and not is_new(experiment)
+def test_dry_run_changes_nothing_and_says_what_would(old, experiment):
+    before = contents(old.path)
+    done = tool(old, "update", "--dry-run")
+    assert done.returncode == 0
+    assert "would change scripts/delta_x_001.slurm, scripts/submit.sh, .copier-answers.yml" in done.stdout
+    assert contents(old.path) == before and git(old.path, "status", "--porcelain") == ""
 
 
 def released():
@@ -183,8 +113,6 @@ def released():
 def test_every_release_updates_to_what_a_fresh_render_gives(lab, tmp_path, version):
     if version is None:
         pytest.skip("The template has no release yet, so there is none to update from")
-    import copier
-
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", ROOT, clone)
     copier.run_copy(str(clone), lab.path / "experiments/011-x", vcs_ref=version, defaults=True, quiet=True)
@@ -196,72 +124,125 @@ def test_every_release_updates_to_what_a_fresh_render_gives(lab, tmp_path, versi
         shutil.copy(ROOT / name, clone / name)
     commit(clone)
     git(clone, "tag", "v999.0.0")
-    assert copier_update(lab, "experiments/011-x").returncode == 0
+    assert by_copier(lab).returncode == 0
     copier.run_copy(str(clone), tmp_path / "fresh/011-x", vcs_ref="v999.0.0", defaults=True, quiet=True)
     assert contents(lab.path / "experiments/011-x") == contents(tmp_path / "fresh/011-x")
 
 
-def test_dry_run_changes_nothing_and_says_what_would(old, experiment):
-    before = contents(old.path)
-    done = tool(old, "update", "--dry-run")
-    assert done.returncode == 0
-    assert "would change scripts/delta_x_001.slurm, scripts/submit.sh, .copier-answers.yml" in done.stdout
-    assert contents(old.path) == before and git(old.path, "status", "--porcelain") == ""
-
-
-def test_ten_edited_experiments_all_carry_the_new_account(old, experiment):
-    for number in range(12, 21):
-        shutil.copytree(experiment, experiment.with_name(f"0{number}-x"))
-    experiments = sorted(experiment.parent.iterdir())
-    for each in experiments:
-        (each / "scripts/x.py").write_text(f"# {each.name}\n" + (each / "scripts/x.py").read_text())
-        (each / "conf/x_delta_001.yaml").write_text((each / "conf/x_delta_001.yaml").read_text() + "hours: 48\n")
-    commit(old.path)
-    done = tool(old, "update", "--commit")
-    assert done.returncode == 0 and done.stdout.count(" updated") == 10
-    for each in experiments:
-        assert is_new(each)
-        assert (each / "scripts/x.py").read_text().startswith(f"# {each.name}\n")
-        assert (each / "conf/x_delta_001.yaml").read_text().endswith("hours: 48\n")
-    assert git(old.path, "log", "--oneline").count("Update experiments/") == 10
-    assert git(old.path, "status", "--porcelain") == ""
-    assert tool(old, "update").stdout.count("up to date") == 10
+# Versions -------------------------------------------------------------------------------------------------------------
 
 
 def test_versions(own_old):
     own_old.template.release("v2.0.0rc1")
-    assert tool(own_old, "update", "--vcs-ref", "v9.9.9").returncode == 1
-    assert "its template has no v9.9.9" in tool(own_old, "update", "--vcs-ref", "v9.9.9").stdout
+    experiment = own_old.path / "experiments/011-x"
+    assert left(tool(own_old, "update", "--vcs-ref", "v9.9.9"), experiment, "its template has no v9.9.9")
     done = tool(own_old, "update", "--commit")
     assert re.search(r"experiments/011-x +v1\.0\.0 +v1\.1\.0 +updated", done.stdout), "a pre-release is no release"
-    done = tool(own_old, "update", "--vcs-ref", "v1.0.0")
-    assert "downgrades are not supported" in done.stdout and done.returncode == 1
+    assert left(tool(own_old, "update", "--vcs-ref", "v1.0.0"), experiment, "downgrades are not supported")
 
 
-def test_wrong_paths_and_options_are_one_line(old, experiment):
-    (old.path / "empty").mkdir()
-    for arguments, message in (
-        (["update", "nowhere"], "experiments: nowhere has no .copier-answers.yml"),
-        (["check", "empty"], "experiments: empty has neither .copier-answers.yml nor scripts/"),
-        (["add-run", "nowhere", "x", "gh_001"], "experiments: nowhere has no .copier-answers.yml"),
-    ):
-        done = tool(old, *arguments)
-        assert done.returncode == 1 and done.stderr.startswith(message) and done.stderr.count("\n") == 1
-    assert tool(old, "update", "-d", "rnus=1").returncode == 2
-    done = tool(old, "update", cwd=old.template.path)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "no experiment of this template" in done.stderr
-    done = tool(old, "update", cwd="/")
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "not a git repository" in done.stderr
+def test_the_newest_release_is_that_of_copier(own_old):
+    for tag in ("v1.1.0.post1", "v1.2.0rc1", "v9"):
+        own_old.template.release(tag if tag != "v9" else "nightly")
+    assert re.search(r"v1\.0\.0 +v1\.1\.0\.post1 +updated", by_tool(own_old).stdout)
 
 
-def test_the_path_may_be_a_link_or_have_dots(old, experiment):
-    (old.path / "experiments/latest").symlink_to("011-x")
-    commit(old.path)
-    shutil.copytree(experiment, experiment.with_name("012-y"))
-    commit(old.path)
-    assert tool(old, "update", "experiments/latest").returncode == 0
-    assert is_new(experiment) and (old.path / "experiments/latest").is_symlink()
-    assert tool(old, "update", "..", cwd=old.path / "experiments/012-y/scripts").returncode == 0
-    assert is_new(experiment.with_name("012-y"))
-    commit(old.path)
-    assert by_tool(old).stdout.count("up to date") == 2, "the link was taken for a third experiment"
+def move_tag(template, tag):
+    """Give a tag to another commit, in place of its own: the former is on no branch any more."""
+    path = template.path / "template/scripts/submit.sh.jinja"
+    path.write_text(path.read_text() + "# after the tag was moved\n")
+    git(template.path, "reset", "--quiet", "--soft", f"{tag}~1")
+    git(template.path, "commit", "--quiet", "--all", "--message", "Again")
+    git(template.path, "tag", "--force", "--annotate", tag, "--message", tag)
+
+
+def test_a_tag_that_was_moved_is_said_and_the_former_commit_is_merged_from(own_old):
+    """With the commit that the tag has now as the old version, what it changed would not arrive."""
+    experiment = own_old.path / "experiments/011-x"
+    assert tool(own_old, "update", "--commit").returncode == 0
+    recorded = (experiment / ".copier-answers.yml").read_text()
+    assert f"_commit_id: {git(own_old.template.path, 'rev-parse', 'v1.1.0^{commit}')}" in recorded
+    move_tag(own_old.template, "v1.1.0")
+    assert "is at v1.1.0, and the newest release is v1.1.0, which was moved\n" in tool(own_old, "check").stdout
+    done = tool(own_old, "update", "--commit")
+    assert re.search(r"v1\.1\.0, which was moved +v1\.1\.0 +updated", done.stdout), done.stdout
+    assert is_new(experiment) and (experiment / "scripts/submit.sh").read_text().endswith("# after the tag was moved\n")
+    assert "up to date" in by_tool(own_old).stdout
+
+
+def test_a_tag_that_was_moved_from_what_is_gone_leaves_the_experiment(own_old):
+    experiment = own_old.path / "experiments/011-x"
+    template = own_old.template.path
+    former = git(template, "rev-parse", "v1.0.0^{commit}").strip()
+    git(template, "tag", "--force", "v1.0.0", "v1.1.0")
+    git(template, "checkout", "--quiet", "--orphan", "again")
+    git(template, "commit", "--quiet", "--all", "--message", "Again")
+    git(template, "tag", "--force", "v1.1.0")
+    git(template, "tag", "--force", "v1.0.0")
+    git(template, "branch", "--quiet", "--delete", "--force", "main")
+    git(template, "reflog", "expire", "--expire=now", "--all")
+    git(template, "gc", "--quiet", "--prune=now")
+    reason = f"v1.0.0 of its template was moved from {former[:10]}, which is gone, to "
+    assert left(by_tool(own_old), experiment, reason) and reason in tool(own_old, "check").stdout
+    done = tool(own_old, "add-run", "experiments/011-x", "x", "gh_002")
+    assert done.returncode == 1 and "was moved" in done.stderr and git(own_old.path, "status", "--porcelain") == ""
+
+
+BROKEN = {
+    "copier.yml": ("title:\n", "title: [\n", "v1.2.0"),
+    "lab.yml": ("machines:\n", "machine:\n", "version v1.2.0 of its template has no machines in lab.yml"),
+    "rules/runs.jinja": ("{%", "{% no", "version v1.2.0 of its template cannot read runs"),
+    "template/scripts/submit.sh.jinja": ("{{", "{{ nowhere.", "v1.2.0"),
+}
+
+
+@pytest.mark.parametrize("file", BROKEN)
+def test_a_newest_release_that_is_broken_is_said(own_old, file):
+    old, new, reason = BROKEN[file]
+    text = (own_old.template.path / file).read_text()
+    (own_old.template.path / file).write_text(text.replace(old, new, 1))
+    own_old.template.release("v1.2.0")
+    assert left(by_tool(own_old), own_old.path / "experiments/011-x", reason)
+    assert tool(own_old, "update", "--vcs-ref", "v1.1.0").returncode == 0
+
+
+# What a release adds, drops and changes -------------------------------------------------------------------------------
+
+
+def drop_submit(template):
+    (template / "template/scripts/submit.sh.jinja").unlink()
+
+
+def rename_submit(template):
+    (template / "template/scripts/submit.sh.jinja").rename(template / "template/scripts/Submit.sh.jinja")
+
+
+@pytest.mark.parametrize("change", [drop_submit, rename_submit])
+def test_a_file_that_a_release_drops_goes_if_nobody_edited_it(own_old, change):
+    edited = own_old.path / "experiments/011-x"
+    shutil.copytree(edited, edited.with_name("012-y"))
+    (edited / "scripts/submit.sh").write_text("mine\n")
+    commit(own_old.path)
+    change(own_old.template.path)
+    own_old.template.release("v1.2.0")
+    done = tool(own_old, "update", "--commit", "--jobs=1")
+    assert "left: scripts/submit.sh, which the template no longer has and which was edited" in done.stdout
+    assert (edited / "scripts/submit.sh").read_text() == "mine\n"
+    assert not (edited.with_name("012-y") / "scripts/submit.sh").exists()
+    assert (edited.with_name("012-y") / "scripts/Submit.sh").exists() == (change is rename_submit)
+    assert git(own_old.path, "status", "--porcelain") == ""
+
+
+def test_a_file_that_a_release_adds_and_its_mode(own_old):
+    experiment = own_old.path / "experiments/011-x"
+    file = own_old.template.path / "template/scripts/new.sh"
+    file.write_text("echo new\n")
+    file.chmod(0o755)
+    (own_old.template.path / "template/scripts/submit.sh.jinja").chmod(0o755)
+    own_old.template.release("v1.2.0")
+    (experiment / "scripts/delta_x_001.slurm").chmod(0o600)
+    done = tool(own_old, "update", "--commit")
+    assert done.returncode == 0, done.stdout
+    assert os.access(experiment / "scripts/new.sh", os.X_OK) and os.access(experiment / "scripts/submit.sh", os.X_OK)
+    assert (experiment / "scripts/delta_x_001.slurm").stat().st_mode & 0o777 == 0o600
+    assert git(own_old.path, "status", "--porcelain") == ""

@@ -48,7 +48,7 @@ def adopt(path: str, source: str | None, dry_run: bool) -> int:
         if Path(found).exists():
             found = str(Path(found).resolve())  # a relative path would hold from here alone
         template = Template.fetch(found)
-        release = template.release(template.newest())
+        release = template.release(template.find_commit(template.newest()))
         answers = starting_answers(experiment, release)
         plan = make_plan(experiment, release, answers)
         show_plan(plan, experiment)
@@ -161,7 +161,7 @@ def show_plan(plan: Plan, experiment: Experiment) -> None:
 def write_plan(experiment: Experiment, plan: Plan, release: Release, source: str) -> None:
     """Write what is added, the answers last: without them the folder is no experiment. All of it, or nothing."""
     answers = plan.added[ANSWERS].content.decode()
-    text = stamp(answers, release.version, yaml.safe_dump({"_src_path": source}))
+    text = stamp(answers, release.version, release.commit, yaml.safe_dump({"_src_path": source}))
     names = [name for name in plan.added if name != ANSWERS]
     writes = [
         Write(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +179,9 @@ def look_at(experiment: Experiment, templates: Templates) -> Subject:
         return subject
     try:
         subject.answers = experiment.answers()
+        subject.release = templates.recorded(subject.answers)
         template = templates.get(subject.answers.source)
-        subject.release = template.release(subject.answers.version)
-        newest = template.newest()
-        if not template.is_before(template.find_commit(newest), subject.release.commit):
-            subject.newest = newest
+        subject.newest = template.newer_than(subject.answers.version, subject.release.commit)
         subject.runs = subject.release.parse_runs(subject.answers.values, subject.answers.values["runs"])
     except Problem as problem:
         subject.problem = str(problem)
@@ -191,6 +190,8 @@ def look_at(experiment: Experiment, templates: Templates) -> Subject:
 
 def check(paths: list[str], compose: bool) -> int:
     """Print one line for each finding. Returns 1 if there is one."""
+    if compose and not find_spec("hydra"):
+        raise Problem("--compose needs Hydra", "install hydra-core beside experiments: `uvx --with hydra-core ...`")
     templates, found = Templates(), False
     for experiment in experiments_to_check(paths):
         for finding in findings(experiment, templates, compose):
@@ -225,11 +226,9 @@ def experiments_to_check(paths: list[str]) -> list[Experiment]:
 
 def find_uncomposed(subject: Subject) -> Iterator[Finding]:
     """A configuration that Hydra cannot compose, or that has a value missing."""
-    try:
-        from hydra import compose, initialize_config_dir
-        from omegaconf import OmegaConf
-    except ImportError:
-        raise Problem("--compose needs Hydra", "install hydra-core beside experiments, like `uvx --with`") from None
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
     if not (subject.path / "conf").is_dir():
         return
     with initialize_config_dir(str(subject.path / "conf"), version_base="1.3"):

@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -135,7 +135,7 @@ def run_adopt(options: argparse.Namespace) -> int:
 COMMANDS = (
     Command(
         "update",
-        "bring a release of the template to experiments; where work is at stake, they are left as they were",
+        "bring a release of the template to experiments; where work is at stake, one is left as it was (exit code 3)",
         "experiments update --dry-run\nexperiments update --commit --jobs 2\nexperiments update --vcs-ref v1.2.0",
         declare_update,
         run_update,
@@ -202,9 +202,9 @@ def stop(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
-def main() -> NoReturn:
-    """Run a command. What is wrong is one line on standard error, with exit code 1."""
-    options = make_parser().parse_args()
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    """Run a command, by default that of the command line. What is wrong is one line, with exit code 1."""
+    options = make_parser().parse_args(words)
     signal.signal(signal.SIGTERM, stop)
     try:
         forget_callers_repository()

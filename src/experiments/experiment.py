@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from experiments.errors import Problem, one_line
-from experiments.files import locked
 from experiments.git import Repository
 from experiments.template import ANSWERS, SOURCE_ENTRY, Release, Template
 
@@ -37,6 +36,11 @@ class Answers:
     @property
     def version(self) -> str:
         return one_line(str(self.values["_commit"]))
+
+    @property
+    def commit(self) -> str:
+        """The id of that version's commit; nothing where it is not recorded."""
+        return str(self.values.get("_commit_id") or "")
 
     @property
     def source(self) -> Any:
@@ -87,8 +91,8 @@ class Experiment:
             raise Problem(f"{name} is not of this template, or has conflicts") from None
 
     def lock(self) -> AbstractContextManager[None]:
-        """One command at a time works on it. The lock is in git's own folder, so nothing of it is in the tree."""
-        return locked(self.repository.own_path("experiments") / f"{self.relative.replace('/', '%')}.lock")
+        """One command at a time works on it."""
+        return self.repository.lock(self.relative)
 
 
 @dataclass
@@ -112,7 +116,8 @@ class Templates:
 
     def recorded(self, answers: Answers) -> Release:
         """The version of its template that an experiment has."""
-        return self.get(answers.source).release(answers.version)
+        template = self.get(answers.source)
+        return template.release(template.find_recorded(answers.version, answers.commit))
 
 
 def is_experiment(folder: Path) -> bool:

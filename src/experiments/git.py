@@ -5,10 +5,12 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.errors import Problem, one_line
+from experiments.files import locked
 
 GIT = (
     *("git", "--no-optional-locks", "--literal-pathspecs"),
@@ -99,6 +101,10 @@ class Repository:
     def own_path(self, name: str) -> Path:
         """A path in .git, of this worktree."""
         return self.root / ask_git(self.root, "rev-parse", "--git-path", name)
+
+    def lock(self, name: str = "commit") -> AbstractContextManager[None]:
+        """One command at a time does this. The lock is in git's own folder, so nothing of it is in the tree."""
+        return locked(self.own_path("experiments") / f"{name.replace('/', '%')}.lock")
 
     def committed(self, folder: str) -> dict[str, Blob]:
         """The files below a folder in the last commit, by their path in that folder; none without a commit."""

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from dotenv import dotenv_values
 
 from experiments.errors import Problem, one_line
 from experiments.experiment import Experiment, Templates, find_experiments
+from experiments.figures import read_facts
 from experiments.git import Repository
 from experiments.screen import show_cells
 
@@ -112,9 +112,7 @@ def look_at(experiment: Experiment, data: Path, jobs: Mapping[str, Job] | None, 
         answers = experiment.answers()
         listed.version = answers.version
         template = templates.get(answers.source)
-        newest = template.newest()
-        if not template.is_before(template.find_commit(newest), template.find_commit(answers.version)):
-            listed.newest = newest
+        listed.newest = template.newer_than(answers.version, template.find_recorded(answers.version, answers.commit))
     except Problem as problem:
         listed.problem = str(problem)
     folder = data / "experiments" / experiment.path.name / "runs"
@@ -304,9 +302,7 @@ def show_figure(experiments: list[Experiment], data: Path, figure: str, as_json:
     path = Path(figure).resolve()
     if not path.is_file():
         raise Problem(f"{figure} is no file")
-    facts = read_png_texts(path)
-    if "Run" not in facts:
-        facts = find_in_records(experiments, data, path) or facts
+    facts = read_facts(path) or find_in_records(experiments, data, path)
     if not facts:
         raise Problem(f"{figure} does not say which run made it, and no run's record names it")
     if as_json:
@@ -329,25 +325,3 @@ def find_in_records(experiments: list[Experiment], data: Path, figure: Path) -> 
                 facts = {title: text_of(found.get(name)) for title, name in names.items()}
                 return {title: text for title, text in facts.items() if text} | {"Run": str(record.parent)}
     return {}
-
-
-def read_png_texts(path: Path) -> dict[str, str]:
-    """The metadata of a PNG: its chunks tEXt and iTXt, by keyword; nothing for another kind of file."""
-    texts: dict[str, str] = {}
-    with path.open("rb") as file:
-        if file.read(8) != b"\x89PNG\r\n\x1a\n":
-            return {}
-        while len(header := file.read(8)) == 8:
-            size, kind = struct.unpack(">I4s", header)
-            if kind == b"IDAT":
-                break
-            if kind in (b"tEXt", b"iTXt"):
-                keyword, _, rest = file.read(size).partition(b"\0")
-                value = (
-                    rest.decode("latin-1") if kind == b"tEXt" else rest[2:].split(b"\0", 2)[-1].decode(errors="replace")
-                )
-                texts[keyword.decode("latin-1")] = value
-                file.seek(4, os.SEEK_CUR)
-            else:
-                file.seek(size + 4, os.SEEK_CUR)
-    return texts

@@ -160,7 +160,7 @@ def merge_launcher(experiment: Experiment, name: str, old: bytes, new: bytes) ->
 
 def write_answers(experiment: Experiment, answers: Answers, rendered: File) -> Write:
     """The answers with what is recorded now, of the version and the source that they had."""
-    text = stamp(rendered.content.decode(), answers.version, answers.source_entry)
+    text = stamp(rendered.content.decode(), answers.version, answers.commit, answers.source_entry)
     return Write(experiment.path / ANSWERS, read_now(experiment.path / ANSWERS), text.encode())
 
 

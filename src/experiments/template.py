@@ -28,6 +28,8 @@ SOURCE_ENTRY = re.compile(r"^_src_path:.*\n(?:[ \t].*\n)*", re.MULTILINE)
 # What git is asked to fetch is written in a file that anybody may have committed. `ext::` and its like run commands.
 PROTOCOLS = "file:git:http:https:ssh"
 
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
 SHORT_FORMS = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}
 
 
@@ -192,10 +194,10 @@ def copier_reason(error: Exception) -> str:
     return f"its recorded answer to {invalid[1]} is no longer valid: {invalid[2]}" if invalid else text
 
 
-def stamp(text: str, version: str, source: str) -> str:
-    """An answers file as Copier writes it for a template in git: with its version and source. `source` is the entry."""
-    commit = yaml.safe_dump({"_commit": version})
-    return SOURCE_ENTRY.sub(lambda _: commit + source, text, count=1)
+def stamp(text: str, version: str, commit: str, source: str) -> str:
+    """An answers file as Copier writes it for a template in git: with version, commit and source, which is an entry."""
+    entries = {"_commit": version} | ({"_commit_id": commit} if commit else {})
+    return SOURCE_ENTRY.sub(lambda _: yaml.safe_dump(entries) + source, text, count=1)
 
 
 def fetched_from(source: Any) -> str:
@@ -228,14 +230,9 @@ class Template:
     def fetch(cls, source: Any) -> "Template":
         """Clone it. Raises Problem where that fails, or takes too long."""
         template = cls(fetched_from(source))
-        permitted = {"GIT_ALLOW_PROTOCOL": PROTOCOLS, "GIT_TERMINAL_PROMPT": "0"}
-        target = template.git_folder
+        clone = ("clone", "--quiet", "--bare", "--no-local", "--template=", "--", template.source)
         try:
-            run_git(
-                ".",
-                *("clone", "--quiet", "--bare", "--no-local", "--template=", "--", template.source, target),
-                environment=dict(os.environ) | permitted,
-            )
+            run_git(".", *clone, template.git_folder, environment=permitted())
         except Problem as problem:
             raise Problem(f"its template cannot be fetched: {problem}") from None
         return template
@@ -252,6 +249,39 @@ class Template:
                 return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         raise Problem(f"its template has no {ref}")
 
+    def find_recorded(self, version: str, commit: str) -> str:
+        """The id of the commit that an experiment has, whatever its tag names by now. Raises Problem.
+
+        commit  as it was recorded; nothing where it was not
+        """
+        if not COMMIT.fullmatch(commit):
+            return self.find_commit(version)
+        with suppress(Problem):
+            return self.find_commit(commit)
+        with suppress(Problem):  # most servers keep what no branch has any more, and give it by its id
+            run_git(
+                self.git_folder, "fetch", "--quiet", "--no-tags", "--", self.source, commit, environment=permitted()
+            )
+            return self.find_commit(commit)
+        now = self.find_commit(version)
+        raise Problem(
+            f"{version} of its template was moved from {commit[:10]}, which is gone, to {now[:10]}",
+            f"from a clone that has it: `git push --force origin {commit[:10]}:refs/tags/{version}`",
+        )
+
+    def has(self, version: str, commit: str) -> bool:
+        """Whether a version still is the name of a commit."""
+        with suppress(Problem):
+            return self.find_commit(version) == commit
+        return False
+
+    def newer_than(self, version: str, commit: str) -> str:
+        """The newest release, if an experiment of a commit does not have it; `version` is what that was called."""
+        newest = self.newest()
+        if self.is_before(self.find_commit(newest), commit):
+            return ""
+        return f"{newest}, which was moved" if newest == version else newest
+
     def newest(self) -> str:
         """The newest release, as Copier takes it: by PEP 440, without those before a release; HEAD if there is none."""
         versions = {}
@@ -261,9 +291,8 @@ class Template:
         final = {tag: version for tag, version in versions.items() if not version.is_prerelease}
         return max(final, key=lambda tag: final[tag], default="HEAD")
 
-    def release(self, ref: str) -> Release:
-        """A version, written to a folder once."""
-        commit = self.find_commit(ref)
+    def release(self, commit: str) -> Release:
+        """The version of a commit, written to a folder once."""
         if commit not in self.releases:
             version = self.ask("describe", "--tags", "--always", commit)
             folder = Path(self.folder.name, commit)
@@ -284,10 +313,15 @@ class Template:
 
     def is_before(self, one: str, other: str) -> bool:
         """Whether the commit `one` is an ancestor of `other`, or the same."""
-        return self.ask("merge-base", one, other) == one
+        return run_git(self.git_folder, "merge-base", one, other, accept=(0, 1)).decode().strip() == one
 
     def ask(self, *arguments: str) -> str:
         return ask_git(self.git_folder, *arguments)
+
+
+def permitted() -> dict[str, str]:
+    """The environment in which git fetches: the user's, but for what runs commands, or asks for a password."""
+    return dict(os.environ) | {"GIT_ALLOW_PROTOCOL": PROTOCOLS, "GIT_TERMINAL_PROMPT": "0"}
 
 
 def described_commit(version: str) -> str:

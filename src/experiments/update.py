@@ -6,7 +6,7 @@ and what was committed last. All of it happens in memory and in temporary folder
 
 import shlex
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from experiments.template import ANSWERS, File, Files, Release, render, stamp
 from experiments.workers import start_workers
 
 LINK = "120000"
+LEFT = 3  # the exit code where experiments were left: not that of a command that failed
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Prepared:
 
 
 def update(paths: list[str], options: Options, jobs: int) -> int:
-    """Update experiments, and print a row for each. Returns 1 if one was left."""
+    """Update experiments, and print a row for each. Returns LEFT if one was left."""
     experiments = find_experiments(paths)
     rows = [Row(experiment.name) for experiment in experiments]
     templates = Templates()
@@ -68,11 +69,11 @@ def update(paths: list[str], options: Options, jobs: int) -> int:
         for experiment, row, prepared in show_progress("Updating", list(zip(experiments, rows, begun, strict=True))):
             row.result, row.failed = finish(experiment, prepared, options)
     show_table(("experiment", "from", "to", "result"), rows)
-    return int(any(row.failed for row in rows))
+    return LEFT if any(row.failed for row in rows) else 0
 
 
 def attempt_prepare(
-    experiment: Experiment, row: Row, templates: Templates, options: Options, workers: ProcessPoolExecutor
+    experiment: Experiment, row: Row, templates: Templates, options: Options, workers: Executor
 ) -> Prepared | Exception | None:
     """Prepare an experiment, or what went wrong: one bad experiment stops itself alone."""
     try:
@@ -82,7 +83,7 @@ def attempt_prepare(
 
 
 def prepare(
-    experiment: Experiment, row: Row, templates: Templates, options: Options, workers: ProcessPoolExecutor
+    experiment: Experiment, row: Row, templates: Templates, options: Options, workers: Executor
 ) -> Prepared | None:
     """Begin to render both versions; None where the last commit has the new one."""
     committed = experiment.repository.committed(experiment.relative)
@@ -92,19 +93,20 @@ def prepare(
     answers = Answers.of(text, f"{experiment.name}/{ANSWERS} of the last commit")
     row.old = answers.version
     template = templates.get(answers.source)
-    ref = options.ref or template.newest()
-    wanted = template.find_commit(ref)
-    current = template.find_commit(answers.version)
+    wanted = template.find_commit(options.ref or template.newest())
+    current = template.find_recorded(answers.version, answers.commit)
     if wanted == current:
         row.new = answers.version
         return None
-    new = template.release(ref)
+    if not template.has(answers.version, current):
+        row.old = f"{answers.version}, which was moved"
+    new = template.release(wanted)
     row.new = new.version
     if template.is_before(wanted, current):
         raise Problem(f"{new.version} is older than {answers.version}, and downgrades are not supported")
     if options.commit and not options.dry_run:
         experiment.repository.refuse_commits()
-    old = template.release(answers.version)
+    old = template.release(current)
     refuse_lost_machines(answers, new)
     return Prepared(
         committed,
@@ -144,6 +146,8 @@ def land(experiment: Experiment, prepared: Prepared, options: Options) -> str:
     merged = merge_versions(experiment, prepared)
     changes = merged.changes
     with experiment.lock():
+        if experiment.repository.committed(experiment.relative) != prepared.committed:
+            raise Problem("it was committed to meanwhile", "run it again")
         # First what is at stake beside a conflict: Copier, with which people resolve that, would not spare it.
         writes = plan_writes(experiment, [*changes, *merged.conflicts])
         refuse_conflicts(experiment, merged, prepared)
@@ -169,7 +173,7 @@ class Merged:
 def merge_versions(experiment: Experiment, prepared: Prepared) -> Merged:
     """Merge each file that is the template's."""
     old, new = prepared.old_files.result(), prepared.new_files.result()
-    new[ANSWERS] = stamped(new[ANSWERS], prepared)
+    answers = stamped(new[ANSWERS], prepared)
     theirs = prepared.new.people_own(prepared.answers.values)
     paths = sorted(path for path in old.keys() | new.keys() if path != ANSWERS and not theirs.match_file(path))
     mine = read_committed(experiment.repository, prepared.committed, paths)
@@ -186,7 +190,7 @@ def merge_versions(experiment: Experiment, prepared: Prepared) -> Merged:
         else:
             if after != now:
                 merged.changes.append(change_of(path, before, after, prepared))
-    merged.changes.append(change_of(ANSWERS, prepared.committed[ANSWERS], new[ANSWERS], prepared))
+    merged.changes.append(change_of(ANSWERS, prepared.committed[ANSWERS], answers, prepared))
     return merged
 
 
@@ -266,7 +270,8 @@ def change_of(path: str, before: Blob | None, after: File | None, prepared: Prep
 
 def stamped(answers: File, prepared: Prepared) -> File:
     """The new answers file, with its version and with the source as it was recorded."""
-    text = stamp(answers.content.decode(), prepared.new.version, prepared.answers.source_entry)
+    new = prepared.new
+    text = stamp(answers.content.decode(), new.version, new.commit, prepared.answers.source_entry)
     return replace(answers, content=text.encode())
 
 
@@ -332,6 +337,7 @@ def commit(experiment: Experiment, changes: Sequence[Change], prepared: Prepared
     deleted = [f"{experiment.relative}/{change.path}" for change in changes if not change.new]
     versions = f"from template {prepared.answers.version} to {prepared.new.version}"
     try:
-        experiment.repository.commit(written, deleted, f"Update {experiment.relative} {versions}")
+        with experiment.repository.lock():
+            experiment.repository.commit(written, deleted, f"Update {experiment.relative} {versions}")
     except Problem as problem:
         raise Problem(f"updated, but not committed: {problem}", "commit it yourself") from None

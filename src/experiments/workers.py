@@ -3,16 +3,35 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
+from typing import ParamSpec, TypeVar
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class ThisProcess(Executor):
+    """Does at once what it is given: to start one other process would take longer than to be that process."""
+
+    def submit(self, work: Callable[Given, Result], /, *words: Given.args, **options: Given.kwargs) -> Future[Result]:
+        future: Future[Result] = Future()
+        try:
+            future.set_result(work(*words, **options))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 @contextmanager
-def start_workers(number: int) -> Iterator[ProcessPoolExecutor]:
+def start_workers(number: int) -> Iterator[Executor]:
     """So many workers. However this process ends, they end too."""
-    workers = ProcessPoolExecutor(max(number, 1), get_context("spawn"), initializer=begin)
+    if number < 2:
+        yield ThisProcess()
+        return
+    workers = ProcessPoolExecutor(number, get_context("spawn"), initializer=begin)
     try:
         yield workers
     finally:

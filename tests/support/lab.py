@@ -31,14 +31,17 @@ class Lab:
         """An experiment, committed. What a version of the template gives is rendered once, and then copied."""
         experiment, rendered = self.path / "experiments" / name, self.template.renders
         package = (self.path / "torchcell/timestamp.py").exists()  # which the default of `package` depends on
-        key = (name, package, repr(answers))
+        key = (name, package, self.template.version, repr(answers))
         if key not in rendered:
-            like = Path(tempfile.mkdtemp(dir=self.template.path.parent))
+            like = Path(tempfile.mkdtemp(dir=self.template.shelf))
             if package:
                 (like / "torchcell").mkdir()
                 (like / "torchcell/timestamp.py").touch()
-            rendered[key] = render(self.template, like / "experiments" / name, **answers)
-        shutil.copytree(rendered[key], experiment, dirs_exist_ok=True)
+            rendered[key] = render(self.template, like / "experiments" / name, **answers), self.template.path
+        like, source = rendered[key]
+        shutil.copytree(like, experiment, dirs_exist_ok=True)
+        for file in (experiment / ".copier-answers.yml", experiment / "README.md"):  # which name their template
+            file.write_text(file.read_text().replace(str(source), str(self.template.path)))
         commit(self.path, f"Add {name}")
         return experiment
 

@@ -39,11 +39,15 @@ class Template:
 
     path: Path
     version: str | None
-    renders: dict = field(default_factory=dict)  # folders of what it gives, by name and answers
+    renders: dict = field(default_factory=dict)  # what it gives, by name and answers: shared with its copies
+    shelf: Path = None  # where that is kept
+
+    def __post_init__(self):
+        self.shelf = self.shelf or self.path.parent
 
     def copy(self, path):
         """A template like this one, which its holder may change and release."""
-        return Template(shutil.copytree(self.path, path), self.version)
+        return Template(shutil.copytree(self.path, path), self.version, self.renders, self.shelf)
 
     def release(self, version, changes=()):
         """Commit and tag. Each change is (file, old text, new text)."""

@@ -1,0 +1,277 @@
+"""Update: where work is at stake, the experiment is left as it was, and the tool says why and what to do."""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from support.lab import make_lab
+from support.process import commit, git
+from support.updating import BOTH, RUNS, by_copier, by_tool, contents, is_new, left, tool
+
+INVALID = {
+    "experiment": "growth",
+    "title": "two\nlines",
+    "runs": {"x": ["mars_000"]},
+    "package": "torch-cell",
+    "repository": "nowhere",
+    "user_email": "ada",
+}
+
+
+@pytest.fixture
+def invalid(old, experiment):
+    """An experiment for each question, whose recorded answer to it is invalid."""
+    experiments = [experiment.with_name(f"{number:03}-x") for number in range(len(INVALID))]
+    for question, each in zip(INVALID, experiments, strict=True):
+        shutil.copytree(experiment, each)
+        answers = yaml.safe_load((each / ".copier-answers.yml").read_text()) | {question: INVALID[question]}
+        (each / ".copier-answers.yml").write_text(yaml.safe_dump(answers))
+    shutil.rmtree(experiment)
+    commit(old.path)
+    yield experiments
+    assert git(old.path, "status", "--porcelain") == ""
+
+
+def test_a_recorded_answer_that_is_no_longer_valid_stops_copier(old, invalid):
+    for each in invalid:
+        done = by_copier(old, f"experiments/{each.name}")
+        assert done.returncode != 0 and "must " in done.stderr
+
+
+def test_a_recorded_answer_that_is_no_longer_valid_leaves_the_experiment(old, invalid):
+    done = by_tool(old)
+    for each in invalid:
+        assert left(done, each, " must "), each.name
+
+
+@BOTH
+def test_a_machine_that_a_release_takes_away_stops_the_update(own_old, update):
+    experiment = own_old.path / "experiments/011-x"
+    own_old.template.release(
+        "v1.2.0",
+        [("lab.yml", "\n  gh:\n", "\n  gilahyper:\n"), ("lab.yml", "first_run: gh_000", "first_run: delta_000")],
+    )
+    before = contents(own_old.path)
+    done = update(own_old)
+    assert 'ValueError: Question "runs" is required' in done.stderr or left(
+        done, experiment, "its recorded answer to runs is not valid in v1.2.0"
+    )
+    assert contents(own_old.path) == before and git(own_old.path, "status", "--porcelain") == ""
+
+
+def test_a_conflict_leaves_its_experiment_and_others_proceed(old, experiment):
+    shutil.copytree(experiment, experiment.with_name("012-y"))
+    launcher = experiment / "scripts/delta_x_001.slurm"
+    launcher.write_text(launcher.read_text().replace("bfjt-delta-gpu", "my-account"))
+    commit(old.path)
+    before = contents(experiment)
+    done = by_tool(old)
+    assert left(done, experiment, "conflict in scripts/delta_x_001.slurm")
+    assert contents(experiment) == before
+    assert is_new(experiment.with_name("012-y"))
+    assert git(old.path, "diff", "--name-only", "--diff-filter=U") == ""
+
+
+def test_an_ignored_file_where_the_new_version_has_one_stays(own_old):
+    experiment = own_old.path / "experiments/011-x"
+    (own_old.template.path / "template/scripts/helper.sh").write_text("the template's\n")
+    own_old.template.release("v1.2.0")
+    (own_old.path / ".gitignore").write_text((own_old.path / ".gitignore").read_text() + "helper.sh\n")
+    commit(own_old.path)
+    (experiment / "scripts/helper.sh").write_text("mine\n")
+    before = contents(own_old.path)
+    assert left(by_tool(own_old), experiment, "experiments/011-x/scripts/helper.sh is in the way, and not in git")
+    assert contents(own_old.path) == before
+
+
+@pytest.mark.parametrize("bit", ["--skip-worktree", "--assume-unchanged"])
+def test_edits_that_git_was_told_to_overlook_stay(old, experiment, bit):
+    git(experiment, "update-index", bit, "scripts/submit.sh")
+    (experiment / "scripts/submit.sh").write_text("mine\n")
+    assert left(by_tool(old), experiment, "scripts/submit.sh has uncommitted changes")
+    assert (experiment / "scripts/submit.sh").read_text() == "mine\n" and not is_new(experiment)
+
+
+def test_an_answers_file_edited_by_hand_neither_adds_nor_loses(old, experiment):
+    answers = experiment / ".copier-answers.yml"
+    answers.write_text(answers.read_text().replace("    - delta_001\n", "    - delta_001\n    - gh_002\n"))
+    commit(old.path)
+    assert by_tool(old).returncode == 0
+    assert is_new(experiment) and not (experiment / "conf/x_gh_002.yaml").exists()
+    found = tool(old, "check").stdout
+    assert "experiments/011-x/conf/x_gh_002.yaml: is gone, and the answers have its run" in found
+    assert "experiments/011-x/scripts/gh_x_002.slurm: is gone, and the answers have its run" in found
+
+
+def never_commit(repository, experiment):
+    git(repository, "rm", "--quiet", "-r", "--cached", experiment)
+    git(repository, "commit", "--quiet", "--message", "Remove")
+
+
+def edit(repository, experiment):
+    (experiment / "scripts/submit.sh").write_text("mine\n")
+
+
+def delete(repository, experiment):
+    (experiment / "scripts/submit.sh").unlink()
+
+
+def stage(repository, experiment):
+    edit(repository, experiment)
+    git(repository, "add", experiment)
+
+
+def untrack(repository, experiment):
+    git(repository, "rm", "--quiet", "--cached", experiment / "scripts/submit.sh")
+
+
+def link(repository, experiment):
+    (experiment / "scripts").rename(repository / "real")
+    (experiment / "scripts").symlink_to(repository / "real")
+
+
+STAKES = {
+    never_commit: "it is not committed",
+    edit: "scripts/submit.sh has uncommitted changes",
+    delete: "scripts/submit.sh is deleted, and that is not committed",
+    stage: "scripts/submit.sh has staged changes",
+    untrack: "scripts/submit.sh has staged changes",
+    link: "is behind a link",
+}
+
+
+def test_work_at_stake_leaves_the_experiment_as_it_was(old, experiment):
+    experiments = [experiment.with_name(f"{number:03}-x") for number in range(len(STAKES))]
+    for each in experiments:
+        shutil.copytree(experiment, each)
+    shutil.rmtree(experiment)
+    commit(old.path)
+    for change, each in zip(STAKES, experiments, strict=True):
+        change(old.path, each)
+    before, status = contents(old.path), git(old.path, "status", "--porcelain")
+    for option in ("--commit", "--dry-run"):
+        done = tool(old, "update", "--jobs=1", option)
+        for each, reason in zip(experiments, STAKES.values(), strict=True):
+            assert left(done, each, reason), done.stdout
+        assert (contents(old.path), git(old.path, "status", "--porcelain")) == (before, status)
+
+
+def test_a_template_that_is_gone_leaves_the_experiment(own_old):
+    experiment = own_old.path / "experiments/011-x"
+    shutil.rmtree(own_old.template.path)
+    assert left(by_tool(own_old), experiment, "does not exist")
+
+
+@pytest.mark.parametrize(
+    "content", [b"mine\0\n", "mine \u00e9\n".encode("utf-16"), "# mine \u00e9\n".encode("latin-1")], ids=repr
+)
+def test_what_is_no_text_is_left(old, experiment, content):
+    (experiment / "scripts/submit.sh").write_bytes(content)
+    commit(old.path)
+    assert left(by_tool(old), experiment, "left: scripts/submit.sh, which is no text in UTF-8")
+    assert (experiment / "scripts/submit.sh").read_bytes() == content
+
+
+def test_a_read_only_file_is_left(old, experiment):
+    (experiment / "scripts/submit.sh").chmod(0o444)
+    assert left(by_tool(old), experiment, "scripts/submit.sh is read-only; `chmod u+w experiments/011-x/scripts/")
+
+
+OPERATIONS = {
+    "a merge": "MERGE_HEAD",
+    "a rebase": "rebase-merge",
+    "a cherry-pick": "CHERRY_PICK_HEAD",
+    "a bisect": "BISECT_LOG",
+}
+
+
+def test_nothing_is_committed_in_the_middle_of_something(old, experiment):
+    head = git(old.path, "rev-parse", "HEAD")
+    before = contents(experiment)
+    for operation, name in OPERATIONS.items():
+        (old.path / ".git" / name).write_text(head)
+        done = tool(old, "update", "--commit")
+        assert left(done, experiment, f"{operation} is in progress") and contents(experiment) == before
+        (old.path / ".git" / name).unlink()
+    git(old.path, "checkout", "--quiet", "--detach")
+    assert left(tool(old, "update", "--commit"), experiment, "no branch is checked out")
+    assert contents(experiment) == before and git(old.path, "status", "--porcelain") == ""
+
+
+def test_an_update_that_cannot_be_committed_says_so(old, experiment):
+    (old.path / ".git/index.lock").touch()
+    assert left(tool(old, "update", "--commit"), experiment, "updated, but not committed: ")
+    (old.path / ".git/index.lock").unlink()
+    assert tool(old, "update", "--commit").returncode == 0 and is_new(experiment)
+    assert git(old.path, "status", "--porcelain") == ""
+
+
+FILES = ["scripts/x.py", "scripts/submit.sh", "scripts/delta_x_001.slurm", "conf/default.yaml", "README.md"]
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(["edit", "insert", "delete", "rename", "new"]), st.sampled_from(FILES), st.integers(0, 60)
+    ),
+    max_size=4,
+)
+
+
+@settings(
+    max_examples=8, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+@given(edits=EDITS, committed=st.booleans(), where=st.integers(0, 60), name=st.sampled_from(FILES[1:]))
+def test_random_edits_survive_a_random_change_or_the_experiment_is_left(template, edits, committed, where, name):
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        lab = make_lab(folder / "lab", template.copy(folder / "template"))
+        experiment = lab.render(runs=RUNS)
+        for number, (kind, file, line) in enumerate(edits):
+            path = experiment / file
+            if kind == "new":
+                (experiment / f"scripts/new_{number}.py").write_text(f"edit {number}\n")
+            elif path.exists():
+                lines = path.read_text().split("\n")
+                line %= len(lines)
+                if kind == "edit":
+                    lines[line] = f"edit {number}"
+                elif kind == "insert":
+                    lines.insert(line, f"edit {number}")
+                path.write_text("\n".join(lines))
+                if kind == "delete":
+                    path.unlink()
+                elif kind == "rename":
+                    path.rename(path.with_name(f"renamed_{number}"))
+        if committed:
+            commit(lab.path)
+        mine = contents(experiment)
+        source = next(path for path in (lab.template.path / "template").rglob("*.jinja") if similar(path, name))
+        lines = source.read_text().split("\n")
+        lines.insert(max(1, where % len(lines)), "# the template's new line")
+        source.write_text("\n".join(lines))
+        lab.template.release("v1.1.0")
+        done = tool(lab, "update")
+        if done.returncode:
+            assert contents(experiment) == mine, "an experiment that was left has changed"
+            return
+        after = contents(experiment)
+        assert b"v1.1.0" in after[".copier-answers.yml"]
+        assert mine.keys() <= after.keys()
+        for file, content in mine.items():
+            if file != ".copier-answers.yml":
+                kept = set(re.findall(rb"edit \d", content))
+                assert kept <= set(re.findall(rb"edit \d", after[file])), f"an edit of {file} is lost"
+                if not file.endswith(Path(name).suffix):
+                    assert after[file] == content
+
+
+def similar(path, name):
+    """Whether a template file renders to this name."""
+    return {"scripts/x.py": "{{ script }}", "scripts/delta_x_001.slurm": ".slurm{%"}.get(
+        name, Path(name).name
+    ) in path.name

@@ -1,0 +1,181 @@
+"""Update: whatever repository an experiment is in, and whatever git was told there."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from support.process import commit, git
+from support.updating import BOTH, MOVED, by_copier, by_tool, changed, contents, is_new, tool
+
+
+def test_odd_settings_of_git_do_not_matter(old, experiment, tmp_path, monkeypatch):
+    (experiment / "scripts/x.py").write_text("trailing   \n\n\n")
+    (old.path / "torchcell/more.py").write_text("trailing   \n")
+    commit(old.path)
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for hook in (
+        "pre-commit",
+        "commit-msg",
+        "post-commit",
+        "reference-transaction",
+        "post-index-change",
+        "post-checkout",
+    ):
+        (hooks / hook).write_text(f"#!/bin/sh\ntouch {tmp_path}/hook-ran\nexit 1\n")
+        (hooks / hook).chmod(0o755)
+    config = Path(os.environ["GIT_CONFIG_GLOBAL"]).read_text()
+    (tmp_path / "gitconfig").write_text(
+        f"{config}[core]\nautocrlf = true\nsafecrlf = true\nhooksPath = {hooks}\nquotePath = true\nfileMode = false\n"
+        "[apply]\nwhitespace = error\n[commit]\ngpgSign = true\ntemplate = /nowhere\n[gpg]\nprogram = /bin/false\n"
+        "[diff]\nnoprefix = true\nmnemonicPrefix = true\nexternal = /bin/false\nrenames = copies\n"
+        "[status]\nshowUntrackedFiles = no\nrelativePaths = true\n[color]\nui = always\n[init]\ndefaultBranch = odd\n"
+        "[merge]\nconflictStyle = diff3\n[push]\ndefault = nothing\n"
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    done = tool(old, "update", "--commit")
+    assert done.returncode == 0, done.stdout
+    assert is_new(experiment) and not (tmp_path / "hook-ran").exists()
+    assert (
+        git(old.path, "log", "-1", "--format=%s").strip() == "Update experiments/011-x from template v1.0.0 to v1.1.0"
+    )
+    assert git(old.path, "status", "--porcelain") == ""
+
+
+def test_crlf_in_the_working_tree_is_no_edit(old, experiment):
+    git(old.path, "config", "core.autocrlf", "true")
+    shutil.rmtree(experiment)
+    git(old.path, "checkout", "--", "experiments")
+    assert b"\r\n" in (experiment / "scripts/submit.sh").read_bytes()
+    done = tool(old, "update", "--commit")
+    assert done.returncode == 0, done.stdout
+    assert is_new(experiment) and git(old.path, "status", "--porcelain") == ""
+
+
+def test_a_hook_of_git_may_call_it(old, experiment):
+    done = tool(old, "update", env={"GIT_DIR": "/nowhere", "GIT_INDEX_FILE": "/nowhere/index", "GIT_WORK_TREE": "/"})
+    assert done.returncode == 0, done.stderr
+    assert is_new(experiment)
+
+
+def test_fifty_thousand_ignored_files_do_not_matter(old, experiment):
+    folder = old.path / "torchcell/cache"
+    folder.mkdir()
+    for number in range(50_000):
+        (folder / f"{number}.pyc.dat").touch()
+    (old.path / ".gitignore").write_text((old.path / ".gitignore").read_text() + "*.dat\n")
+    commit(old.path)
+    assert by_tool(old).returncode == 0
+    assert is_new(experiment) and len(list(folder.iterdir())) == 50_000
+
+
+def test_a_leftover_reject_elsewhere_costs_nothing(old, experiment):
+    (old.path / "torchcell/timestamp.py").write_text("edited\n")
+    (old.path / "torchcell/timestamp.py.rej").write_text("old\n")
+    assert by_tool(old).returncode == 0
+    assert is_new(experiment)
+    assert (old.path / "torchcell/timestamp.py").read_text() == "edited\n"
+    assert (old.path / "torchcell/timestamp.py.rej").read_text() == "old\n"
+
+
+def test_a_sparse_partial_clone_updates(old, tmp_path):
+    (old.path / "torchcell/large.bin").write_bytes(os.urandom(1000))
+    commit(old.path)
+    git(old.path, "config", "uploadpack.allowFilter", "true")
+    git(old.path, "config", "uploadpack.allowAnySHA1InWant", "true")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", "--filter=blob:none", "--sparse", f"file://{old.path}", clone)
+    git(clone, "sparse-checkout", "set", "experiments/011-x")
+    done = tool(old, "update", "--commit", cwd=clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert is_new(clone / "experiments/011-x")
+    assert not (clone / "torchcell").exists() and git(clone, "status", "--porcelain") == ""
+    assert git(clone, "show", "--format=", "--name-only", "HEAD").count("\n") == 3
+
+
+def test_deletions_and_staged_work_elsewhere_stay_as_they_are(old, experiment):
+    (old.path / "torchcell/timestamp.py").unlink()
+    git(old.path, "rm", "--quiet", "--cached", "torchcell/__init__.py")
+    (old.path / "staged.md").write_text("staged\n")
+    git(old.path, "add", "staged.md")
+    (experiment / "scripts/x.py").write_text("mine, not committed\n")
+    before = git(old.path, "status", "--porcelain")
+    done = tool(old, "update", "--commit")
+    assert done.returncode == 0, done.stdout
+    assert is_new(experiment)
+    assert git(old.path, "status", "--porcelain") == before
+    assert set(git(old.path, "show", "--format=", "--name-only", "HEAD").split()) == {
+        f"experiments/011-x/{name}"
+        for name in (".copier-answers.yml", "scripts/submit.sh", "scripts/delta_x_001.slurm")
+    }
+    assert (experiment / "scripts/x.py").read_text() == "mine, not committed\n"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(  # Copier itself wants a clean experiment
+    ("update", "committed"), [(by_copier, True), (by_tool, True), (by_tool, False)]
+)
+def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, update, exists, committed):
+    for name in ("results", "profiling_results", "slurm/output"):
+        shutil.rmtree(experiment / name)
+        (experiment / name).symlink_to(tmp_path / "scratch" / name)
+        if exists:
+            (tmp_path / "scratch" / name).mkdir(parents=True)
+            (tmp_path / "scratch" / name / "kept").write_text("kept\n")
+    if committed:
+        commit(old.path)
+    before = contents(experiment)
+    scratch = contents(tmp_path / "scratch")
+    done = update(old)
+    assert done.returncode == 0, done.stderr
+    assert is_new(experiment)
+    after = contents(experiment)
+    assert changed(before, after) == MOVED
+    assert contents(tmp_path / "scratch") == scratch
+
+
+@BOTH
+def test_a_renamed_folder_updates(old, experiment, update):
+    git(old.path, "mv", "experiments/011-x", "experiments/012-x")
+    commit(old.path)
+    renamed = experiment.with_name("012-x")
+    assert update(old, "experiments/012-x").returncode == 0
+    assert is_new(renamed) and not experiment.exists()
+
+
+@BOTH
+def test_a_worktree_updates(old, experiment, tmp_path, update):
+    git(old.path, "worktree", "add", "--quiet", tmp_path / "worktree")
+    done = update(old, tmp_path / "worktree/experiments/011-x")
+    assert done.returncode == 0, done.stderr
+    assert is_new(tmp_path / "worktree/experiments/011-x") and not is_new(experiment)
+
+
+def test_wrong_paths_and_options_are_one_line(old, experiment):
+    (old.path / "empty").mkdir()
+    for arguments, message in (
+        (["update", "nowhere"], "experiments: nowhere has no .copier-answers.yml"),
+        (["check", "empty"], "experiments: empty has neither .copier-answers.yml nor scripts/"),
+        (["add-run", "nowhere", "x", "gh_001"], "experiments: nowhere has no .copier-answers.yml"),
+    ):
+        done = tool(old, *arguments)
+        assert done.returncode == 1 and done.stderr.startswith(message) and done.stderr.count("\n") == 1
+    assert tool(old, "update", "-d", "rnus=1").returncode == 2
+    done = tool(old, "update", cwd=old.template.path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "no experiment of this template" in done.stderr
+    done = tool(old, "update", cwd="/")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "not a git repository" in done.stderr
+
+
+def test_the_path_may_be_a_link_or_have_dots(old, experiment):
+    (old.path / "experiments/latest").symlink_to("011-x")
+    commit(old.path)
+    shutil.copytree(experiment, experiment.with_name("012-y"))
+    commit(old.path)
+    assert tool(old, "update", "experiments/latest").returncode == 0
+    assert is_new(experiment) and (old.path / "experiments/latest").is_symlink()
+    assert tool(old, "update", "..", cwd=old.path / "experiments/012-y/scripts").returncode == 0
+    assert is_new(experiment.with_name("012-y"))
+    commit(old.path)
+    assert by_tool(old).stdout.count("up to date") == 2, "the link was taken for a third experiment"

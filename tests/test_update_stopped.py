@@ -1,0 +1,226 @@
+"""Update: stopped at any step, killed, or with another at once, nothing is half done, and the next one finishes."""
+
+import os
+import resource
+import signal
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.process import git, run, wait_until
+from support.updating import RUNS, TOOL, WITH_TOOL, contents, is_new, left, tool
+
+from experiments import files, update
+from experiments.errors import Problem
+from experiments.experiment import Experiment, Templates
+from experiments.screen import Row
+from experiments.update import Options
+from experiments.workers import ThisProcess
+
+# Step by step ---------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """As if by SIGKILL: whatever is called afterwards does nothing any more."""
+
+
+class Steps:
+    """Ends what writes files and commits at a step, each of which is right before or right after one of its calls."""
+
+    def __init__(self, stop, lasting):
+        self.stop = stop
+        self.lasting = lasting  # as a kill is; else once, like Ctrl-C
+        self.taken = 0
+
+    def count(self):
+        self.taken += 1
+        if self.taken == self.stop or (self.lasting and self.taken > self.stop):
+            raise Killed
+
+    def watch(self, patch):
+        for name in ("replace", "unlink", "chmod"):
+            patch.setattr(os, name, self.wrap(getattr(os, name)))
+        patch.setattr(Path, "write_bytes", self.wrap(Path.write_bytes))
+        patch.setattr(subprocess, "run", self.wrap(subprocess.run, changes_the_repository))
+
+    def wrap(self, function, is_step=lambda *words: True):
+        def call(*words, **options):
+            if not is_step(*words):
+                return function(*words, **options)
+            self.count()
+            result = function(*words, **options)
+            self.count()
+            return result
+
+        return call
+
+
+def changes_the_repository(command):
+    return "add" in command or "commit" in command
+
+
+def prepare(lab):
+    """What lands the update of 011-x as `update --commit` does, as often as it is called."""
+    experiment, options = Experiment.at(lab.path / "experiments/011-x"), Options(commit=True)
+    prepared = update.prepare(experiment, Row("011-x"), Templates(), options, ThisProcess())
+    return lambda: update.land(experiment, prepared, options)
+
+
+@pytest.mark.parametrize("lasting", [True, False], ids=["killed", "interrupted"])
+def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(own_old, lasting):
+    experiment, scripts = own_old.path / "experiments/011-x", own_old.template.path / "template/scripts"
+    (scripts / "helper.sh").write_text("new\n")
+    next(scripts.glob("*query.py*")).unlink()
+    own_old.template.release("v1.2.0")
+    start, before = git(own_old.path, "rev-parse", "HEAD").strip(), contents(experiment)
+    land = prepare(own_old)
+    assert land() == "updated"
+    after = contents(experiment)
+    assert before.keys() ^ after.keys() == {"scripts/helper.sh", "scripts/query.py"}
+    for step in range(1, 200):
+        git(own_old.path, "reset", "--quiet", "--hard", start)
+        git(own_old.path, "clean", "--quiet", "--force", "-d")
+        with pytest.MonkeyPatch.context() as patch:
+            steps = Steps(step, lasting)
+            steps.watch(patch)
+            try:
+                land()
+                break
+            except Killed:
+                pass
+        found = {name: content for name, content in contents(experiment).items() if not name.endswith(".part")}
+        is_committed = git(own_old.path, "rev-parse", "HEAD").strip() != start
+        for name in found.keys() | before.keys() | after.keys():
+            assert found.get(name) in (before.get(name), after.get(name)), f"step {step} cut {name} short"
+        if found[".copier-answers.yml"] != before[".copier-answers.yml"]:
+            assert found == after, f"step {step}: the answers were not last"
+        else:
+            assert not is_committed and (lasting or found == before), f"step {step} was not taken back"
+        assert is_committed or land() == "updated"
+        assert contents(experiment) == after, f"step {step} left something behind"
+        assert git(own_old.path, "status", "--porcelain") == ""
+        assert git(own_old.path, "rev-list", "--count", f"{start}..") == "1\n"
+    assert steps.taken >= 30, "the steps are not seen"
+
+
+def test_what_an_editor_saves_meanwhile_stays(tmp_path):
+    before = {"a": b"old a\n", "b": b"old b\n", "d": b"old d\n"}
+    after = {"a": b"new a\n", "b": b"new b\n", "c": b"new c\n"}
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+    writes = [files.Write(tmp_path / name, before.get(name), after.get(name)) for name in ("d", "a", "b", "c")]
+    (tmp_path / "b").write_bytes(b"saved just now\n")
+    with pytest.raises(Problem, match="b was changed at this moment"):
+        files.write_all(writes)
+    assert contents(tmp_path) == before | {"b": b"saved just now\n"}
+
+
+# What a disk refuses --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def full_disk():
+    """The kernel lets no file become longer than 10 kB."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextmanager
+def nobody():
+    """No folder here can be written: for root none is read-only, so root is somebody else."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(("fault", "reason"), [(full_disk, "File too large"), (nobody, "Permission denied")])
+def test_what_cannot_be_written_leaves_its_experiment_as_it_was(old, experiment, monkeypatch, fault, reason):
+    if fault is nobody and os.geteuid():
+        pytest.skip("Only root can be nobody for a moment")
+
+    def write_all(writes):
+        with fault():
+            files.write_all(writes)
+
+    monkeypatch.setattr(update, "write_all", write_all)
+    before = contents(old.path)
+    assert left(tool(old, "update"), experiment, reason)
+    assert contents(old.path) == before and git(old.path, "status", "--porcelain") == ""
+
+
+# The whole command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def both(old, experiment):
+    """Two experiments, so that workers render them."""
+    return [experiment, old.render("012-y", runs=RUNS)]
+
+
+def start_update(lab, temporary):
+    """Start an update in a group of processes of its own, and wait until its workers render."""
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [*TOOL, "update", "--commit", "--jobs=2"],
+        cwd=lab.path,
+        env=os.environ | WITH_TOOL | {"TMPDIR": str(temporary)},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    wait_until(lambda: any(temporary.glob("render-*")), state=process.poll)
+    return process
+
+
+def at_work(group):
+    """The processes of a group, but for those that only wait to be reaped."""
+    lines = run("ps", "-A", "-o", "pgid=,stat=,args=", check=True).stdout.splitlines()
+    return [line for line in lines if line.split()[0] == str(group) and not line.split()[1].startswith("Z")]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
+def test_what_is_stopped_ends_with_its_workers_and_leaves_nothing(old, both, tmp_path, stop):
+    process = start_update(old, tmp_path / "temporary")
+    if stop is signal.SIGINT:
+        os.killpg(process.pid, stop)  # as a terminal does
+    else:
+        process.send_signal(stop)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (128 + stop, b"", b"")
+    assert at_work(process.pid) == [] and list((tmp_path / "temporary").iterdir()) == []
+    assert git(old.path, "status", "--porcelain") == ""
+    assert tool(old, "update", "--commit", "--jobs=1").returncode == 0
+    assert all(map(is_new, both)) and git(old.path, "status", "--porcelain") == ""
+
+
+def test_killed_its_workers_end_and_the_next_one_finishes(old, both, tmp_path):
+    (both[0] / "conf/default.yaml").write_text("mine: not committed\n")
+    process = start_update(old, tmp_path / "temporary")
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: not at_work(process.pid), state=lambda: at_work(process.pid))
+    (old.path / ".git/index.lock").unlink(missing_ok=True)  # as git says to, if it was git that was killed
+    assert tool(old, "update", "--commit", "--jobs=1").returncode == 0
+    assert all(map(is_new, both)) and (both[0] / "conf/default.yaml").read_text() == "mine: not committed\n"
+    assert git(old.path, "status", "--porcelain").split() == ["M", "experiments/011-x/conf/default.yaml"]
+
+
+def test_two_at_once_commit_each_experiment_once(old, both):
+    command = [*TOOL, "update", "--commit", "--jobs=1"]
+    environment = os.environ | WITH_TOOL
+    started = [
+        subprocess.Popen(command, cwd=old.path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    rows = [row.rstrip() for process in started for row in process.communicate(timeout=120)[0].splitlines()]
+    ends = ("result", " updated", " up to date", " left: it was committed to meanwhile; run it again")
+    assert len(rows) == 6 and all(row.endswith(ends) for row in rows), rows
+    assert all(map(is_new, both)) and git(old.path, "status", "--porcelain") == ""
+    subjects = git(old.path, "log", "--format=%s", "--grep=^Update ").splitlines()
+    assert sorted(subject.split()[1] for subject in subjects) == [f"experiments/{each.name}" for each in both]
