@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image, ImageChops, ImageStat
-from support.lab import make_lab, stand_ins
+from support.document import SHORT, TYPED, Reader, blocks, commands
+from support.lab import TIMESTAMP, make_lab, stand_ins
 from support.process import commit, git, run
 from support.template import QUESTIONS, ROOT, copy_template
 from support.updating import TOOL, WITH_TOOL
@@ -82,125 +83,161 @@ def test_the_demo_installs_what_the_starter_declares(lab):
     assert sorted(demo.split()) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])
 
 
-def test_every_block_of_readme_is_typed_by_a_test():
-    """By those below, which a block that is added here needs too."""
-    blocks = [block.split("\n")[0] for block in shell_blocks((ROOT / "README.md").read_text())]
-    assert blocks == [
-        "copier copy gh:lab/tc-exp-template experiments/011-growth",
-        "make demo",
-        'DATA_ROOT="/scratch/projects/torchcell-scratch"',
-        "copier copy -d 'runs={growth: [gh_000, igb_cabbi_001], knockouts: [delta_000]}' "
-        "gh:lab/tc-exp-template experiments/012-y",
-        "copier copy -d 'runs={yeast: [slurm_optuna]}' gh:lab/tc-exp-template experiments/013-yeast",
-        "copier update --defaults experiments/011-growth",
-        "experiments update --dry-run",
-    ]
+# Pages, typed from top to bottom --------------------------------------------------------------------------------------
+
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
-def test_readmes_env_has_what_a_starter_requires(lab):
-    [block] = [block for block in shell_blocks((ROOT / "README.md").read_text()) if block.startswith("DATA_ROOT=")]
+def test_every_page_that_has_something_to_type_is_typed_below():
+    """But for what takes `make bench` its time."""
+    typed = {"docs/measured.md"} | set(re.findall(r'read\("([^"]+)"', Path(__file__).read_text()))
+    assert typed == {page for page in PAGES if any(block.language in TYPED for block in blocks(page))}
+
+
+def test_readme_fits_on_a_page_and_names_what_a_starter_requires(lab):
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 100
     [required] = re.findall(r"^(\w+(?:, \w+)*) = require_folders", (lab.render() / "scripts/x.py").read_text(), re.M)
-    assert re.findall(r"^(\w+)=", block, flags=re.MULTILINE) == required.split(", ")
+    assert re.findall(r'"(\w+)=\$PWD', text) == required.split(", ")
+    [declared] = re.findall(r"^# dependencies = (.*)$", (lab.path / "experiments/011-x/scripts/x.py").read_text(), re.M)
+    [installed] = re.findall(r"^pip install (.*)$", text, flags=re.MULTILINE)
+    names = re.findall(r"[a-z-]+", installed.replace("'copier>=9.18'", "copier"))
+    assert sorted(names) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])
 
 
-def test_readme_has_every_question_and_no_other():
-    table = (ROOT / "README.md").read_text().split("## Questions")[1].split("\n\n")[1]
+def test_the_page_on_runs_has_every_question_and_no_other():
+    table = (ROOT / "docs/runs.md").read_text().split("## Questions")[1].split("\n\n")[1]
     assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(QUESTIONS)
 
 
-def test_readme_starts_an_experiment(lab, own_template):
-    lab.template = own_template
-    block = next(block for block in shell_blocks((ROOT / "README.md").read_text()) if "experiments/011-growth" in block)
-    copy, add, python, submit = block.splitlines()
-    for line in (
-        copy.replace("copier copy gh:lab/tc-exp-template", f"copier copy --defaults {own_template.path}"),
-        add,
-        python,
-    ):
-        done = type_in(lab, line)
-        assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"bash (\S+/submit.sh) gh_growth_000", submit)
-    [figure] = lab.images.iterdir()
-    assert figure.name.startswith("011-growth_gh_000_")
-    tree = (ROOT / "README.md").read_text().split("What you get:")[1].split("##")[0]
-    for name in re.findall(r"── (\S+)", tree):
-        assert list((lab.path / "experiments/011-growth").rglob(name)) or name == "slurm", name
-
-
-def sessions(section):
-    """The commands of a section's console block, each with what it shows that they print."""
-    text = (ROOT / "README.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
-    [console] = re.findall(r"^```console\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    return [session.split("\n", 1) for session in console.split("$ ")[1:]]
-
-
-def test_readme_shows_what_query_prints(lab, bolt):
-    lab.render("011-growth")
-    bolt(
-        "UNWIND ['YMR001C', 'YMR002W'] AS gene CREATE (g:Genotype {of: 'readme'}), (e:Experiment {of: 'readme'}),"
-        " (:Dataset {of: 'readme'})<-[:ExperimentMemberOf]-(e)<-[:GenotypeMemberOf]-(g),"
-        " (g)<-[:PerturbationMemberOf]-(:Perturbation {of: 'readme', systematic_gene_name: gene}),"
-        " (e)<-[:ExperimentReferenceOf]-(:ExperimentReference {of: 'readme'})"
-    )
-    try:
-        for command, expected in sessions("Queries"):
-            done = type_in(lab, command.replace("python ", f"{sys.executable} ", 1), env=bolt.environment)
-            assert (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell") == expected
-    finally:
-        bolt("MATCH (n {of: 'readme'}) DETACH DELETE n")
-
-
-def test_readme_shows_what_submit_prints(lab, slurm):
-    lab.render("011-growth")
-    machine = stand_ins(lab.path.parent / "home")
-    commit_of = {}
-    for command, expected in sessions("Slurm"):
-        done = type_in(lab, command, env=machine)
-        printed = (done.stdout + done.stderr).replace(str(lab.path), "/home/ada/torchcell")
-        # The commit first: the number of a job may stand in it.
-        commits = re.compile("^commit ([0-9a-f]{40})$", re.MULTILINE)
-        for made, documented in zip(commits.findall(printed), commits.findall(expected), strict=True):
-            assert commit_of.setdefault(documented, made) == made == git(lab.path, "rev-parse", "HEAD").strip()
-            printed = printed.replace(made, "COMMIT")
-        for job, documented in zip(re.findall(r"job (\d+)", printed), re.findall(r"job (\d+)", expected), strict=True):
-            printed = re.sub(rf"(?<![0-9]){job}(?![0-9])", documented, printed)
-        for documented in commit_of:
-            printed = printed.replace("COMMIT", documented)
-        assert printed == expected
+def test_readme(own_template, slurm, tmp_path):
+    """In any repository: this one is empty."""
+    place = tmp_path / "lab"
+    place.mkdir()
+    git(place, "init", "--quiet")
+    reader = Reader(place, own_template.path, stand_ins(tmp_path / "home"))
+    reader.read("README.md")
+    assert list((place / "images").glob("011-growth_gh_000_*.png"))
+    tree = re.findall(r"── (\S+)", (ROOT / "README.md").read_text())
+    there = {path.name for path in (place / "experiments/011-growth").rglob("*")} | {".copier-answers.yml"}
+    assert len(tree) > 15 and set(tree) <= there
     slurm("scancel", "--user", os.environ.get("USER", "root"))
 
 
-def test_readmes_updating_section_runs(lab, own_template):
+def test_the_page_on_runs(lab, own_template):
+    reader = Reader(lab.path, own_template.path)
+    reader.read("docs/runs.md")
+    table = re.findall(r"`((?:conf|scripts)/\w+_\d{3}\.\w+)`", (ROOT / "docs/runs.md").read_text())
+    assert len(table) >= 6 and all((lab.path / "experiments/012-yeast" / name).is_file() for name in table)
+    assert "--time=0-12:00:00" in (lab.path / "experiments/012-yeast/scripts/igb_cabbi_growth_001.slurm").read_text()
+
+
+def test_the_page_on_submitting(lab, own_template, slurm):
+    lab.render("011-growth")
+    Reader(lab.path, own_template.path, stand_ins(lab.path.parent / "home")).read("docs/submitting.md")
+    slurm("scancel", "--user", os.environ.get("USER", "root"))
+
+
+def test_the_page_on_figures(lab, own_template):
+    lab.render("011-growth")
+    Reader(lab.path, own_template.path).read("docs/figures.md")
+
+
+def test_the_page_on_queries(lab, own_template, bolt, slurm):
+    lab.render("011-growth")
+    bolt(
+        "UNWIND ['YMR001C', 'YMR002W'] AS gene CREATE (g:Genotype {of: 'docs'}), (e:Experiment {of: 'docs'}),"
+        " (:Dataset {of: 'docs'})<-[:ExperimentMemberOf]-(e)<-[:GenotypeMemberOf]-(g),"
+        " (g)<-[:PerturbationMemberOf]-(:Perturbation {of: 'docs', systematic_gene_name: gene}),"
+        " (e)<-[:ExperimentReferenceOf]-(:ExperimentReference {of: 'docs'})"
+    )
+    try:
+        Reader(lab.path, own_template.path, bolt.environment | stand_ins(lab.path / "home")).read("docs/queries.md")
+    finally:
+        bolt("MATCH (n {of: 'docs'}) DETACH DELETE n")
+
+
+def test_the_page_on_sweeps(lab, own_template, slurm):
+    reader = Reader(lab.path, own_template.path, stand_ins(lab.path.parent / "home"))
+
+    def few_trials(command):
+        if command.startswith("copier copy"):
+            conf = lab.path / "experiments/013-yeast/conf/yeast_slurm_optuna.yaml"
+            conf.write_text(conf.read_text().replace("n_trials: 64", "n_trials: 4"))
+        elif "submit.sh" in command:
+            [number] = re.findall(r": job (\d+)$", reader.printed, flags=re.MULTILINE)
+            assert {slurm.wait(f"{number}_{task}")["JobState"] for task in range(8)} == {"COMPLETED"}
+
+    reader.read("docs/sweeps.md", few_trials)
+    assert len(list(lab.data.glob("experiments/013-yeast/runs/*/*/provenance.json"))) == 4
+
+
+def test_the_page_on_updating(lab, own_template):
+    reader = Reader(lab.path, own_template.path)
     lab.template = own_template
-    experiment = lab.render("011-growth", runs={"growth": ["gh_000"]})
+    growth = lab.render("011-growth", runs={"growth": ["gh_000"]})
+    launcher = growth / "scripts/gh_growth_000.slurm"
     other = lab.render("012-y", runs={"y": ["delta_000"]})
-    section = (ROOT / "README.md").read_text().split("\n## Updating\n")[1].split("\n## ")[0]
-    one, many = shell_blocks(section)
-    table = dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", section, flags=re.MULTILINE))
+    old = lab.path / "experiments/005-old"
+    (old / "scripts").mkdir(parents=True)
+    (old / "scripts/fit.py").write_text("print('fit')\n")
+    for experiment in (growth, other):
+        edit(experiment / ".copier-answers.yml", f"_src_path: {own_template.path}", f"_src_path: {SHORT}")
+    commit(lab.path)
+    own_template.release("v1.1.0", [("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
+
+    reader.read("docs/updating.md", lambda command: commit(lab.path) if command.startswith("git diff exp") else None)
+    assert "--time=1-00:00:00" in launcher.read_text()
+    assert (old / ".copier-answers.yml").is_file() and (old / "scripts/fit.py").read_text() == "print('fit')\n"
+
+
+def test_the_table_on_updating(lab, own_template):
+    """What it says to type, in the states that it is for."""
+    page = (ROOT / "docs/updating.md").read_text()
+    table = dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", page, flags=re.MULTILINE))
     typed = {what: re.findall(r"`((?:git|copier|experiments) [^`]*)`", text) for what, text in table.items()}
+    [update, conflicts, _] = next(
+        commands(block.text) for block in blocks("docs/updating.md") if "copier" in block.text
+    )
+    conflicts = conflicts.split("    #")[0]
+    lab.template = own_template
+    growth = lab.render("011-growth", runs={"growth": ["gh_000"]})
+    launcher = growth / "scripts/gh_growth_000.slurm"
+    reader = Reader(lab.path, own_template.path)
 
     def ok(line):
-        done = type_in(lab, experiments(line.split("    #")[0]))
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert reader.type(line) == 0, f"{line}\n{reader.printed}"
+        return reader.printed
 
-    own_template.release("v1.1.0", [("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
-    for line in one.splitlines():
-        ok(line)
-    assert "--time=1-00:00:00" in (experiment / "scripts/gh_growth_000.slurm").read_text()
+    def release(version, old, new):
+        own_template.release(version, [("lab.yml", f"time: {old}-00:00:00", f"time: {new}-00:00:00")])
 
+    release("v1.1.0", 2, 1)
+    ok(update)
     restore, look = typed["abort an update"]
     ok(restore)
     assert ok(look) == git(lab.path, "status", "--porcelain") == ""
 
-    for line in many.splitlines():
-        ok(line)
-    assert "--time=1-00:00:00" in (other / "scripts/delta_y_000.slurm").read_text()
-    assert git(lab.path, "status", "--porcelain") == ""
-
+    ok(update)
+    commit(lab.path)
     [add_run] = typed["add a run"]
     ok(add_run)
-    assert (experiment / "scripts/delta_growth_001.slurm").is_file()
+    assert (growth / "scripts/delta_growth_001.slurm").is_file()
+    commit(lab.path)
+
+    launcher.write_text(launcher.read_text().replace("--time=1-00:00:00", "--time=9-00:00:00"))
+    commit(lab.path)
+    release("v1.2.0", 1, 3)
+    ok(update)
+    status, add = typed["resolve a conflict"]
+    assert f"UU {launcher.relative_to(lab.path)}" in ok(status + " --porcelain")
+    assert "<<<<<<<" in launcher.read_text() and ">>>>>>>" in launcher.read_text()
+    assert ok(conflicts).strip() == str(launcher.relative_to(lab.path))
+    launcher.write_text(
+        re.sub("<<<<<<<.*?\n(.*?)=======\n.*?>>>>>>>.*?\n", "\\1", launcher.read_text(), flags=re.DOTALL)
+    )
+    ok(f"{add} {launcher.relative_to(lab.path)}")
+    assert ok(conflicts) == ""
     commit(lab.path)
 
     move, rename = typed["rename an experiment"]
@@ -210,46 +247,69 @@ def test_readmes_updating_section_runs(lab, own_template):
     assert lab.start("growth_gh_000", name="013-growth", script="growth").returncode == 0
     assert "013-growth" in (lab.path / "experiments/013-growth/conf/runtime.yaml").read_text()
 
-    launcher = lab.path / "experiments/013-growth/scripts/gh_growth_000.slurm"
-    launcher.write_text(launcher.read_text().replace("--time=1-00:00:00", "--time=9-00:00:00"))
-    commit(lab.path)
-    own_template.release("v1.2.0", [("lab.yml", "time: 1-00:00:00", "time: 3-00:00:00")])
-    ok(one.splitlines()[0].replace("011", "013"))
-    status, add = typed["resolve a conflict"]
-    assert f"UU {launcher.relative_to(lab.path)}" in ok(status + " --porcelain")
-    assert "<<<<<<<" in launcher.read_text() and ">>>>>>>" in launcher.read_text()
-    assert ok(one.splitlines()[1]).strip() == str(launcher.relative_to(lab.path))
-    ok(f"{add} {launcher.relative_to(lab.path)}")
-    assert ok(one.splitlines()[1]) == ""
+
+def test_the_page_on_another_lab(template, slurm, tmp_path):
+    """From a fork to a job of its own, on a cluster with conda."""
+    github, lab = tmp_path / "github.git", tmp_path / "yeast"
+    git(tmp_path, "clone", "--quiet", "--bare", template.path, github)
+    git(github, "tag", "--delete", template.version)
+    for folder in ("data", "images", "experiments", "yeast"):
+        (lab / folder).mkdir(parents=True)
+    (lab / "yeast/timestamp.py").write_text(TIMESTAMP)
+    (lab / ".gitignore").write_text("/.env\n/data\n/images\n__pycache__/\n")
+    names = {"DATA_ROOT": "data", "ASSET_IMAGES_DIR": "images", "EXPERIMENT_ROOT": "experiments"}
+    (lab / ".env").write_text("".join(f"{name}={lab}/{folder}\n" for name, folder in names.items()))
+    git(lab, "init", "--quiet")
+    commit(lab)
+    reader = Reader(tmp_path, github, {"HOME": str(with_conda(tmp_path / "home")), "TMPDIR": str(tmp_path)})
+
+    def also(command):
+        fork = tmp_path / "tc-exp-template"
+        if command.startswith("git clone"):
+            lend_environment(fork)
+        elif command == "cd ../tc-exp-template":
+            edit(fork / "lab.yml", "0-01:00:00", "0-02:00:00")
+        elif "submit.sh" in command:
+            [number] = re.findall(r": job (\d+)$", reader.printed, flags=re.MULTILINE)
+            assert slurm.wait(number)["JobState"] == "COMPLETED"
+
+    reader.read("docs/your-lab.md", also)
+    experiment = lab / "experiments/001-first"
+    assert len(list((lab / "images").glob("001-first_big_000_*.png"))) == 2
+    assert "from yeast.timestamp import timestamp" in (experiment / "scripts/first.py").read_text()
+    assert "--time=0-02:00:00" in (experiment / "scripts/big_first_000.slurm").read_text()
+
+    # What people stumble over: the line is named.
+    launcher = experiment / "scripts/big_first_000.slurm"
+    edit(launcher, "conda activate yeast", "conda activate yest")
+    line = launcher.read_text().splitlines().index("conda activate yest") + 1
+    done = run("sbatch", "--wait", launcher, cwd=lab, env=os.environ | reader.environment)
+    assert done.returncode == 1
+    log = max((experiment / "slurm/output").iterdir(), key=lambda path: path.stat().st_mtime).read_text()
+    assert log.splitlines()[-1].startswith(f"line {line} of big_first_000.slurm has failed: ")
 
 
-def test_readme_starts_a_sweep(lab, own_template, slurm):
-    [block] = [block for block in shell_blocks((ROOT / "README.md").read_text()) if "optuna" in block]
-    copy, submit, report = block.splitlines()
-    done = type_in(
-        lab,
-        copy.replace("copier copy", "copier copy --defaults").replace("gh:lab/tc-exp-template", str(own_template.path)),
-    )
-    assert done.returncode == 0, done.stderr
-    commit(lab.path)
-    conf = lab.path / "experiments/013-yeast/conf/yeast_slurm_optuna.yaml"
-    conf.write_text(conf.read_text().replace("n_trials: 64", "n_trials: 4"))
-    submitted = type_in(lab, submit)
-    [number] = re.findall(r": job (\d+)$", submitted.stdout, flags=re.MULTILINE)
-    assert {slurm.wait(f"{number}_{task}")["JobState"] for task in range(8)} == {"COMPLETED"}
-    assert "is finished: 4 of 4 trials complete" in type_in(lab, report).stdout
+def with_conda(home):
+    """A HOME with what the shell functions of conda do here: `conda activate yeast` puts a Python on PATH."""
+    script = home / "miniconda3/etc/profile.d/conda.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text(f'conda() {{ [ "$2" = yeast ] || return 1; PATH="{Path(sys.executable).parent}:$PATH"; }}\n')
+    return home
 
 
-def test_readme_gives_the_pairs_of_several_runs(lab, template):
-    text = (ROOT / "README.md").read_text()
-    [line] = [block.strip() for block in shell_blocks(text) if "012-y" in block]
-    done = type_in(
-        lab, line.replace("copier copy", "copier copy --defaults").replace("gh:lab/tc-exp-template", str(template.path))
-    )
-    assert done.returncode == 0, done.stderr
-    pairs = re.findall(r"`((?:conf|scripts)/\w+_\d{3}\.\w+)`", text)
-    assert len(pairs) == 6
-    assert all((lab.path / "experiments/012-y" / name).is_file() for name in pairs)
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text, f"{old!r} is not in {path}"
+    path.write_text(text.replace(old, new))
+
+
+def lend_environment(checkout):
+    """Give a checkout the environment that runs the tests, which `make` would install."""
+    (checkout / ".venv").mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (checkout / ".venv" / name).symlink_to(Path(sys.prefix) / name)
+    for step in ("demo", "installed"):
+        (checkout / ".venv" / step).touch()
 
 
 def experiments(line):
@@ -296,13 +356,8 @@ def test_the_rendered_readme_runs(lab, own_template, slurm, answers):
 @pytest.fixture
 def checkout(own_template):
     """The folder of a template of its own, with the environment that runs the tests."""
-    checkout = own_template.path
-    (checkout / ".venv").mkdir()
-    for name in ("bin", "lib", "pyvenv.cfg"):
-        (checkout / ".venv" / name).symlink_to(Path(sys.prefix) / name)
-    for step in ("demo", "installed"):
-        (checkout / ".venv" / step).touch()
-    return checkout
+    lend_environment(own_template.path)
+    return own_template.path
 
 
 def test_the_demo_prints_where_its_first_figure_is(checkout, tmp_path):

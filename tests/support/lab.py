@@ -11,6 +11,14 @@ from pathlib import Path
 from support.process import commit, git, run
 from support.template import Template, render
 
+TIMESTAMP = """\
+from datetime import datetime
+
+
+def timestamp():
+    return datetime.now().strftime("%Y-%m-%d-%H-%M-%S")
+"""
+
 
 @dataclass
 class Lab:
@@ -64,9 +72,7 @@ def make_lab(path, template):
     for folder in ("data", "images", "experiments", "torchcell"):
         (path / folder).mkdir(parents=True)
     (path / "torchcell/__init__.py").touch()
-    (path / "torchcell/timestamp.py").write_text(
-        'from datetime import datetime\n\n\ndef timestamp():\n    return datetime.now().strftime("%Y-%m-%d-%H-%M-%S")\n'
-    )
+    (path / "torchcell/timestamp.py").write_text(TIMESTAMP)
     (path / ".gitignore").write_text("/.env\n/data\n/images\n__pycache__/\n")
     (path / ".env").write_text(
         f'DATA_ROOT="{path}/data"\nASSET_IMAGES_DIR="{path}/images"\nEXPERIMENT_ROOT="{path}/experiments"\n'
