@@ -1,9 +1,16 @@
 """Merge: a person's edit of a launcher and a release's change of lab.yml both arrive, but on the same line."""
 
 import re
+import shutil
 
+import copier
 import pytest
-from support.process import git, run
+from support.process import commit, git
+from support.template import Template, render
+
+from experiments.git import merge
+
+LAUNCHER = "scripts/igb_cabbi_x_000.slurm"
 
 OPTIONS = {
     "partition": "mmli",
@@ -66,48 +73,82 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_an_edit_and_a_change_both_arrive(own_template, lab, change):
-    """One launcher for each edit, so that one update tries them all."""
-    lab.template = own_template
-    experiment = lab.render(runs={"x": [f"igb_cabbi_{number:03}" for number in range(len(EDITS) + 1)]})
-    untouched, *launchers = sorted((experiment / "scripts").glob("*.slurm"))
-    for launcher, edit in zip(launchers, EDITS.values(), strict=True):
-        launcher.write_text(edit(launcher.read_text()))
-    before = [launcher.read_text() for launcher in launchers]
-    git(lab.path, "commit", "--quiet", "--all", "--message", "Edits")
+def launcher(template, folder, **answers):
+    """A launcher of a template without git."""
+    return (render(template, folder / "011-x", runs={"x": ["igb_cabbi_000"]}, **answers) / LAUNCHER).read_text()
 
-    old = untouched.read_text()
-    replacements, lines = CHANGES[change]
-    lab_yml = own_template.path / "lab.yml"
+
+@pytest.fixture(scope="module")
+def old(plain_template, tmp_path_factory):
+    """The launcher as it was."""
+    return launcher(plain_template, tmp_path_factory.mktemp("old"))
+
+
+def changed_launcher(plain_template, folder, change):
+    """The launcher of a release that has another lab.yml, or of other answers."""
+    template = Template(shutil.copytree(plain_template.path, folder / "template"), None)
+    lab_yml = template.path / "lab.yml"
     text = lab_yml.read_text()
     start, end = text.index("  igb_cabbi:"), text.index("  igb_mmli:")
     machine = text[start:end]
-    for pattern, replacement in replacements:
+    for pattern, replacement in CHANGES[change][0]:
         machine, count = re.subn(pattern, replacement, machine, count=1)
         assert count == 1, pattern
     lab_yml.write_text(text[:start] + machine + text[end:])
-    own_template.release("v1.1.0")
-    answer = ["--data", "user_email=ada@example.org"] if change == "another mail" else []
-    done = run("copier", "update", "--defaults", *answer, "experiments/011-x", cwd=lab.path)
-    assert done.returncode == 0, done.stderr
-    new = untouched.read_text()
-    assert new != old
+    return launcher(template, folder, **({"user_email": "ada@example.org"} if change == "another mail" else {}))
 
-    def differences(one, two):
-        one, two = one.splitlines(), two.splitlines()
-        return [each for each in two if each not in one], [each for each in one if each not in two]
 
+def by_copier(folder, old, new, edited):
+    """Merge by Copier, of a template that has the launcher once for each edit; None for what conflicts."""
+    source, lab = folder / "launchers", folder / "lab"
+    for repository in (source, lab):
+        git(folder, "init", "--quiet", repository)
+    (source / "{{ _copier_conf.answers_file }}.jinja").write_text("{{ _copier_answers | to_nice_yaml }}")
+    for version, text in {"v1.0.0": old, "v1.1.0": new}.items():
+        for number in range(len(edited)):
+            (source / f"{number}.slurm").write_text(text)
+        commit(source)
+        git(source, "tag", version)
+    (lab / ".copier-answers.yml").write_text(f"_commit: v1.0.0\n_src_path: {source}\n")
+    for number, text in enumerate(edited):
+        (lab / f"{number}.slurm").write_text(text)
+    commit(lab)
+    copier.run_update(lab, defaults=True, overwrite=True, quiet=True)
+    conflicts = git(lab, "diff", "--name-only", "--diff-filter=U").split()
+    names = [f"{number}.slurm" for number in range(len(edited))]
+    return [None if name in conflicts else (lab / name).read_text() for name in names]
+
+
+def by_tool(folder, old, new, edited):
+    merged = [merge(text.encode(), old.encode(), new.encode()) for text in edited]
+    return [None if text is None else text.decode() for text in merged]
+
+
+def differences(one, two):
+    """The lines that only the second has, and those that only the first has."""
+    one, two = one.splitlines(), two.splitlines()
+    return {line for line in two if line not in one}, {line for line in one if line not in two}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_edit_and_a_change_both_arrive(plain_template, tmp_path, old, change):
+    new = changed_launcher(plain_template, tmp_path, change)
     added, removed = differences(old, new)
-    conflicts = git(lab.path, "diff", "--name-only", "--diff-filter=U").split()
-    for launcher, (name, edit), mine in zip(launchers, EDITS.items(), before, strict=True):
-        if edit.line in lines:
-            continue
-        assert not [path for path in conflicts if path.endswith(launcher.name)], f"{name} and {change} conflict"
-        merged = launcher.read_text()
-        for each in added:
-            assert each.replace(untouched.stem[-3:], launcher.stem[-3:]) in merged.splitlines(), f"{change} is lost"
-        own_added, own_removed = differences(old.replace("_000", launcher.stem[-4:]), mine)
-        assert set(own_added) <= set(merged.splitlines()), f"{name} is lost"
-        assert not set(own_removed) & set(merged.splitlines()), f"{name} is undone"
-        assert not (set(removed) - set(own_added)) & set(merged.splitlines()), f"{change} is undone"
+    assert added | removed
+    edits = {name: edit for name, edit in EDITS.items() if edit.line not in CHANGES[change][1]}
+    edited = [edit(old) for edit in edits.values()]
+    for merge_all in (by_copier, by_tool):
+        for name, mine, merged in zip(edits, edited, merge_all(tmp_path, old, new, edited), strict=True):
+            assert merged is not None, f"{name} and {change} conflict"
+            lines = set(merged.splitlines())
+            own_added, own_removed = differences(old, mine)
+            assert added <= lines, f"{change} is lost"
+            assert own_added <= lines, f"{name} is lost"
+            assert not own_removed & lines, f"{name} is undone"
+            assert not (removed - own_added) & lines, f"{change} is undone"
+
+
+def test_an_edit_of_the_very_line_conflicts(old, tmp_path):
+    """Else the test above could not fail."""
+    new, mine = old.replace("--mem=400g", "--mem=1g"), old.replace("--mem=400g", "--mem=2g")
+    assert by_copier(tmp_path, old, new, [mine]) == by_tool(tmp_path, old, new, [mine]) == [None]

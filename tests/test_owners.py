@@ -5,19 +5,21 @@ import shutil
 import pytest
 from support.process import commit, git, run
 from support.template import render
-from support.updating import by_copier, by_tool, contents
+from support.updating import BOTH, by_copier, contents
 
 YOURS = [
     "README.md",
     "conf/default.yaml",
     "conf/x_gh_000.yaml",
     "conf/x_gh_optuna.yaml",
+    "conf/x_delta_wandb.yaml",
+    "conf/x_delta_wandb_run.yaml",
     "queries/001_small_build.cql",
     "scripts/__init__.py",
     "scripts/x.py",
 ]
-RUNS = {"x": ["gh_000", "gh_optuna"], "query": ["gh_001"]}
-LINE = "the release's line"
+RUNS = {"x": ["gh_000", "gh_optuna", "delta_wandb"], "query": ["gh_001"]}
+LINE, MINE = "the release's line", "a person's line"
 
 
 def sources(template):
@@ -63,6 +65,8 @@ def rename(template):
 def rewrite(experiment):
     for name in YOURS:
         (experiment / name).write_text(f"mine: {name}\n")
+    timestamp = experiment / "scripts/timestamp.py"
+    timestamp.write_text(f"# {MINE}\n" + timestamp.read_text())
 
 
 def delete(experiment):
@@ -74,27 +78,39 @@ def keep(experiment):
     pass
 
 
-@pytest.mark.parametrize("update", [by_copier, by_tool])
-@pytest.mark.parametrize("release", [change, drop, rename])
-@pytest.mark.parametrize("edit", [keep, rewrite, delete])
-def test_no_update_touches_what_is_peoples(own_template, lab, update, release, edit):
-    lab.template = own_template
-    experiment = lab.render(runs=RUNS)
-    edit(experiment)
+EDITS = {"011-x": keep, "012-x": rewrite, "013-x": delete}
+
+
+@pytest.fixture(scope="module", params=[change, drop, rename])
+def released(request, template, tmp_path_factory):
+    """A template with a release. To be read only."""
+    released = template.copy(tmp_path_factory.mktemp("released") / "template")
+    request.param(released)
+    released.release("v1.1.0")
+    return released
+
+
+@BOTH
+def test_no_update_touches_what_is_peoples(lab, released, update):
+    lab.template = released
+    experiments = [lab.render(name, runs=RUNS, package="") for name in EDITS]
+    for experiment in experiments:
+        EDITS[experiment.name](experiment)
     commit(lab.path)
-    before = contents(experiment)
-    release(own_template)
-    own_template.release("v1.1.0")
-    done = update(lab)
-    assert done.returncode == 0, done.stdout + done.stderr
-    after = contents(experiment)
-    mine = {name for name in before if name in YOURS or ".gitkeep" in name}
-    assert {name: before[name] for name in mine} == {name: after.get(name) for name in mine}
-    assert after.keys() == before.keys(), "a file of people's came back, or went"
+    before = [contents(experiment) for experiment in experiments]
+    for words in [[f"experiments/{name}"] for name in EDITS] if update is by_copier else [[]]:
+        done = update(lab, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
     assert git(lab.path, "diff", "--name-only", "--diff-filter=U") == ""
-    for name in before.keys() - mine - {".copier-answers.yml"}:
-        assert LINE in after[name].decode(), f"{name} is the template's, and stayed old"
-    assert b"v1.1.0" in after[".copier-answers.yml"]
+    for experiment, old in zip(experiments, before, strict=True):
+        new = contents(experiment)
+        mine = {name for name in old if name in YOURS or ".gitkeep" in name}
+        assert {name: old[name] for name in mine} == {name: new.get(name) for name in mine}
+        assert new.keys() == old.keys(), "a file of people's came back, or went"
+        for name in old.keys() - mine - {".copier-answers.yml"}:
+            assert LINE in new[name].decode(), f"{name} is the template's, and stayed old"
+            assert (MINE in new[name].decode()) == (MINE in old[name].decode()), f"{name} lost an edit"
+        assert b"v1.1.0" in new[".copier-answers.yml"]
 
 
 def test_an_experiment_at_a_repositorys_root(own_template, tmp_path):
