@@ -119,6 +119,17 @@ def test_set_run_changes_the_launcher_and_the_answer_alone(old, experiment):
     assert "--mem=64g" in launcher.read_text() and "export MINE=1\n" in launcher.read_text()
 
 
+def test_set_run_changes_a_sweep(lab):
+    experiment = lab.render(runs={"x": ["delta_wandb", "gh_optuna"]})
+    before = contents(experiment)
+    for token, launcher in (("delta_wandb", "delta_x_wandb"), ("gh_optuna", "gh_x_optuna")):
+        done = tool(lab, "set-run", "experiments/011-x", "x", token, "array=0-3%2")
+        assert done.returncode == 0, done.stderr
+        assert "#SBATCH --array=0-3%2\n" in (experiment / f"scripts/{launcher}.slurm").read_text()
+    names = {"scripts/delta_x_wandb.slurm", "scripts/gh_x_optuna.slurm", ".copier-answers.yml"}
+    assert changed(before, contents(experiment)) == names and tool(lab, "check").stdout == ""
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -9,7 +9,7 @@ import stat
 import pytest
 import yaml
 from support.process import commit, git
-from support.updating import by_tool, contents, left, tool
+from support.updating import by_tool, contents, is_new, left, tool
 
 from experiments.errors import Problem
 from experiments.launcher import Launcher
@@ -51,6 +51,17 @@ def test_hostile_sources_in_a_repository_leave_their_experiments(old, experiment
     assert not (old.path / "hacked").exists()
 
 
+def test_a_source_may_say_that_it_is_of_git(old, experiment):
+    answers = experiment / ".copier-answers.yml"
+    source = f"_src_path: git+file://{old.template.path}\n"
+    answers.write_text(answers.read_text().replace(f"_src_path: {old.template.path}\n", source))
+    commit(old.path)
+    assert tool(old, "add-run", "experiments/011-x", "x", "gh_002").returncode == 0
+    commit(old.path)
+    assert by_tool(old).returncode == 0
+    assert is_new(experiment) and source in answers.read_text()
+
+
 def test_insteadof_of_the_user_is_followed(old, experiment, tmp_path, monkeypatch):
     answers = experiment / ".copier-answers.yml"
     answers.write_text(answers.read_text().replace(str(old.template.path), "gh:lab/t"))
@@ -74,6 +85,18 @@ def test_a_render_that_has_a_git_folder_is_refused(plain_template, tmp_path):
     assert "scripts/submit.sh" in render(plain_template.path, "v1.0.0", answers)
     with pytest.raises(Problem, match="git's own"):
         render(source, "v1.0.0", answers)
+
+
+def test_a_release_that_renders_a_git_folder_leaves_the_experiment(own_old):
+    folder = own_old.template.path / "template/{{ '.g' ~ 'it' }}"
+    folder.mkdir()
+    (folder / "config").write_text(f"[core]\nfsmonitor = touch {own_old.path}/hacked\n")
+    own_old.template.release("v1.2.0")
+    before = contents(own_old.path)
+    for option in ("--dry-run", "--commit"):
+        done = tool(own_old, "update", option)
+        assert left(done, own_old.path / "experiments/011-x", "v1.2.0 of its template renders .git, which is git's own")
+    assert contents(own_old.path) == before and git(own_old.path, "status", "--porcelain") == ""
 
 
 BAD_ANSWERS = ["experiment: {}\n", "experiment: <<<<<<<\n", "_commit: '[/x]'\nexperiment: 1\n"]

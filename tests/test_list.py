@@ -6,7 +6,9 @@ import pytest
 from support.updating import contents, tool
 
 from experiments import listing
-from experiments.listing import Job, state_of
+from experiments.experiment import Experiment
+from experiments.git import Repository
+from experiments.listing import Attempted, Job, state_of
 
 
 def record(lab, config, name, status, **facts):
@@ -41,12 +43,41 @@ def test_experiments_and_runs_are_listed_and_nothing_is_changed(ran):
     assert contents(ran.path) == before
 
 
-def test_a_figure_says_which_run_made_it(ran):
+FACTS = {
+    "Script": "x.py",
+    "Configuration": "x_gh_000",
+    "Overrides": r"hours=(1) title='\ é'",
+    "Commit": "abc",
+    "Job": "7",
+    "Run": "/data/a run (1)",
+}
+SAVE = """import json, sys
+sys.path.insert(0, "experiments/011-x/scripts")
+from matplotlib.figure import Figure
+from runtime.figures import save_figure
+for ending in ("png", "svg", "pdf"):
+    save_figure(Figure(), f"images/a.{ending}", json.loads(sys.argv[1]))
+"""
+
+
+def test_a_figure_says_itself_which_run_made_it(lab):
+    """By what run.save writes, wherever the figure went: no record names it there."""
+    lab.render()
+    lab.python("-c", SAVE, json.dumps(FACTS), check=True)
+    for name in ("a.png", "a.svg", "a.pdf"):
+        moved = (lab.images / name).rename(lab.images / f"moved-{name}")
+        done = tool(lab, "list", "--json", "--figure", moved)
+        assert done.returncode == 0 and json.loads(done.stdout) == FACTS, done.stdout + done.stderr
+        assert "/data/a run (1)" in tool(lab, "list", "--figure", moved).stdout
+
+
+def test_a_figure_that_says_nothing_is_looked_for_in_the_records(ran):
     done = tool(ran, "list", "--figure", "images/a.svg")
     assert done.returncode == 0 and "011-x/runs/x_gh_000/1" in done.stdout
-    (ran.images / "b.svg").write_text("<svg/>")
-    done = tool(ran, "list", "--figure", "images/b.svg")
-    assert done.returncode == 1 and "no run's record names it" in done.stderr and done.stderr.count("\n") == 1
+    for name, content in {"b.svg": "<svg/>", "c.svg": "<svg", "d.png": "no", "e.pdf": "/Run (", "f.jpg": ""}.items():
+        (ran.images / name).write_text(content)
+        done = tool(ran, "list", "--figure", f"images/{name}")
+        assert done.returncode == 1 and "no run's record names it" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -65,6 +96,25 @@ def test_a_figure_says_which_run_made_it(ran):
 def test_states(status, job, jobs, state):
     queue = None if jobs is None else {id: Job(id, said, "011-x_gh_000", "/lab") for id, said in jobs.items()}
     assert state_of(status, job, {}, queue) == state
+
+
+def test_a_job_that_waits_is_of_this_experiment_by_its_name_and_folder(lab):
+    """Whoever submitted it: a colleague's clone has jobs of the same names, and an account may have no name."""
+    root = lab.path.resolve()
+    found = Experiment(lab.render(runs={"x": ["gh_000"]}).resolve(), Repository(root))
+    jobs = {
+        "1": Job("1", "PENDING", "011-x_gh_000", str(root)),
+        "2_3": Job("2_3", "CONFIGURING", "011-x_gh_000", f"{root}/experiments/011-x/slurm/code/abc"),
+        "3": Job("3", "PENDING", "011-x_gh_000", "/home/colleague/lab"),
+        "4": Job("4", "PENDING", "011-x_gh_000", f"{root}-2"),
+        "5": Job("5", "PENDING", "012-x_gh_000", str(root)),
+        "6": Job("6", "PENDING", "011-notebook", str(root)),
+        "7": Job("7", "RUNNING", "011-x_gh_000", str(root)),
+        "8": Job("8", "PENDING", "011-query_001", str(root)),
+    }
+    known = [Attempted("x_gh_000", "7", "running", "7")]
+    waiting = {run.job: run.state for run in listing.waiting(found, known, jobs)}
+    assert waiting == {"1": "queued", "2_3": "configuring", "8": "queued"}
 
 
 def test_the_queue_is_read_with_throttled_arrays_and_jobs_without_a_record(lab, slurm, monkeypatch):
