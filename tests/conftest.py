@@ -26,10 +26,13 @@ def pytest_configure():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Tests that share what takes long to start run in one process, by pytest's --dist=loadgroup, and begin first."""
+    """The tests of the Bolt server, which takes long to start, run in one process by --dist=loadgroup, and begin first.
+
+    A Slurm takes two seconds, and each process has its own: most of its tests wait, and they wait side by side.
+    """
     for item in items:
-        for slow in {"slurm", "bolt", "three"} & set(item.fixturenames):
-            item.add_marker(pytest.mark.xdist_group(slow))
+        if "bolt" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("bolt"))
 
 
 @pytest.fixture(scope="session", autouse=True)

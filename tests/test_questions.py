@@ -5,9 +5,9 @@ import re
 import shutil
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
-import copier
 import jinja2
 import pytest
 import yaml
@@ -258,7 +258,8 @@ def test_a_persons_own_settings_fill_the_email(template, tmp_path, monkeypatch):
 
 
 def test_force_on_a_first_copy_renders_everything(template, tmp_path):
-    copier.run_copy(str(template.path), tmp_path / "011-x", defaults=True, overwrite=True, quiet=True)
+    done = run("copier", "copy", "--force", template.path, tmp_path / "011-x")
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "011-x/slurm/output/.gitkeep").exists()
     assert (tmp_path / "011-x/scripts/gh_x_000.slurm").exists()
 
@@ -269,16 +270,20 @@ RESERVED = sorted({word.lower() for word in [*words("reserved.txt"), *words("key
 SLUGS = st.from_regex(r"[A-Za-z0-9]{1,9}([-_]{1,2}[A-Za-z0-9]{1,9}){0,3}", fullmatch=True)
 
 
-def script_of(slug):
-    """The default script of a folder, by the template's own rule."""
+@cache
+def rule_of_scripts():
+    """The template's own rule for the default script."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT), extensions=FILTERS)
-    rule = "{% from 'rules/runs.jinja' import script_of %}{{ script_of(experiment) }}"
-    return environment.from_string(rule).render(experiment=f"012-{slug}")
+    return environment.from_string("{% from 'rules/runs.jinja' import script_of %}{{ script_of(experiment) }}")
 
 
-@pytest.mark.parametrize("words_of", [RESERVED[start::4] for start in range(4)])
-def test_no_reserved_word_is_a_default_script(words_of):
-    for word in words_of:
+def script_of(slug):
+    """The default script of a folder."""
+    return rule_of_scripts().render(experiment=f"012-{slug}")
+
+
+def test_no_reserved_word_is_a_default_script():
+    for word in RESERVED:
         assert script_of(word) == f"{word}_run"
         assert script_of(word.capitalize()) == f"{word.capitalize()}_run"
 
@@ -299,7 +304,7 @@ def test_every_folder_that_is_accepted_renders_with_defaults(plain_template, slu
         assert script == script_of(slug) and (experiment / f"scripts/{script}.py").is_file()
 
 
-@pytest.mark.parametrize("name", ["012-random", "023-query", "025-token", "026-import", "027-24-hours"])
+@pytest.mark.parametrize("name", ["012-random", "027-24-hours"])
 def test_enter_seven_times_renders_any_folder(template, tmp_path, name):
     person = Terminal("copier", "copy", template.path, f"experiments/{name}", cwd=tmp_path, width=200)
     for question in NAMES:
@@ -318,16 +323,16 @@ def test_enter_seven_times_renders_any_folder(template, tmp_path, name):
         (["src/torchcell/timestamp.py"], "torchcell"),
     ],
 )
-@pytest.mark.parametrize("root", ["lab", "a [lab] * ?"])
 def test_the_package_is_a_default_only_where_the_repository_has_it(
-    plain_template, tmp_path, monkeypatch, root, modules, package
+    plain_template, tmp_path, monkeypatch, modules, package
 ):
+    root = tmp_path / "a [lab] * ?"
     for module in modules:
-        (tmp_path / root / module).parent.mkdir(parents=True)
-        (tmp_path / root / module).touch()
-    (tmp_path / root / "experiments").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / root / "experiments")
-    for destination in (tmp_path / root / "experiments/011-x", Path("012-y"), Path("../experiments/013-z")):
+        (root / module).parent.mkdir(parents=True)
+        (root / module).touch()
+    (root / "experiments").mkdir(parents=True)
+    monkeypatch.chdir(root / "experiments")
+    for destination in (root / "experiments/011-x", Path("012-y"), Path("../experiments/013-z")):
         experiment = render(plain_template, destination)
         assert yaml.safe_load((experiment / ".copier-answers.yml").read_text())["package"] == package
 

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import subprocess
 
 import pytest
 import yaml
@@ -42,6 +41,18 @@ LAYOUT = {
 }
 NEW = [name for name, machine in MACHINES.items() if not machine.get("retired")]
 EVERY_RUN = {"x": [f"{machine}_{number:03}" for number, machine in enumerate(NEW)], "y_2": ["gh_000"]}
+EVERY_MODE = {
+    "x": [
+        "gh-ddp_000",
+        {"gh-srun_001": {"ntasks": 2}},
+        {"gh-pack_002": {"ntasks": 2}},
+        {"gh-pack_optuna": {"ntasks": 2}},
+        {"delta-pack_wandb": {"ntasks": 2}},
+        "desk_003",
+        "desk_optuna",
+    ],
+    "query": ["gh_001", "desk_002"],
+}
 OPTIONS = [
     {},
     {"package": ""},
@@ -53,55 +64,90 @@ OPTIONS = [
     {"runs": EVERY_RUN, "package": "", "repository": "", "user_email": "ada@example.org", "queries": False},
     {"runs": {"x": ["gh_000", "igb_mmli_optuna", "delta_wandb"], "y": ["gh_optuna"], "z": ["slurm_wandb"]}},
     {"runs": {"x": ["igb_cabbi_optuna"]}, "package": "", "repository": ""},
+    {"runs": EVERY_MODE},
 ]
-
-
-@pytest.fixture(autouse=True)
-def template_of_copie(request, template):
-    """pytest-copie renders the copy that holds the uncommitted changes, without Copier's warning of them."""
-    request.config.option.template = str(template.path)
+together = pytest.mark.xdist_group("every option")  # which one process renders
 
 
 def files(experiment):
     return {path.relative_to(experiment).as_posix() for path in experiment.rglob("*") if path.is_file()}
 
 
-def test_the_default_experiment_has_the_layout_of_the_design(copie):
+def test_the_default_experiment_has_the_layout_of_the_design(template, tmp_path):
     """Where the repository has no package with a timestamp, the experiment has its own."""
-    copied = copie.copy(extra_answers={"experiment": "011-x"})
-    assert copied.exit_code == 0, copied.exception
-    assert files(copied.project_dir) == LAYOUT | {"scripts/timestamp.py"}
+    assert files(render(template, tmp_path / "011-x")) == LAYOUT | {"scripts/timestamp.py"}
 
 
-def test_options_add_and_remove_files(copie):
-    bare = copie.copy(extra_answers={"experiment": "011-x", "queries": False, "package": "torchcell"})
-    assert files(bare.project_dir) == LAYOUT - {"queries/001_small_build.cql", "scripts/query.py"}
-    assert not (bare.project_dir / "queries").exists()
+def test_options_add_and_remove_files(template, tmp_path):
+    bare = render(template, tmp_path / "011-x", queries=False, package="torchcell")
+    assert files(bare) == LAYOUT - {"queries/001_small_build.cql", "scripts/query.py"}
+    assert not (bare / "queries").exists()
 
 
-@pytest.mark.parametrize("answers", OPTIONS, ids=lambda answers: "+".join(answers) or "defaults")
-def test_every_rendered_file_is_well_formed(template, tmp_path, answers):
-    experiment = render(template, tmp_path / "011-x", **{"runs": {"x": ["gh_000"]}} | answers)
-    for name in files(experiment):
-        text = (experiment / name).read_text()
-        if "title" not in answers:
-            assert "{% " not in text and "{{ " not in text, name
-        assert not text or (text.endswith("\n") and not text.endswith("\n\n")), name
-        assert all(line == line.rstrip() for line in text.split("\n")), name
-        if name.endswith(".py"):
+# Every option ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def every_option(template, tmp_path_factory):
+    """A lab with an experiment of each of OPTIONS."""
+    lab = make_lab(tmp_path_factory.mktemp("options") / "lab", template)
+    for number, answers in enumerate(OPTIONS):
+        lab.render(f"{number:03}-x", **{"runs": {"x": ["gh_000"]}} | answers)
+    return lab
+
+
+def rendered(lab, pattern="*"):
+    """The files of all experiments, and as text."""
+    for path in sorted((lab.path / "experiments").rglob(pattern)):
+        if path.is_file():
+            yield path, path.read_text()
+
+
+@together
+def test_every_file_is_well_formed(every_option):
+    for path, text in rendered(every_option):
+        assert not text or (text.endswith("\n") and not text.endswith("\n\n")), path
+        assert all(line == line.rstrip() for line in text.split("\n")), path
+        if path.suffix == ".py":
             ast.parse(text)
-        if name.endswith((".yaml", ".yml")):
-            assert isinstance(yaml.safe_load(text), dict)
-    launchers = sorted((experiment / "scripts").glob("*.slurm"))
-    for command in (
-        ["ruff", "check", "--isolated", "--select=B,E,F,I,UP,W", "--line-length=120", experiment],
-        ["ruff", "format", "--isolated", "--check", "--line-length=120", experiment],
-        ["yamllint", "--strict", "--config-file", ROOT / ".yamllint.yml", experiment / "conf"],
-        ["shellcheck", "--shell=bash", *launchers, experiment / "scripts/submit.sh"],
-        *(["bash", "-n", launcher] for launcher in launchers),
-    ):
-        linted = run(*command)
-        assert linted.returncode == 0, linted.stdout + linted.stderr
+        if path.suffix in (".yaml", ".yml"):
+            assert isinstance(yaml.safe_load(text), dict), path
+
+
+@together
+def test_nothing_of_jinja_is_left(every_option):
+    for path, text in rendered(every_option):
+        own = text.replace("{{ 7 * 7 }}", "").replace("{% endraw %}", "")  # of a title
+        assert "{{ " not in own and "{% " not in own, path
+
+
+@together
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "--isolated", "--select=B,E,F,I,UP,W", "--line-length=120"],
+        ["ruff", "format", "--isolated", "--check", "--line-length=120"],
+        ["yamllint", "--strict", "--config-data", "{extends: .yamllint.yml, ignore: []}"],
+        ["shellcheck", "--shell=bash"],
+    ],
+    ids=" ".join,
+)
+def test_no_linter_finds_anything(every_option, command):
+    patterns = {"ruff": ["*.py"], "yamllint": ["conf/*.yaml"], "shellcheck": ["*.slurm", "*.sh"]}[command[0]]
+    paths = [path for pattern in patterns for path, _ in rendered(every_option, pattern)]
+    assert len(paths) >= len(OPTIONS)
+    linted = run(*command, *paths, cwd=ROOT)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+@together
+def test_no_file_is_ignored(every_option):
+    lab = every_option
+    names = [path for path, _ in rendered(lab)]
+    ignored = run("git", "check-ignore", "--no-index", "--stdin", cwd=lab.path, input="\n".join(map(str, names)))
+    assert (ignored.returncode, ignored.stdout) == (1, "")
+    assert git(lab.path, "ls-files", "experiments").count("\n") == len(names)
+    assert git(lab.path, "status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize("repository", ["https://github.com/lab/mono", ""])
@@ -170,8 +216,8 @@ def test_between_two_options_stands_a_line_that_nothing_changes(template, tmp_pa
     experiment = render(template, tmp_path / "011-x", runs={"x": ["delta_000"]}, user_email="ada@example.org")
     lines = (experiment / "scripts/delta_x_000.slurm").read_text().splitlines()
     options = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
+    assert len(options) > 3
     assert [lines[number + 1] for number in options[2:]] == ["#"] * len(options[2:])
-    assert lines[options[-1] + 2] == "# Options of your own stand below: the last of a name wins."
 
 
 def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(template, tmp_path):
@@ -190,15 +236,13 @@ def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(template
         "scripts/timestamp.py",
     }
     single, optuna, wandb = (
-        (experiment / f"scripts/{name}.slurm").read_text().splitlines()
-        for name in ("igb_cabbi_x_001", "igb_mmli_x_optuna", "delta_x_wandb")
+        experiment / f"scripts/{name}.slurm" for name in ("igb_cabbi_x_001", "igb_mmli_x_optuna", "delta_x_wandb")
     )
-    assert "#SBATCH --job-name=011-x_mmli_optuna" in optuna and "#SBATCH --partition=mmli" in optuna
-    for lines in (optuna, wandb):
-        assert "#SBATCH --array=0-7%4" in lines
-        assert "#SBATCH --output=experiments/011-x/slurm/output/%x_%A_%a.out" in lines
-    assert "array" not in "\n".join(single)
-    assert "--requeue" in "\n".join(optuna) and "--requeue" not in "\n".join(single)
+    assert {"--job-name=011-x_mmli_optuna", "--partition=mmli", "--requeue"} < set(options_of(optuna))
+    array = {"--array=0-7%4", "--output=experiments/011-x/slurm/output/%x_%A_%a.out"}
+    assert array < set(options_of(optuna)) and array < set(options_of(wandb))
+    assert not [option for option in options_of(single) if option.startswith(("--array", "--requeue"))]
+    optuna, wandb = (launcher.read_text().splitlines() for launcher in (optuna, wandb))
     number = optuna.index("run=(")
     assert optuna[number + 1 : number + 3] == [
         "  experiments/011-x/scripts/optuna_worker.py",
@@ -236,21 +280,6 @@ def test_an_experiment_without_runs_or_queries_says_nothing_of_them(template, tm
     readme = (experiment / "README.md").read_text()
     assert "submit.sh" not in readme and "query" not in readme and "sweep" not in readme.lower()
     assert not list((experiment / "scripts").glob("*.slurm"))
-
-
-def test_no_rendered_file_is_ignored(lab):
-    for number, answers in enumerate(OPTIONS):
-        experiment = lab.render(f"{number:03}-x", **answers)
-        ignored = subprocess.run(
-            ["git", "check-ignore", "--no-index", "--stdin"],
-            input="\n".join(sorted(files(experiment))),
-            cwd=experiment,
-            capture_output=True,
-            text=True,
-        )
-        assert (ignored.returncode, ignored.stdout) == (1, "")
-        assert git(lab.path, "ls-files", experiment).count("\n") == len(files(experiment))
-    assert git(lab.path, "status", "--porcelain") == ""
 
 
 def test_logs_results_profiles_and_rejects_are_ignored(lab):
