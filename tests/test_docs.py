@@ -105,6 +105,15 @@ def test_readme_fits_on_a_page_and_names_what_a_starter_requires(lab):
     assert sorted(names) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])
 
 
+def test_all_say_the_same_range_of_python():
+    """A project file, a Makefile and inline metadata cannot import it from one place."""
+    [package] = re.findall('^requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    [scripts] = re.findall('^# requires-python = "(.*)"', (ROOT / "rules/header.jinja").read_text(), re.MULTILINE)
+    [low, high] = re.findall(r"\((3), (\d+)\)", (ROOT / "Makefile").read_text())
+    assert package == scripts == f">={'.'.join(low)},<{'.'.join(high)}"
+    assert f"Python {'.'.join(low)} to 3.{int(high[1]) - 1}" in (ROOT / "README.md").read_text()
+
+
 def test_the_page_on_runs_has_every_question_and_no_other():
     table = (ROOT / "docs/runs.md").read_text().split("## Questions")[1].split("\n\n")[1]
     assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(QUESTIONS)
