@@ -1,6 +1,7 @@
 """check: each thing that is wrong is one line, also in experiments that the template did not make."""
 
 import shutil
+import sys
 
 from support.template import render
 from support.updating import tool
@@ -113,6 +114,13 @@ def test_an_experiment_that_was_never_adopted_is_checked_too(lab):
             "slurm/output: is missing, so Slurm would lose every log",
         ]
     ]
+
+
+def test_compose_without_hydra_says_how_to_get_it(lab, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hydra", None)
+    done = tool(lab, "check", "--compose")
+    way_out = "install hydra-core beside experiments: `uvx --with hydra-core ...`"
+    assert (done.returncode, done.stderr) == (1, f"experiments: --compose needs Hydra; {way_out}\n")
 
 
 def test_compose_names_each_configuration_that_does_not_compose(lab):

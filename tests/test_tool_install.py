@@ -4,16 +4,35 @@ import os
 import subprocess
 import sys
 
+import pytest
 from support.process import run
 from support.template import ROOT
+from support.updating import is_new, tool
+
+COMMANDS = ("update", "add-run", "set-run", "check", "list", "adopt")
 
 
-def test_the_built_package_runs_alone(tmp_path):
-    """One real installation, without its dependencies, which the environment of the tests has."""
+@pytest.fixture(scope="module")
+def uv(tmp_path_factory):
+    """Runs uv or uvx, with tools of its own. Skips where no index is reached, but never in continuous integration."""
+    folder = tmp_path_factory.mktemp("uv")
+    environment = os.environ | {"UV_TOOL_DIR": str(folder / "tools"), "UV_TOOL_BIN_DIR": str(folder / "bin")}
+
+    def call(*command, cwd=folder):
+        return run(*command, cwd=cwd, env=environment)
+
+    tried = call("uvx", "--from", "hatchling", "hatchling", "--help")
+    if tried.returncode:
+        assert not os.environ.get("CI"), tried.stderr
+        pytest.skip(f"No index of packages here: {tried.stderr.splitlines()[-1]}")
+    return call
+
+
+def test_pip_installs_the_package_alone(tmp_path):
+    """Without its dependencies, which the environment of the tests has."""
     target = tmp_path / "installed"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, ROOT], check=True
-    )
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, ROOT]
+    subprocess.run(command, check=True)
     environment = os.environ | {"PYTHONPATH": str(target)}
     done = run(target / "bin/experiments", "--help", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
@@ -23,9 +42,23 @@ def test_the_built_package_runs_alone(tmp_path):
     assert not (target / "tests").exists() and (target / "experiments/cli.py").is_file()
 
 
-def test_each_command_helps_with_examples():
-    for command in ("update", "add-run", "set-run", "check", "list", "adopt"):
-        done = run(
-            sys.executable, "-m", "experiments", command, "--help", env=os.environ | {"PYTHONPATH": ROOT / "src"}
-        )
+def test_uv_installs_it_for_good_with_what_it_needs(uv, old, experiment, tmp_path):
+    done = uv("uv", "tool", "install", "--quiet", "--reinstall-package", "tc-exp-template", ROOT)
+    assert done.returncode == 0, done.stderr
+    done = uv("uv", "tool", "dir", "--bin")
+    done = uv(f"{done.stdout.strip()}/experiments", "update", cwd=old.path)
+    assert done.returncode == 0, done.stderr
+    assert is_new(experiment)
+
+
+def test_uvx_runs_it_from_an_address_and_beside_hydra(uv, old, experiment):
+    (experiment / "conf/x_gh_000.yaml").write_text("defaults: [nowhere]\n")
+    uvx = ["uvx", "--with", "hydra-core", "--from", f"git+file://{old.template.path}"]
+    done = uv(*uvx, "experiments", "check", "--compose", cwd=old.path)
+    assert done.returncode == 1 and "conf/x_gh_000.yaml: does not compose: " in done.stdout, done.stderr
+
+
+def test_each_command_helps_with_examples(lab):
+    for command in COMMANDS:
+        done = tool(lab, command, "--help")
         assert done.returncode == 0 and f"examples:\n  experiments {command}" in done.stdout
