@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -148,8 +149,14 @@ def test_the_page_on_submitting(lab, own_template, slurm):
 
 
 def test_the_page_on_figures(lab, own_template):
-    lab.render("011-growth")
-    Reader(lab.path, own_template.path).read("docs/figures.md")
+    experiment = lab.render("011-growth")
+    reader = Reader(lab.path, own_template.path)
+    reader.read("docs/figures.md")
+    assert "figure: " in reader.printed and "dose_gh_000" in reader.printed
+    table = (experiment / "results/dose_gh_000.csv").read_text()
+    assert table == "dose,growth\n0,1.0\n2,0.2\n"
+    [resume] = [block.text for block in blocks("docs/figures.md") if block.text.startswith("checkpoint = ")]
+    assert textwrap.indent(resume, " " * 8) in (experiment / "scripts/runtime/run.py").read_text()
 
 
 def test_the_page_on_queries(lab, own_template, bolt, slurm):

@@ -46,9 +46,13 @@ def show_table(titles: Sequence[str], rows: Sequence[Row]) -> None:
 
 
 def show_cells(titles: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-    """A table of text. In a terminal a long last column is folded."""
+    """A table of text. In a terminal a long last column is folded; elsewhere no line ends in blanks."""
     table = Table(*titles, box=None, pad_edge=False)
     for number, row in enumerate(rows):
         style = styles[number] if styles else ""
         table.add_row(*(Text(one_line(cell), style=style, overflow="fold") for cell in row))
-    make_console().print(table)
+    console = make_console()
+    with console.capture() as capture:
+        console.print(table)
+    lines = capture.get().splitlines()
+    print("\n".join(lines if console.is_terminal else map(str.rstrip, lines)))
