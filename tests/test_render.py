@@ -231,6 +231,7 @@ def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(template
         "scripts/delta_x_wandb.slurm",
         "scripts/igb_cabbi_x_001.slurm",
         "scripts/igb_mmli_x_optuna.slurm",
+        "scripts/optuna_journal.py",
         "scripts/optuna_study.py",
         "scripts/optuna_worker.py",
         "scripts/timestamp.py",

@@ -1,7 +1,10 @@
 """A real Bolt server."""
 
+import contextlib
+import socket
 import subprocess
 import sys
+import threading
 
 import neo4j
 from support.process import free_port, wait_until
@@ -54,3 +57,40 @@ class Bolt:
         self.process.kill()
         self.process.wait()
         self.log.close()
+
+
+class Wire:
+    """A way to a server that can be cut while something is on it."""
+
+    def __init__(self, uri):
+        self.server = uri.removeprefix("bolt://").split(":")
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"bolt://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.ends = []
+
+    def __enter__(self):
+        threading.Thread(target=self.accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.cut()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                here = self.listener.accept()[0]
+                there = socket.create_connection(self.server)
+                self.ends += [here, there]
+                for pair in ((here, there), (there, here)):
+                    threading.Thread(target=self.pass_on, args=pair, daemon=True).start()
+
+    def pass_on(self, source, destination):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                destination.sendall(data)
+
+    def cut(self):
+        for end in (self.listener, *self.ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

@@ -21,8 +21,9 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -45,14 +46,23 @@ QUERIES = Path(SCRIPTS).parent / "queries"  # of this very code, which may be wh
 NO_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<!\$)`(?:``|[^`])*`""", re.DOTALL)
 PARAMETER = re.compile(r"\$(?:`((?:``|[^`])+)`|(\w+))")
 COMMITS_ITSELF = {
-    "CALL { ... } IN TRANSACTIONS": r"\bIN\s+(?:\S+\s+)?(?:CONCURRENT\s+)?TRANSACTIONS\b",
-    "PERIODIC COMMIT": r"\bPERIODIC\s+COMMIT\b",
+    "CALL { ... } IN TRANSACTIONS": r"\bCALL\s*(?:\([^(){}]*\)\s*)?\{[^{}]*\}\s*IN\b",
+    "PERIODIC COMMIT": r"\bUSING\s+PERIODIC\s+COMMIT\b",
     "apoc.periodic": r"\bapoc\s*\.\s*periodic\s*\.",
     "CREATE or DROP of an index or a constraint": r"\b(?:CREATE|DROP)\s+(?:\w+\s+){0,3}?(?:INDEX|CONSTRAINT)\b",
 }
 
 
 # The query and its parameters -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Query:
+    """The text of queries/NAME.cql, and the values of its parameters."""
+
+    name: str
+    text: str
+    parameters: dict[str, Any]
 
 
 def names() -> list[str]:
@@ -69,14 +79,21 @@ def find(name: str) -> str:
     return found[0]
 
 
-def read(path: str | Path) -> str:
+def read(path: Path) -> str:
     try:
-        text = Path(path).read_text("utf-8")
+        text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}") from None
     if text.startswith("\ufeff"):
         raise ValueError(f"{path} begins with a byte order mark: save it as UTF-8 without one")
     return text
+
+
+def read_query(name: str) -> str:
+    path = QUERIES / f"{name}.cql"
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link, whose query would not be part of this experiment: copy it here")
+    return read(path)
 
 
 def code(query: str) -> str:
@@ -90,7 +107,18 @@ def parameters_of(query: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def parse(text: str, source: str | Path) -> Any:
+def commits_itself(query: str) -> str | None:
+    """What in a query would not be rolled back with its transaction. From inside out, braces lose what they hold."""
+    rest, text = "", code(query)
+    while rest != text:
+        for what, pattern in COMMITS_ITSELF.items():
+            if re.search(pattern, text, re.IGNORECASE):
+                return what
+        rest, text = text, re.sub(r"\{[^{}]*\}", "", text)
+    return None
+
+
+def parse(text: str, source: str) -> Any:
     """The value of a text of JSON."""
     try:
         return json.loads(text)
@@ -98,19 +126,18 @@ def parse(text: str, source: str | Path) -> Any:
         raise ValueError(f"{source} cannot be read as JSON: {error}") from None
 
 
-def load_parameters(name: str, options: list[str]) -> dict[str, Any]:
+def load_parameters(name: str, options: Sequence[str]) -> dict[str, Any]:
     """The parameters of queries/NAME.json, where it exists, and over them those of --param."""
-    parameters, file = {}, QUERIES / f"{name}.json"
-    if file.exists():
-        parameters = parse(read(file), file)
-        if not isinstance(parameters, dict):
-            raise ValueError(f"{file} holds no mapping of parameters to values, like {{}}")
+    file = QUERIES / f"{name}.json"
+    parameters = parse(read(file), str(file)) if file.exists() else {}
+    if not isinstance(parameters, dict):
+        raise ValueError(f"{file} holds no mapping of parameters to values, like {{}}")
     for option in options:
         key, equals, value = option.partition("=")
         if not key or not equals:
             raise ValueError(f"the parameter {option} must be KEY=JSON or KEY=@FILE")
         try:
-            text = read(value[1:]) if value.startswith("@") else value
+            text = read(Path(value[1:])) if value.startswith("@") else value
         except OSError as error:
             raise ValueError(f"the parameter {option} cannot be read as JSON: {error}") from None
         parameters[key] = parse(text, f"the parameter {option}")
@@ -125,8 +152,8 @@ def check_parameter(name: str, value: Any) -> None:
         for key, inner in value.items():
             check_parameter(f"{name}.{key}", inner)
     elif isinstance(value, list):
-        for inner in value:
-            check_parameter(name, inner)
+        for index, inner in enumerate(value):
+            check_parameter(f"{name}[{index}]", inner)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f"the parameter {name} is a whole number beyond 64 bits: {value}")
     elif isinstance(value, float) and not math.isfinite(value):
@@ -135,56 +162,96 @@ def check_parameter(name: str, value: Any) -> None:
         raise ValueError(f"the parameter {name} has half a character, {ascii(value)}")
 
 
-def prepare(name: str, options: list[str]) -> tuple[str, dict[str, Any]]:
-    """A query's text and its parameters. Raises ValueError for what is wrong with them before any server is asked."""
-    query = read(QUERIES / f"{name}.cql")
+def prepare(name: str, options: Sequence[str]) -> Query:
+    """A query and its parameters. Raises ValueError for what is wrong with them before any server is asked."""
+    text = read_query(name)
     parameters = load_parameters(name, options)
-    if missing := [each for each in parameters_of(query) if each not in parameters]:
+    if missing := [each for each in parameters_of(text) if each not in parameters]:
         wanted = ", ".join(f"${each}" for each in missing)
         raise ValueError(f"it lacks {wanted}: give --param {missing[0]}=JSON, or write queries/{name}.json")
-    for what, pattern in COMMITS_ITSELF.items():
-        if re.search(pattern, code(query), re.IGNORECASE):
-            raise ValueError(f"it was not run: {what} cannot be rolled back, and a query here only reads")
-    return query, parameters
+    if what := commits_itself(text):
+        raise ValueError(f"it was not run: {what} cannot be rolled back, and a query here only reads")
+    return Query(name, text, parameters)
 
 
 # Values as JSON -------------------------------------------------------------------------------------------------------
 
 
-def as_json(value: Any, column: str) -> Any:
-    """A value of the database as JSON has it. Raises ValueError, with the column, where it cannot be kept whole."""
+def as_json(value: Any, place: str) -> Any:
+    """A value of the database as JSON has it. Raises ValueError, with its place, where it cannot be kept whole."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"the column {column} has {value}, which JSON does not have")
+            raise ValueError(f"{place} is {value}, which JSON does not have")
         return value
     if isinstance(value, Node):
-        return {"id": id_of(value), "labels": sorted(value.labels), "properties": properties(value, column)}
+        return {"id": id_of(value), "labels": sorted(value.labels), "properties": properties(value, place)}
     if isinstance(value, Relationship):
         ends = {"start": id_of(value.start_node), "end": id_of(value.end_node)}
-        return {"id": id_of(value), "type": value.type, **ends, "properties": properties(value, column)}
+        return {"id": id_of(value), "type": value.type, **ends, "properties": properties(value, place)}
     if isinstance(value, GraphPath):
         nodes, relationships = list(value.nodes), list(value.relationships)
-        return {"nodes": as_json(nodes, column), "relationships": as_json(relationships, column)}
+        return {"nodes": as_json(nodes, place), "relationships": as_json(relationships, place)}
     if isinstance(value, Date | Time | DateTime | Duration):
         return value.iso_format()
     if isinstance(value, Point):
-        return {"srid": value.srid, "coordinates": as_json(list(value), column)}
+        return {"srid": value.srid, "coordinates": as_json(list(value), place)}
     if type(value) is list:
-        return [as_json(each, column) for each in value]
+        return [as_json(each, f"{place}[{index}]") for index, each in enumerate(value)]
     if type(value) is dict:
-        return {key: as_json(each, column) for key, each in value.items()}
-    raise ValueError(f"the column {column} has a {type(value).__name__}, which has no form in JSON: return parts of it")
+        return {key: as_json(each, f"{place}.{key}") for key, each in value.items()}
+    raise ValueError(f"{place} is of type {type(value).__name__}, which has no form in JSON: return parts of it")
 
 
 def id_of(entity: Any) -> str:
     """The driver of Neo4j 4 has no `element_id`."""
-    return entity.element_id if hasattr(entity, "element_id") else str(entity.id)
+    return str(entity.element_id if hasattr(entity, "element_id") else entity.id)
 
 
-def properties(entity: Node | Relationship, column: str) -> dict[str, Any]:
-    return {key: as_json(value, f"{column}.{key}") for key, value in entity.items()}
+def properties(entity: Node | Relationship, place: str) -> dict[str, Any]:
+    return {key: as_json(value, f"{place}.{key}") for key, value in entity.items()}
+
+
+# The rows -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Server:
+    """The database, as .env names it."""
+
+    uri: str
+    user: str
+    password: str
+    database: str
+
+
+def required_server() -> Server:
+    server = Server(*require("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE"))
+    if "@" in server.uri or not server.uri.startswith(("bolt", "neo4j")):
+        raise ValueError("NEO4J_URI must be bolt://HOST:PORT or neo4j://HOST:PORT, without a user or password in it")
+    return server
+
+
+def fetch(server: Server, query: Query, limit: int | None, path: str) -> tuple[int, str]:
+    """Write a query's rows to a file. Returns their number, and the server's name and version."""
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    count = 0
+    driver = GraphDatabase.driver(server.uri, auth=(server.user, server.password), connection_timeout=2)
+    with (
+        open(path, "x", encoding="utf-8") as file,
+        driver,
+        driver.session(database=server.database, default_access_mode=READ_ACCESS) as session,
+        closing(session.begin_transaction()) as transaction,  # rolled back; `with` without closing() would commit
+    ):
+        result = transaction.run(query.text, query.parameters)
+        for row in tqdm(islice(result, limit), unit=" rows", disable=None):
+            file.write(encode({key: as_json(value, f"the column {key}") for key, value in row.items()}) + "\n")
+            count += 1
+        summary = result.consume()
+    if summary.counters.contains_updates:
+        raise ValueError("it writes, and was rolled back; a query here only reads")
+    return count, str(summary.server.agent)
 
 
 # The result -----------------------------------------------------------------------------------------------------------
@@ -196,21 +263,21 @@ def signals_held() -> Iterator[None]:
     held: list[int] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in handlers:
-        signal.signal(number, lambda number, _: held.append(number))
+        signal.signal(number, lambda came, _: held.append(came))
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for caught in held:
-            signal.raise_signal(caught)
+        for came in held:
+            signal.raise_signal(came)
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """One process at a time is here. A lock that a killed one left counts for nothing."""
+    """One process at a time is here, and no signal ends it. A lock that a killed one left counts for nothing."""
     while True:
-        with open(path, "ab") as file:
+        with signals_held(), open(path, "ab") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             if not is_at(path, file):  # the one before has removed it
                 continue
@@ -228,59 +295,51 @@ def is_at(path: Path, file: BinaryIO) -> bool:
         return False
 
 
-def publish(rows_part: str, rows: Path, record_part: str, record: Path, overwrite: bool) -> None:
-    """Give both files their names. There are never rows beside the record of others, not even after a kill."""
-    with signals_held(), alone(rows.with_suffix(".lock")):
-        if not overwrite and rows.exists():
-            raise ValueError(f"{rows} exists by now; --overwrite replaces it")
-        record.unlink(missing_ok=True)
-        os.replace(rows_part, rows)
-        os.replace(record_part, record)
+@dataclass(frozen=True)
+class Result:
+    """The files of a query's rows and of what they came from, of which there is a pair or none."""
 
+    rows: Path
+    record: Path
+    lock: Path
+    overwrite: bool
 
-def fetch(server: list[str], query: str, parameters: dict[str, Any], limit: int | None, path: str) -> tuple[int, str]:
-    """Write a query's rows to a file. Returns their number, and the server's name and version."""
-    uri, user, password, database = server
-    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-    count = 0
-    driver = GraphDatabase.driver(uri, auth=(user, password), connection_timeout=2)
-    with (
-        open(path, "x", encoding="utf-8") as file,
-        driver,
-        driver.session(database=database, default_access_mode=READ_ACCESS) as session,
-        closing(session.begin_transaction()) as transaction,  # rolled back; `with` without closing() would commit
-    ):
-        result = transaction.run(query, parameters)
-        for row in tqdm(islice(result, limit), unit=" rows", disable=None):
-            file.write(encode({key: as_json(value, key) for key, value in row.items()}) + "\n")
-            count += 1
-        summary = result.consume()
-    if summary.counters.contains_updates:
-        raise ValueError("it writes, and was rolled back; a query here only reads")
-    return count, summary.server.agent
+    def refuse_existing(self) -> None:
+        if not self.overwrite and os.path.lexists(self.rows):
+            raise ValueError(f"{self.rows} exists; --overwrite replaces it")
+
+    def prepare(self) -> None:
+        """Refuse at once, before any server is asked, what `publish` would refuse; also a disk without locks."""
+        self.rows.parent.mkdir(parents=True, exist_ok=True)
+        with alone(self.lock):
+            self.refuse_existing()
+
+    def publish(self, rows_part: str, record_part: str) -> None:
+        """Give both files their names. A kill between the two leaves rows without a record."""
+        with alone(self.lock):
+            self.refuse_existing()
+            self.record.unlink(missing_ok=True)
+            os.replace(rows_part, self.rows)
+            os.replace(record_part, self.record)
 
 
 def run(name: str, options: argparse.Namespace) -> None:
     """Write a query's rows, and beside them what they came from. A failure leaves an earlier result."""
     [data] = require_folders("DATA_ROOT")
-    server = require("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")
+    server = required_server()
+    query = prepare(name, options.param)
     rows = Path(data, "experiments", EXPERIMENT, "queries", f"{name}.jsonl")
-    record = rows.with_suffix(".provenance.json")
-    if rows.exists() and not options.overwrite:
-        raise ValueError(f"{rows} exists; --overwrite replaces it")
-    uri = server[0]
-    if "@" in uri or not uri.startswith(("bolt", "neo4j")):
-        raise ValueError("NEO4J_URI must be bolt://HOST:PORT or neo4j://HOST:PORT, without a user or password in it")
-    query, parameters = prepare(name, options.param)
+    result = Result(rows, rows.with_suffix(".provenance.json"), rows.with_suffix(".lock"), options.overwrite)
     made = provenance()
-    rows.parent.mkdir(parents=True, exist_ok=True)
-    with part_of(str(rows)) as rows_part, part_of(str(record)) as record_part:
+    result.prepare()
+    with part_of(str(rows)) as rows_part, part_of(str(result.record)) as record_part:
         start = time.perf_counter()
-        count, agent = fetch(server, query, parameters, options.limit, rows_part)
-        made |= {"uri": uri, "server": agent, "parameters": parameters, "query": query}
-        made |= {"sha256": sha256(query.encode()).hexdigest(), "rows": count, "seconds": time.perf_counter() - start}
+        count, agent = fetch(server, query, options.limit, rows_part)
+        made |= {"uri": server.uri, "server": agent, "parameters": query.parameters, "query": query.text}
+        made |= {"sha256": sha256(query.text.encode()).hexdigest(), "rows": count}
+        made["seconds"] = time.perf_counter() - start
         Path(record_part).write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        publish(rows_part, rows, record_part, record, options.overwrite)
+        result.publish(rows_part, record_part)
     print(f"{count} rows: {rows}")
 
 
@@ -289,13 +348,12 @@ def run(name: str, options: argparse.Namespace) -> None:
 
 def show_names() -> None:
     for name in names():
-        print(name, *(f"${parameter}" for parameter in parameters_of(read(QUERIES / f"{name}.cql"))))
+        print(name, *(f"${parameter}" for parameter in parameters_of(read_query(name))))
 
 
-def show(name: str, options: argparse.Namespace) -> None:
-    query, parameters = prepare(name, options.param)
-    print(query.rstrip("\n"))
-    for key, value in parameters.items():
+def show(query: Query) -> None:
+    print(query.text.rstrip("\n"))
+    for key, value in query.parameters.items():
         print(f"${key} = {json.dumps(value, ensure_ascii=False)}")
 
 
@@ -321,7 +379,7 @@ def main() -> None:
         if options.name is None:
             show_names()
         elif options.dry_run:
-            show(find(options.name), options)
+            show(prepare(find(options.name), options.param))
         else:
             run(find(options.name), options)
     except (DriverError, Neo4jError, OSError, ValueError) as error:

@@ -114,8 +114,11 @@ class Run:
         return metadata | ({"Trial": self.cfg.trial} if self.cfg.trial else {})
 
     def save(self, figure: "Figure", path: str | os.PathLike[str]) -> None:
-        """Write a figure of matplotlib with this run's metadata, as `save_figure` does, and print where it is."""
-        if not self.first:
+        """Write a figure of matplotlib with this run's metadata, as `save_figure` does, and print where it is.
+
+        A trial writes none where the sweep has `figures: null`.
+        """
+        if not self.first or (self.cfg.trial and self.cfg.sweep.figures is None):
             return
         written = save_figure(figure, path, self.metadata)
         self.record.add("figures", written)
