@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image, ImageChops, ImageStat
 from support.document import SHORT, TYPED, Reader, blocks, commands
-from support.lab import TIMESTAMP, make_lab, stand_ins
+from support.lab import TIMESTAMP, make_lab, stand_ins, write_program
 from support.process import commit, git, run
 from support.template import QUESTIONS, ROOT, copy_template
 from support.updating import TOOL, WITH_TOOL
@@ -205,6 +205,33 @@ def test_the_page_on_updating(lab, own_template):
     reader.read("docs/updating.md", lambda command: commit(lab.path) if command.startswith("git diff exp") else None)
     assert "--time=1-00:00:00" in launcher.read_text()
     assert (old / ".copier-answers.yml").is_file() and (old / "scripts/fit.py").read_text() == "print('fit')\n"
+
+
+def test_the_workflow_on_updating(lab, own_template, tmp_path):
+    """Its steps, with programs of ours in place of GitHub's own."""
+    lab.template = own_template
+    lab.render("011-fine")
+    conflict = lab.render("012-conflict", runs={"x": ["gh_000"]})
+    edit(conflict / "scripts/gh_x_000.slurm", "--time=2-00:00:00", "--time=9-00:00:00")
+    commit(lab.path)
+    own_template.release("v1.1.0", [("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
+    git(tmp_path, "clone", "--quiet", "--bare", lab.path, "origin.git")
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{tmp_path}/origin.git", "runner")  # as actions/checkout
+    [workflow] = [block for block in blocks("docs/updating.md") if block.file]
+    steps = yaml.safe_load(workflow.text)["jobs"]["update"]["steps"]
+    reader = Reader(tmp_path / "runner", own_template.path)
+    asked = tmp_path / "asked"
+    write_program(reader.programs / "pipx", '[ "$1 $2 $4" = "run --spec experiments" ] || exit 9; exec "${@:4}"')
+    write_program(reader.programs / "gh", f'printf "%s\\n" "$@" >> {asked}; cat "${{@: -1}}" >> {asked}')
+    reader.environment |= {"RUNNER_TEMP": str(tmp_path), "GITHUB_SHA": git(lab.path, "rev-parse", "HEAD").strip()}
+    for step in steps[1:]:
+        # As a runner does; a step that fails ends it.
+        assert reader.type(f"set -eo pipefail; {step['run']}") == 0, reader.printed
+    pushed = git(tmp_path / "origin.git", "log", "--format=%s", "main..update-experiments").splitlines()
+    assert pushed == ["Update experiments/011-fine from template v1.0.0 to v1.1.0"]
+    said = asked.read_text()
+    assert said.startswith("pr\ncreate\n--head\nupdate-experiments\n")
+    assert re.search("^experiments/012-conflict .*conflict in", said, re.MULTILINE) and "011-fine" in said
 
 
 def test_the_table_on_updating(lab, own_template):

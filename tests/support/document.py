@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.lab import write_program
 from support.process import run
 from support.template import ROOT
 
@@ -73,10 +74,8 @@ def bin_folder(folder):
         "copier": f'if [ "$1" = copy ]; then shift; set -- copy --defaults "$@"; fi\nexec {copier} "$@"',
         "experiments": f'PYTHONPATH={ROOT / "src"} exec {sys.executable} -m experiments "$@"',
     }
-    folder.mkdir(parents=True)
     for name, body in scripts.items():
-        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
-        (folder / name).chmod(0o755)
+        write_program(folder / name, body)
     return folder
 
 
@@ -92,13 +91,13 @@ class Reader:
 
     def __post_init__(self):
         self.place = self.path
-        programs = bin_folder(self.path.parent / "programs")
+        self.programs = bin_folder(self.path.parent / "programs")
         settings = self.path.parent / "gitconfig"
         public = f'[url "{self.template}"]\ninsteadOf = {ADDRESS}.git\ninsteadOf = {ADDRESS}\n'
         settings.write_text(Path(os.environ["GIT_CONFIG_GLOBAL"]).read_text() + public)
         path = self.environment.get("PATH", os.environ["PATH"])
-        installed = f"{self.environment.get('HOME', programs)}/.local/bin"  # by uv
-        self.environment |= {"PATH": f"{installed}:{programs}:{path}", "GIT_CONFIG_GLOBAL": str(settings)}
+        installed = f"{self.environment.get('HOME', self.programs)}/.local/bin"  # by uv
+        self.environment |= {"PATH": f"{installed}:{self.programs}:{path}", "GIT_CONFIG_GLOBAL": str(settings)}
 
     def type(self, command):
         """Type a command, and keep what it prints."""

@@ -82,6 +82,13 @@ def make_lab(path, template):
     return Lab(path, template)
 
 
+def write_program(path, body):
+    """A script of bash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{body}\n")
+    path.chmod(0o755)
+
+
 def stand_ins(home):
     """The environment of a job on a lab's machine: a HOME with what such a machine has and this one lacks.
 
@@ -93,7 +100,5 @@ def stand_ins(home):
         "bin/module": '[ "$1" = load ]',
     }
     for name, body in commands.items():
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / name).write_text(f"#!/bin/bash\n{body}\n")
-        (home / name).chmod(0o755)
+        write_program(home / name, body)
     return {"HOME": str(home), "PATH": f"{home}/bin{os.pathsep}{os.environ['PATH']}"}
