@@ -61,6 +61,18 @@ def test_names_that_clash_are_said_and_nothing_is_added(found, name):
     assert contents(folder) == before
 
 
+def test_stopped_it_leaves_nothing(found, monkeypatch):
+    lab, folder = found
+
+    def stop(write):
+        raise KeyboardInterrupt
+
+    before = sorted(folder.rglob("*"))
+    monkeypatch.setattr("experiments.files.put_in_place", stop)
+    assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 130
+    assert sorted(folder.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

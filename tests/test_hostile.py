@@ -99,7 +99,7 @@ def test_a_release_that_renders_a_git_folder_leaves_the_experiment(own_old):
     assert contents(own_old.path) == before and git(own_old.path, "status", "--porcelain") == ""
 
 
-BAD_ANSWERS = ["experiment: {}\n", "experiment: <<<<<<<\n", "_commit: '[/x]'\nexperiment: 1\n"]
+BAD_ANSWERS = ["7 # experiment:\n", "experiment: {}\n", "experiment: <<<<<<<\n", "_commit: '[/x]'\nexperiment: 1\n"]
 
 
 def test_one_bad_experiment_stops_itself_alone(old, experiment):
@@ -112,7 +112,7 @@ def test_one_bad_experiment_stops_itself_alone(old, experiment):
     done = by_tool(old)
     assert done.returncode == 3 and done.stderr == ""
     rows = done.stdout.splitlines()[1:]
-    assert len(rows) == 4 and rows[0].rstrip().endswith(" updated")
+    assert len(rows) == 5 and rows[0].rstrip().endswith(" updated")
     assert all("is not of this template" in row for row in rows[1:])
     assert contents(experiment) != before
 
@@ -128,8 +128,10 @@ def test_a_fifo_and_a_long_line_do_not_hang_check(old, experiment):
     os.mkfifo(experiment / "scripts/fifo.slurm")
     os.mkfifo(experiment / "conf/fifo.yaml")
     assert stat.S_ISFIFO((experiment / "conf/fifo.yaml").stat().st_mode)
+    experiment.with_name("099-z").mkdir()
+    os.mkfifo(experiment.with_name("099-z") / ".copier-answers.yml")
     (experiment / "scripts/gh_x_000.slurm").write_text("/home/" * 40_000 + "\n" + "/images/" * 1000 + "\n")
-    done = tool(old, "check", "experiments/011-x")
+    done = tool(old, "check")
     assert "scripts/gh_x_000.slurm: names no configuration" in done.stdout
     assert Launcher.read(experiment / "scripts/gh_x_000.slurm").config == ""
 
@@ -143,10 +145,10 @@ def test_filters_and_hooks_of_the_repository_do_not_run_on_the_templates(old, ex
     assert not (tmp_path / "hook").exists() and not (tmp_path / "fsmonitor").exists()
 
 
-def test_a_silent_server_does_not_hang_it(monkeypatch):
+def test_a_silent_server_does_not_hang_it(tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.git.SECONDS", 1)
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         with pytest.raises(Problem, match="cannot be fetched: git clone took more than 1 s"):
-            Template.fetch(f"git://127.0.0.1:{server.getsockname()[1]}/t")
+            Template.fetch(f"git://127.0.0.1:{server.getsockname()[1]}/t", tmp_path)

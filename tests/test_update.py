@@ -135,7 +135,11 @@ def test_every_release_updates_to_what_a_fresh_render_gives(lab, tmp_path, versi
 def test_versions(own_old):
     own_old.template.release("v2.0.0rc1")
     experiment = own_old.path / "experiments/011-x"
-    assert left(tool(own_old, "update", "--vcs-ref", "v9.9.9"), experiment, "its template has no v9.9.9")
+    assert left(
+        tool(own_old, "update", "--vcs-ref", "v9.9.9"),
+        experiment,
+        "its template has no v9.9.9; it has v2.0.0rc1, v1.1.0",
+    )
     done = tool(own_old, "update", "--commit")
     assert re.search(r"experiments/011-x +v1\.0\.0 +v1\.1\.0 +updated", done.stdout), "a pre-release is no release"
     assert left(tool(own_old, "update", "--vcs-ref", "v1.0.0"), experiment, "downgrades are not supported")

@@ -60,24 +60,25 @@ def changes_the_repository(command):
     return "add" in command or "commit" in command
 
 
-def prepare(lab):
+def prepare(lab, folder):
     """What lands the update of 011-x as `update --commit` does, as often as it is called."""
     experiment, options = Experiment.at(lab.path / "experiments/011-x"), Options(commit=True)
-    prepared = update.prepare(experiment, Row("011-x"), Templates(), options, ThisProcess())
+    prepared = update.prepare(experiment, Row("011-x"), Templates(folder), options, ThisProcess())
     return lambda: update.land(experiment, prepared, options)
 
 
 @pytest.mark.parametrize("lasting", [True, False], ids=["killed", "interrupted"])
-def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(own_old, lasting):
+def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(own_old, tmp_path, lasting):
     experiment, scripts = own_old.path / "experiments/011-x", own_old.template.path / "template/scripts"
-    (scripts / "helper.sh").write_text("new\n")
+    (scripts / "tools").mkdir()
+    (scripts / "tools/helper.sh").write_text("new\n")
     next(scripts.glob("*query.py*")).unlink()
     own_old.template.release("v1.2.0")
     start, before = git(own_old.path, "rev-parse", "HEAD").strip(), contents(experiment)
-    land = prepare(own_old)
+    land = prepare(own_old, tmp_path)
     assert land() == "updated"
     after = contents(experiment)
-    assert before.keys() ^ after.keys() == {"scripts/helper.sh", "scripts/query.py"}
+    assert before.keys() ^ after.keys() == {"scripts/tools/helper.sh", "scripts/query.py"}
     for step in range(1, 200):
         git(own_old.path, "reset", "--quiet", "--hard", start)
         git(own_old.path, "clean", "--quiet", "--force", "-d")
@@ -97,6 +98,7 @@ def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(ow
             assert found == after, f"step {step}: the answers were not last"
         else:
             assert not is_committed and (lasting or found == before), f"step {step} was not taken back"
+            assert lasting or not (experiment / "scripts/tools").exists(), f"step {step} left a folder"
         assert is_committed or land() == "updated"
         assert contents(experiment) == after, f"step {step} left something behind"
         assert git(own_old.path, "status", "--porcelain") == ""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import yaml
 
 from experiments.errors import Problem
-from experiments.experiment import Answers, Experiment
+from experiments.experiment import Experiment, Templates
 from experiments.files import Write, read_now, write_all
 from experiments.git import Repository
 from experiments.screen import show_cells
-from experiments.template import ANSWERS, Files, Release, Template, render, stamp
+from experiments.template import ANSWERS, Files, Release, render, stamp
 
 # What the template's own files import or run: if a folder has another file in its place, they would not work.
 LIBRARY = ("scripts/runtime/", "scripts/submit.sh", "scripts/query.py", "scripts/timestamp.py", "scripts/optuna_")
@@ -43,11 +44,11 @@ def adopt(path: str, source: str | None, dry_run: bool) -> int:
     experiment = Experiment(folder, Repository.of(folder))
     if folder.parent != experiment.repository.root / "experiments":
         raise Problem(f"{path} is not in experiments/ of its repository", "move it there with `git mv`")
-    with experiment.lock():
+    with experiment.lock(), Templates.kept() as templates:
         found = source or source_of_others(experiment)
         if Path(found).exists():
             found = str(Path(found).resolve())  # a relative path would hold from here alone
-        template = Template.fetch(found)
+        template = templates.get(found)
         release = template.release(template.find_commit(template.newest()))
         answers = starting_answers(experiment, release)
         plan = make_plan(experiment, release, answers)
@@ -63,10 +64,8 @@ def source_of_others(experiment: Experiment) -> str:
     """The template of the repository's other experiments. Raises Problem where they have none, or several."""
     sources = set()
     for file in sorted(experiment.repository.root.glob(f"experiments/*/{ANSWERS}")):
-        try:
-            sources.add(str(Answers.of(file.read_text(encoding="utf-8"), str(file)).source))
-        except (Problem, OSError, UnicodeDecodeError):
-            continue
+        with suppress(Problem, OSError):
+            sources.add(str(Experiment.at(file.parent).answers().source))
     if len(sources) != 1:
         others = f"the other experiments have {len(sources)} templates" if sources else "no other experiment has one"
         raise Problem(f"which template? {others}", "name it: --source gh:lab/tc-exp-template")

@@ -192,11 +192,12 @@ def check(paths: list[str], compose: bool) -> int:
     """Print one line for each finding. Returns 1 if there is one."""
     if compose and not find_spec("hydra"):
         raise Problem("--compose needs Hydra", "install hydra-core beside experiments: `uvx --with hydra-core ...`")
-    templates, found = Templates(), False
-    for experiment in experiments_to_check(paths):
-        for finding in findings(experiment, templates, compose):
-            found = True
-            print(f"{experiment.name}/{finding.path}: {one_line(finding.what)}")
+    found = False
+    with Templates.kept() as templates:
+        for experiment in experiments_to_check(paths):
+            for finding in findings(experiment, templates, compose):
+                found = True
+                print(f"{experiment.name}/{finding.path}: {one_line(finding.what)}")
     return int(found)
 
 

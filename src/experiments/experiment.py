@@ -1,10 +1,11 @@
 """An experiment: its folder, its repository, its recorded answers and its template."""
 
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -99,20 +100,33 @@ class Experiment:
 class Templates:
     """The templates that experiments name, each fetched once."""
 
+    folder: Path
     fetched: dict[str, Template | Problem] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def kept(cls) -> Iterator["Templates"]:
+        """Templates in a folder that is removed in the end."""
+        with TemporaryDirectory(prefix="templates-") as folder:
+            yield cls(Path(folder))
 
     def get(self, source: Any) -> Template:
         """Raises Problem, for each experiment that names what cannot be fetched."""
         key = str(source)
         if key not in self.fetched:
-            try:
-                self.fetched[key] = Template.fetch(source)
-            except Problem as problem:
-                self.fetched[key] = problem
+            self.fetched[key] = self.fetch(source)
         found = self.fetched[key]
         if isinstance(found, Problem):
             raise found
         return found
+
+    def fetch(self, source: Any) -> Template | Problem:
+        folder = self.folder / str(len(self.fetched))
+        folder.mkdir()
+        try:
+            return Template.fetch(source, folder)
+        except Problem as problem:
+            return problem
 
     def recorded(self, answers: Answers) -> Release:
         """The version of its template that an experiment has."""
@@ -122,10 +136,9 @@ class Templates:
 
 def is_experiment(folder: Path) -> bool:
     """Whether a folder has an answers file of this template, whole or not."""
-    try:
-        text = (folder / ANSWERS).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    if not (folder / ANSWERS).is_file():
         return False
+    text = (folder / ANSWERS).read_text(encoding="utf-8", errors="replace")
     return "experiment:" in text or "<<<<<<<" in text
 
 

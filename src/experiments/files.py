@@ -42,7 +42,6 @@ def read_now(path: Path) -> bytes | None:
 
 def write_part(write: Write) -> None:
     """Write a file's content beside it, with the mode that the file has or, if it is new, that new files get."""
-    write.path.parent.mkdir(parents=True, exist_ok=True)
     write.part.write_bytes(write.content or b"")
     mode = write.part.stat().st_mode
     if write.path.exists():
@@ -76,13 +75,22 @@ def take_back(write: Write) -> None:
     put_in_place(back)
 
 
+def missing_folders(writes: Sequence[Write]) -> list[Path]:
+    """The folders that have to be made, each after the one that it is in."""
+    parents = {parent for write in writes if write.content is not None for parent in write.path.parents}
+    return sorted(parent for parent in parents if not parent.exists())
+
+
 def write_all(writes: Sequence[Write]) -> None:
     """Write files in this order, or none of them: what fails, or is stopped, is taken back.
 
     After a kill there may be some of the first ones: the last one should be what makes the others count.
     """
+    folders = missing_folders(writes)
     done: list[Write] = []
     try:
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
         for write in writes:
             if write.content is not None:
                 write_part(write)
@@ -93,11 +101,13 @@ def write_all(writes: Sequence[Write]) -> None:
         for write in reversed(done):
             with suppress(Exception):
                 take_back(write)
-        raise
-    finally:
         for write in writes:
             with suppress(OSError):
                 write.part.unlink()
+        for folder in reversed(folders):
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 @contextmanager

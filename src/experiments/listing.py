@@ -84,9 +84,9 @@ def list_experiments(path: str | None, as_json: bool, figure: str | None) -> int
     data = find_data(experiments[0].repository)
     if figure:
         return show_figure(experiments, data, figure, as_json)
-    templates = Templates()
     jobs = read_queue()
-    listed = [look_at(experiment, data, jobs, templates) for experiment in experiments]
+    with Templates.kept() as templates:
+        listed = [look_at(experiment, data, jobs, templates) for experiment in experiments]
     if as_json:
         print(json.dumps([asdict(each) | {"counts": each.counts()} for each in listed], indent=2))
     elif path:

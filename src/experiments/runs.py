@@ -19,9 +19,8 @@ def add_run(path: str, script: str, tokens: Sequence[str], request: Request) -> 
     A configuration is a copy of the script's newest one, where there is one.
     """
     experiment = Experiment.at(path)
-    with experiment.lock():
+    with experiment.lock(), Templates.kept() as templates:
         answers = experiment.answers()
-        templates = Templates()  # whose folders go when it goes
         release = templates.recorded(answers)
         entries = [entry_of(token, request) for token in tokens]
         release.parse_runs(answers.values, {script: entries}, new=True)
@@ -50,9 +49,8 @@ def set_run(path: str, script: str, token: str, values: Request) -> list[str]:
     A value of "" takes the option out of the request: the machine's own counts again.
     """
     experiment = Experiment.at(path)
-    with experiment.lock():
+    with experiment.lock(), Templates.kept() as templates:
         answers = experiment.answers()
-        templates = Templates()  # whose folders go when it goes
         release = templates.recorded(answers)
         runs = dict(answers.values["runs"])
         request = find_request(runs, script, token, experiment)

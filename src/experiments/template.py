@@ -82,7 +82,6 @@ class Release:
     version: str
     commit: str
     folder: Path
-    kept: object = field(repr=False)  # what removes the folder at its own end
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -218,18 +217,17 @@ def fetched_from(source: Any) -> str:
 
 @dataclass
 class Template:
-    """A clone of a template, for all experiments that name it. It is removed with this object."""
+    """A clone of a template, for all experiments that name it."""
 
     source: str
-    folder: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="template-")
-    )
-    releases: dict[str, Release] = field(default_factory=dict)  # by commit
+    folder: Path  # which somebody removes at the end
+    commits: dict[str, str] = field(default_factory=dict)  # ids by the names that were asked for
+    releases: dict[str, Release] = field(default_factory=dict)  # by the ids of their commits
 
     @classmethod
-    def fetch(cls, source: Any) -> "Template":
-        """Clone it. Raises Problem where that fails, or takes too long."""
-        template = cls(fetched_from(source))
+    def fetch(cls, source: Any, folder: Path) -> "Template":
+        """Clone it to a folder. Raises Problem where that fails, or takes too long."""
+        template = cls(fetched_from(source), folder)
         clone = ("clone", "--quiet", "--bare", "--no-local", "--template=", "--", template.source)
         try:
             run_git(".", *clone, template.git_folder, environment=permitted())
@@ -239,15 +237,21 @@ class Template:
 
     @property
     def git_folder(self) -> Path:
-        return Path(self.folder.name, "template.git")
+        return self.folder / "template.git"
 
     def find_commit(self, ref: str) -> str:
         """The id of the commit of a tag, a branch or a commit. Raises Problem."""
+        if ref not in self.commits:
+            self.commits[ref] = self.ask_for_commit(ref)
+        return self.commits[ref]
+
+    def ask_for_commit(self, ref: str) -> str:
         names = (f"refs/tags/{ref}", f"refs/heads/{ref}", described_commit(ref) or ref)
         for name in names:
             with suppress(Problem):
                 return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-        raise Problem(f"its template has no {ref}")
+        newest = sorted(self.versions, key=Version, reverse=True)[:3]
+        raise Problem(f"its template has no {ref}", f"it has {', '.join(newest)}" if newest else "")
 
     def find_recorded(self, version: str, commit: str) -> str:
         """The id of the commit that an experiment has, whatever its tag names by now. Raises Problem.
@@ -284,20 +288,21 @@ class Template:
 
     def newest(self) -> str:
         """The newest release, as Copier takes it: by PEP 440, without those before a release; HEAD if there is none."""
-        versions = {}
-        for tag in self.ask("tag").splitlines():
-            with suppress(InvalidVersion):
-                versions[tag] = Version(tag)
-        final = {tag: version for tag, version in versions.items() if not version.is_prerelease}
-        return max(final, key=lambda tag: final[tag], default="HEAD")
+        final = [tag for tag in self.versions if not Version(tag).is_prerelease]
+        return max(final, key=Version, default="HEAD")
+
+    @cached_property
+    def versions(self) -> list[str]:
+        """The tags that are versions by PEP 440."""
+        return [tag for tag in self.ask("tag").splitlines() if is_version(tag)]
 
     def release(self, commit: str) -> Release:
         """The version of a commit, written to a folder once."""
         if commit not in self.releases:
             version = self.ask("describe", "--tags", "--always", commit)
-            folder = Path(self.folder.name, commit)
+            folder = self.folder / commit
             self.export(commit, folder)
-            self.releases[commit] = Release(version, commit, folder, self.folder)
+            self.releases[commit] = Release(version, commit, folder)
         return self.releases[commit]
 
     def export(self, commit: str, folder: Path) -> None:
@@ -317,6 +322,14 @@ class Template:
 
     def ask(self, *arguments: str) -> str:
         return ask_git(self.git_folder, *arguments)
+
+
+def is_version(tag: str) -> bool:
+    try:
+        Version(tag)
+    except InvalidVersion:
+        return False
+    return True
 
 
 def permitted() -> dict[str, str]:

@@ -61,8 +61,7 @@ def update(paths: list[str], options: Options, jobs: int) -> int:
     """Update experiments, and print a row for each. Returns LEFT if one was left."""
     experiments = find_experiments(paths)
     rows = [Row(experiment.name) for experiment in experiments]
-    templates = Templates()
-    with start_workers(min(jobs, len(experiments))) as workers:
+    with Templates.kept() as templates, start_workers(min(jobs, len(experiments))) as workers:
         begun: list[Prepared | Exception | None] = []
         for experiment, row in zip(experiments, rows, strict=True):
             begun.append(attempt_prepare(experiment, row, templates, options, workers))

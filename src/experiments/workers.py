@@ -25,13 +25,24 @@ class ThisProcess(Executor):
         return future
 
 
+class Workers(ProcessPoolExecutor):
+    """Processes that Ctrl-C does not reach, from their first moment: they inherit what is blocked where they start."""
+
+    def submit(self, work: Callable[Given, Result], /, *words: Given.args, **options: Given.kwargs) -> Future[Result]:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(work, *words, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def start_workers(number: int) -> Iterator[Executor]:
     """So many workers. However this process ends, they end too."""
     if number < 2:
         yield ThisProcess()
         return
-    workers = ProcessPoolExecutor(number, get_context("spawn"), initializer=begin)
+    workers = Workers(number, get_context("spawn"), initializer=begin)
     try:
         yield workers
     finally:
@@ -39,8 +50,7 @@ def start_workers(number: int) -> Iterator[Executor]:
 
 
 def begin() -> None:
-    """In a worker: Ctrl-C is for the parent, and its end is the end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a worker: the end of its parent is its own."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
