@@ -196,7 +196,8 @@ def test_what_is_stopped_ends_with_its_workers_and_leaves_nothing(old, both, tmp
         process.send_signal(stop)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (128 + stop, b"", b"")
-    assert at_work(process.pid) == [] and list((tmp_path / "temporary").iterdir()) == []
+    wait_until(lambda: not at_work(process.pid), state=lambda: at_work(process.pid))
+    assert list((tmp_path / "temporary").iterdir()) == []
     assert git(old.path, "status", "--porcelain") == ""
     assert tool(old, "update", "--commit", "--jobs=1").returncode == 0
     assert all(map(is_new, both)) and git(old.path, "status", "--porcelain") == ""
