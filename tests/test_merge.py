@@ -43,7 +43,7 @@ EDITS = {
     "one more option": Edit(re.escape(PLACE), PLACE + "#SBATCH --nice=7\n"),
     "three more options": Edit(re.escape(PLACE), PLACE + "#SBATCH --nice=7\n#SBATCH --mem=9g\n#SBATCH --hold\n"),
     "another header": Edit(r"^# \[\[.*", "# mine"),
-    "a line before setup": Edit(r"^(set -eo pipefail\n)", "\\1umask 027\n"),
+    "a line before setup": Edit(r"^(set -\w+o pipefail\n)", "\\1umask 027\n"),
     "a line in setup": Edit(r"^(module load singularity\n)", "\\1module load mine\n", "setup"),
     "another setup": Edit(r"^module load singularity", "module load mine", "setup"),
     "a line after setup": Edit(r"^(set -u\n)", "\\1export OMP_NUM_THREADS=8\n"),
