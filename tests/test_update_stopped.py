@@ -174,6 +174,7 @@ def start_update(lab, temporary):
         cwd=lab.path,
         env=os.environ | WITH_TOOL | {"TMPDIR": str(temporary)},
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which nohup ignores
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
