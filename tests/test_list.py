@@ -8,7 +8,8 @@ from support.updating import contents, tool
 from experiments import listing
 from experiments.experiment import Experiment
 from experiments.git import Repository
-from experiments.listing import Attempted, Job, state_of
+from experiments.records import Attempted, state_of
+from experiments.slurm import Job, read_queue
 
 
 def record(lab, config, name, status, **facts):
@@ -64,6 +65,7 @@ def test_a_figure_says_itself_which_run_made_it(lab):
     """By what run.save writes, wherever the figure went: no record names it there."""
     lab.render()
     lab.python("-c", SAVE, json.dumps(FACTS), check=True)
+    (lab.path / ".env").unlink()
     for name in ("a.png", "a.svg", "a.pdf"):
         moved = (lab.images / name).rename(lab.images / f"moved-{name}")
         done = tool(lab, "list", "--json", "--figure", moved)
@@ -123,7 +125,7 @@ def test_the_queue_is_read_with_throttled_arrays_and_jobs_without_a_record(lab, 
     options = ["--hold", "--parsable", "--array=3-5%1", "--job-name=011-x_gh_000", f"--chdir={lab.path}", "--wrap=true"]
     number = slurm("sbatch", *options).strip()
     try:
-        jobs = listing.read_queue()
+        jobs = read_queue()
         assert {f"{number}_{task}" for task in (3, 4, 5)} <= jobs.keys()
         done = tool(lab, "list", "experiments/011-x")
         assert done.stdout.count(" queued") == 3 and f"{number}_4" in done.stdout

@@ -1,0 +1,98 @@
+"""The records of runs, provenance.json in each run's folder, which anybody may have broken."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.slurm import QUEUED, Job, own_cluster
+
+LARGEST_RECORD = 10_000_000  # bytes
+
+
+@dataclass
+class Attempted:
+    """A run that ran, or that waits to."""
+
+    config: str
+    name: str
+    state: str
+    job: str | None = None
+    started: str = ""
+    commit: str = ""
+    dirty: bool = False
+    error: str | None = None
+    figure: str = ""  # the newest
+    folder: str = ""
+
+
+def find_records(folder: Path) -> Iterator[Path]:
+    """provenance.json of each run."""
+    for config in folders_in(folder):
+        for run in folders_in(config):
+            record = Path(run, "provenance.json")
+            if record.is_file():
+                yield record
+
+
+def folders_in(folder: str | Path) -> list[str]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        return sorted(entry.path for entry in entries if entry.is_dir())
+    return []
+
+
+def read_run(record: Path, jobs: Mapping[str, Job] | None) -> Attempted:
+    """A run by its record, which anybody may have broken."""
+    run = Attempted(record.parent.parent.name, record.parent.name, "unreadable", folder=str(record.parent))
+    found = load(record)
+    if not found:
+        return run
+    run.job = text_of(found.get("job")) or None
+    run.started = text_of(found.get("started"))
+    run.commit = text_of(found.get("commit"))
+    run.dirty = found.get("dirty") is True
+    run.error = text_of(found.get("error")) or None
+    run.figure = (figures_of(found) or [""])[-1]
+    run.state = state_of(text_of(found.get("status")), run.job, found, jobs)
+    return run
+
+
+def load(record: Path) -> dict[str, Any]:
+    """What a record says; nothing where it cannot be read."""
+    found = None
+    with suppress(OSError, ValueError, RecursionError):
+        if record.stat().st_size < LARGEST_RECORD:
+            found = json.loads(record.read_bytes())
+    return found if isinstance(found, dict) else {}
+
+
+def figures_of(found: Mapping[str, Any]) -> list[str]:
+    """The figures that a run has made, the newest last."""
+    figures = found.get("figures")
+    return [text_of(figure) for figure in figures] if isinstance(figures, list) else []
+
+
+def text_of(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def state_of(status: str, job: str | None, record: Mapping[str, Any], jobs: Mapping[str, Job] | None) -> str:
+    """A run's state: of Slurm where its job is in the queue, else of its record.
+
+    A job that is in no queue of this cluster is lost; without squeue, and by hand on another host, nobody knows.
+    """
+    if job and jobs is not None and job in jobs:
+        return jobs[job].said if status in ("running", "") or jobs[job].state in QUEUED else status
+    if status == "running" and job and jobs is not None and is_here(record):
+        return "lost"
+    return status or "unreadable"
+
+
+def is_here(record: Mapping[str, Any]) -> bool:
+    """Whether a job was one of this cluster: its record names none, or ours."""
+    slurm = record.get("slurm")
+    cluster = slurm.get("SLURM_CLUSTER_NAME") if isinstance(slurm, dict) else None
+    return not cluster or cluster == own_cluster()
