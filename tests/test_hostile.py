@@ -8,10 +8,11 @@ import stat
 
 import pytest
 import yaml
-from support.process import commit, git
+from support.process import commit, git, run
 from support.updating import by_tool, contents, is_new, left, tool
 
 from experiments.errors import Problem
+from experiments.git import isolated
 from experiments.launcher import Launcher
 from experiments.template import Template, fetched_from, render
 
@@ -143,6 +144,21 @@ def test_filters_and_hooks_of_the_repository_do_not_run_on_the_templates(old, ex
     git(old.path, "config", "core.fsmonitor", f"touch {tmp_path}/fsmonitor")
     assert by_tool(old).returncode == 0
     assert not (tmp_path / "hook").exists() and not (tmp_path / "fsmonitor").exists()
+
+
+def test_no_setting_of_the_user_reaches_git_on_the_templates(tmp_path, monkeypatch):
+    for number, (name, file) in enumerate({"HOME": ".gitconfig", "XDG_CONFIG_HOME": "git/config"}.items()):
+        path = tmp_path / name / file
+        path.parent.mkdir(parents=True)
+        path.write_text(f"[filter]\nnumber = {number}\n")
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "HOME/.gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "filter.number")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "3")
+    assert "filter.number" in run("git", "config", "--list", cwd=tmp_path).stdout
+    done = run("git", "config", "--list", cwd=tmp_path, env=isolated())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_silent_server_does_not_hang_it(tmp_path, monkeypatch):

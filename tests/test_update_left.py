@@ -75,6 +75,10 @@ def test_a_conflict_leaves_its_experiment_and_others_proceed(old, experiment):
     assert contents(experiment) == before
     assert is_new(experiment.with_name("012-y"))
     assert git(old.path, "diff", "--name-only", "--diff-filter=U") == ""
+    # Copier would write over what git does not see, so it is not the advice.
+    git(old.path, "update-index", "--assume-unchanged", launcher)
+    launcher.write_text(launcher.read_text() + "# mine\n")
+    assert left(by_tool(old), experiment, "scripts/delta_x_001.slurm has uncommitted changes")
 
 
 def test_an_ignored_file_where_the_new_version_has_one_stays(own_old):
@@ -175,6 +179,14 @@ def test_what_is_no_text_is_left(old, experiment, content):
     commit(old.path)
     assert left(by_tool(old), experiment, "left: scripts/submit.sh, which is no text in UTF-8")
     assert (experiment / "scripts/submit.sh").read_bytes() == content
+
+
+def test_a_file_that_became_a_link_is_left(old, experiment):
+    submit = experiment / "scripts/submit.sh"
+    submit.rename(old.path / "submit.sh")
+    submit.symlink_to("../../../submit.sh")
+    commit(old.path)
+    assert left(by_tool(old), experiment, "scripts/submit.sh, which is a link now") and submit.is_symlink()
 
 
 def test_a_read_only_file_is_left(old, experiment):

@@ -135,6 +135,19 @@ def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, up
     assert contents(tmp_path / "scratch") == scratch
 
 
+def test_a_name_with_brackets_is_a_name_and_no_pattern(own_old):
+    scripts = own_old.path / "experiments/011-x/scripts"
+    (scripts / "new1.sh").write_text("mine\n")
+    commit(own_old.path)
+    (scripts / "new1.sh").write_text("mine, not committed\n")
+    (own_old.template.path / "template/scripts/new[1].sh").write_text("the template's\n")
+    own_old.template.release("v1.2.0")
+    done = tool(own_old, "update", "--commit")
+    assert done.returncode == 0, done.stdout
+    assert (scripts / "new[1].sh").read_text() == "the template's\n"
+    assert git(own_old.path, "status", "--porcelain") == " M experiments/011-x/scripts/new1.sh\n"
+
+
 @BOTH
 def test_a_renamed_folder_updates(old, experiment, update):
     git(old.path, "mv", "experiments/011-x", "experiments/012-x")

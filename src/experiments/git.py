@@ -161,10 +161,12 @@ class Repository:
 
 
 def isolated() -> dict[str, str]:
-    """An environment in which no setting of the user reaches git: neither configuration nor filters nor templates."""
+    """An environment in which no setting of the user reaches git: neither configuration nor filters nor templates.
+
+    HOME does what GIT_CONFIG_GLOBAL would: git before 2.32 does not know that.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "XDG_"))}
-    nothing = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TEMPLATE_DIR": ""}
-    return kept | nothing | {"HOME": os.devnull}
+    return kept | {"GIT_CONFIG_NOSYSTEM": "1", "GIT_TEMPLATE_DIR": "", "HOME": os.devnull}
 
 
 def forget_callers_repository() -> None:
