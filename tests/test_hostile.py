@@ -5,6 +5,8 @@ import re
 import shutil
 import socket
 import stat
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 import yaml
@@ -35,6 +37,7 @@ def test_a_source_that_is_an_option_or_runs_commands_is_refused(source):
         ("git+https://lab.org/t", "https://lab.org/t"),
         ("https://github.com/lab/t", "https://github.com/lab/t.git"),
         ("git@lab.org:t.git", "git@lab.org:t.git"),
+        ("~/t", os.path.expanduser("~/t")),
     ],
 )
 def test_a_source_is_fetched_as_copier_fetches_it(source, url):
@@ -89,14 +92,14 @@ def test_a_render_that_has_a_git_folder_is_refused(plain_template, tmp_path):
 
 
 def test_a_release_that_renders_a_git_folder_leaves_the_experiment(own_old):
-    folder = own_old.template.path / "template/{{ '.g' ~ 'it' }}"
+    folder = own_old.template.path / "template/{{ '.G' ~ 'it' }}"  # which is .git on a Mac
     folder.mkdir()
     (folder / "config").write_text(f"[core]\nfsmonitor = touch {own_old.path}/hacked\n")
     own_old.template.release("v1.2.0")
     before = contents(own_old.path)
     for option in ("--dry-run", "--commit"):
         done = tool(own_old, "update", option)
-        assert left(done, own_old.path / "experiments/011-x", "v1.2.0 of its template renders .git, which is git's own")
+        assert left(done, own_old.path / "experiments/011-x", "v1.2.0 of its template renders .Git, which is git's own")
     assert contents(own_old.path) == before and git(own_old.path, "status", "--porcelain") == ""
 
 
@@ -159,6 +162,34 @@ def test_no_setting_of_the_user_reaches_git_on_the_templates(tmp_path, monkeypat
     assert "filter.number" in run("git", "config", "--list", cwd=tmp_path).stdout
     done = run("git", "config", "--list", cwd=tmp_path, env=isolated())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_helper_of_a_transport_runs(tmp_path, monkeypatch):
+    helper = tmp_path / "git-remote-odd"
+    helper.write_text(f"#!/bin/sh\ntouch {tmp_path}/hacked\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(Problem, match="cannot be fetched: transport 'odd' not allowed"):
+        Template.fetch("odd://t", tmp_path)
+    assert not (tmp_path / "hacked").exists()
+
+
+class AsksForAPassword(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", "Basic")
+        self.end_headers()
+
+    def log_message(self, *words):
+        pass
+
+
+def test_a_server_that_asks_for_a_password_gets_none(tmp_path):
+    with HTTPServer(("127.0.0.1", 0), AsksForAPassword) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(Problem, match="terminal prompts disabled"):
+            Template.fetch(f"http://127.0.0.1:{server.server_port}/t", tmp_path)
+        server.shutdown()
 
 
 def test_a_silent_server_does_not_hang_it(tmp_path, monkeypatch):

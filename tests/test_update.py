@@ -243,6 +243,9 @@ def test_a_file_that_a_release_adds_and_its_mode(own_old):
     file.write_text("echo new\n")
     file.chmod(0o755)
     (own_old.template.path / "template/scripts/submit.sh.jinja").chmod(0o755)
+    for folder in (own_old.template.path / "template", experiment):
+        (folder / "scripts/same.sh").write_text("echo same\n")
+    commit(own_old.path)
     own_old.template.release("v1.2.0")
     (experiment / "scripts/delta_x_001.slurm").chmod(0o600)
     done = tool(own_old, "update", "--commit")

@@ -118,6 +118,14 @@ def test_what_an_editor_saves_meanwhile_stays(tmp_path):
     assert contents(tmp_path) == before | {"b": b"saved just now\n"}
 
 
+def test_a_merge_that_began_meanwhile_is_not_committed_to(old, experiment, tmp_path):
+    land, before = prepare(old, tmp_path), contents(experiment)
+    (old.path / ".git/MERGE_HEAD").write_text(git(old.path, "rev-parse", "HEAD"))
+    with pytest.raises(Problem, match="a merge is in progress"):
+        land()
+    assert contents(experiment) == before
+
+
 # What a disk refuses --------------------------------------------------------------------------------------------------
 
 

@@ -103,8 +103,6 @@ def prepare(
     row.new = new.version
     if template.is_before(wanted, current):
         raise Problem(f"{new.version} is older than {answers.version}, and downgrades are not supported")
-    if options.commit and not options.dry_run:
-        experiment.repository.refuse_commits()
     old = template.release(current)
     refuse_lost_machines(answers, new)
     return Prepared(
