@@ -78,14 +78,16 @@ def test_stopped_it_leaves_nothing(found, monkeypatch):
     [
         (["experiments/005-Old_one"], "which template? no other experiment has one"),
         (["experiments/nowhere"], "is no folder"),
-        (["torchcell"], "must be NNN-slug"),
+        (["torchcell"], "is not in experiments/ of its repository; move it there with `git mv`"),
+        (["experiments/Old", "--source", "TEMPLATE"], "must be NNN-slug, like 011-growth"),
         (["experiments/005-Old_one", "--source", "--upload-pack=touch hacked"], "is no address"),
         (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is no address"),
     ],
 )
 def test_refusals_are_one_line_and_leave_nothing(found, arguments, reason):
     lab, _ = found
+    (lab.path / "experiments/Old").mkdir()
     before = contents(lab.path)
-    done = tool(lab, "adopt", *arguments)
+    done = tool(lab, "adopt", *(word.replace("TEMPLATE", str(lab.template.path)) for word in arguments))
     assert done.returncode in (1, 2) and reason in done.stderr
     assert contents(lab.path) == before

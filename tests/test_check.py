@@ -88,9 +88,16 @@ OLD_LAUNCHER = """#!/bin/bash
 # --config-name not_this_one
 source ~/.bashrc
 #SBATCH --mem=8g
+cp /Users/ada/a /u/ada/b /scratch/lab/images/c.png .
 python /home/ada/lab/experiments/005-old/scripts/train.py \\
   --config-name "train_000"
 """
+PATHS = (
+    "/Users/ada/a",
+    "/u/ada/b",
+    "/home/ada/lab/experiments/005-old/scripts/train.py",
+    "/scratch/lab/images/c.png",
+)
 
 
 def test_an_experiment_that_was_never_adopted_is_checked_too(lab):
@@ -99,18 +106,19 @@ def test_an_experiment_that_was_never_adopted_is_checked_too(lab):
     (old / "conf").mkdir()
     (old / "scripts/train_000.slurm").write_text(OLD_LAUNCHER)
     (old / "scripts/train_001.slurm").write_text(OLD_LAUNCHER.replace("_000", "_001"))
+    (old / "scripts/train_any.slurm").write_text('python train.py --config-name "train_$1"\n')
+    (old / "scripts/large.txt").write_text("<<<<<<< \n" * 200_000)
     (old / "conf/train_000.yaml").write_text("a: 1\n")
     (old / "conf/train_002.yaml").write_text("a: 1\n")
     done = tool(lab, "check", "experiments/005-old")
-    path = "has a path of one machine, /home/ada/lab/experiments/005-old/scripts/train.py"
     assert done.stdout.splitlines() == [
         f"experiments/005-old/{line}"
         for line in [
             "scripts/train_001.slurm: has no configuration conf/train_001.yaml",
             "scripts/train_000.slurm: has a line that Slurm ignores, #SBATCH --mem=8g",
             "scripts/train_001.slurm: has a line that Slurm ignores, #SBATCH --mem=8g",
-            f"scripts/train_000.slurm: {path}",
-            f"scripts/train_001.slurm: {path}",
+            *(f"scripts/train_000.slurm: has a path of one machine, {path}" for path in PATHS),
+            *(f"scripts/train_001.slurm: has a path of one machine, {path}" for path in PATHS),
             "conf/train_002.yaml: has no launcher",
             "slurm/output: is missing, so Slurm would lose every log",
         ]

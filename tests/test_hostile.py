@@ -6,6 +6,7 @@ import shutil
 import socket
 import stat
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -140,13 +141,19 @@ def test_a_fifo_and_a_long_line_do_not_hang_check(old, experiment):
     assert Launcher.read(experiment / "scripts/gh_x_000.slurm").config == ""
 
 
-def test_filters_and_hooks_of_the_repository_do_not_run_on_the_templates(old, experiment, tmp_path):
+def test_filters_and_hooks_do_not_run_on_the_templates(own_old, tmp_path, monkeypatch):
+    old = own_old
+    (old.template.path / ".gitattributes").write_text("* filter=odd\n")
+    old.template.release("v1.2.0")
+    config = Path(os.environ["GIT_CONFIG_GLOBAL"]).read_text()
+    (tmp_path / "gitconfig").write_text(f'{config}[filter "odd"]\nsmudge = touch {tmp_path}/filter; cat\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     (old.path / ".git/hooks").mkdir(exist_ok=True)
     (old.path / ".git/hooks/post-checkout").write_text(f"#!/bin/sh\ntouch {tmp_path}/hook\n")
     (old.path / ".git/hooks/post-checkout").chmod(0o755)
     git(old.path, "config", "core.fsmonitor", f"touch {tmp_path}/fsmonitor")
     assert by_tool(old).returncode == 0
-    assert not (tmp_path / "hook").exists() and not (tmp_path / "fsmonitor").exists()
+    assert not [name for name in ("hook", "fsmonitor", "filter") if (tmp_path / name).exists()]
 
 
 def test_no_setting_of_the_user_reaches_git_on_the_templates(tmp_path, monkeypatch):

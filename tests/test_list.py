@@ -119,6 +119,11 @@ def test_a_job_that_waits_is_of_this_experiment_by_its_name_and_folder(lab):
     assert waiting == {"1": "queued", "2_3": "configuring", "8": "queued"}
 
 
+def test_a_job_of_another_cluster_is_not_lost():
+    """Its records are on a disk that both have; this cluster's queue says nothing of it."""
+    assert state_of("running", "7", {"slurm": {"SLURM_CLUSTER_NAME": "elsewhere"}}, {}) == "running"
+
+
 def test_the_queue_is_read_with_throttled_arrays_and_jobs_without_a_record(lab, slurm, monkeypatch):
     lab.render(runs={"x": ["gh_000", "delta_001"]})
     monkeypatch.setenv("SQUEUE_FORMAT", "%u")

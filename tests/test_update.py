@@ -52,6 +52,15 @@ def test_edits_elsewhere_in_a_file_are_kept_and_the_rest_moves(old, experiment, 
 
 
 @BOTH
+def test_a_template_file_that_was_deleted_stays_deleted(old, experiment, update):
+    (experiment / "scripts/submit.sh").unlink()
+    commit(old.path)
+    assert update(old).returncode == 0
+    assert not (experiment / "scripts/submit.sh").exists()
+    assert "account=new-account" in (experiment / "scripts/delta_x_001.slurm").read_text()
+
+
+@BOTH
 def test_everything_else_in_the_repository_stays_byte_identical(old, experiment, update):
     other = old.path / "experiments/012-y"
     shutil.copytree(experiment, other)
@@ -149,6 +158,15 @@ def test_the_newest_release_is_that_of_copier(own_old):
     for tag in ("v1.1.0.post1", "v1.2.0rc1", "v9"):
         own_old.template.release(tag if tag != "v9" else "nightly")
     assert re.search(r"v1\.0\.0 +v1\.1\.0\.post1 +updated", by_tool(own_old).stdout)
+
+
+def test_an_experiment_that_was_made_between_releases(own_old):
+    own_old.template.version = "HEAD"
+    (own_old.template.path / "notes").touch()
+    commit(own_old.template.path)
+    own_old.render("012-y", runs=RUNS)
+    own_old.template.release("v1.2.0", [("lab.yml", "new-account", "newest-account")])
+    assert re.search(r"y +v1\.1\.0-1-g[0-9a-f]+ +v1\.2\.0 +updated\n", by_tool(own_old, "experiments/012-y").stdout)
 
 
 def move_tag(template, tag):

@@ -13,6 +13,8 @@ from support.lab import make_lab
 from support.process import commit, git
 from support.updating import BOTH, RUNS, by_copier, by_tool, contents, is_new, left, tool
 
+from experiments.git import Repository
+
 INVALID = {
     "experiment": "growth",
     "title": "two\nlines",
@@ -215,10 +217,14 @@ def test_nothing_is_committed_in_the_middle_of_something(old, experiment):
     assert contents(experiment) == before and git(old.path, "status", "--porcelain") == ""
 
 
-def test_an_update_that_cannot_be_committed_says_so(old, experiment):
+def test_an_update_that_cannot_be_committed_says_so(old, experiment, monkeypatch):
     (old.path / ".git/index.lock").touch()
     assert left(tool(old, "update", "--commit"), experiment, "updated, but not committed: ")
     (old.path / ".git/index.lock").unlink()
+    monkeypatch.setattr("experiments.files.LOCK_SECONDS", 0)
+    with Repository(old.path).lock():
+        reason = "updated, but not committed: another command is at work on it; wait for that, and run again"
+        assert left(tool(old, "update", "--commit"), experiment, reason)
     assert tool(old, "update", "--commit").returncode == 0 and is_new(experiment)
     assert git(old.path, "status", "--porcelain") == ""
 

@@ -67,17 +67,23 @@ def prepare(lab, folder):
     return lambda: update.land(experiment, prepared, options)
 
 
+def files_of(folder):
+    """Every file with its content, and whether it may be run."""
+    return {name: (content, os.access(folder / name, os.X_OK)) for name, content in contents(folder).items()}
+
+
 @pytest.mark.parametrize("lasting", [True, False], ids=["killed", "interrupted"])
 def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(own_old, tmp_path, lasting):
     experiment, scripts = own_old.path / "experiments/011-x", own_old.template.path / "template/scripts"
     (scripts / "tools").mkdir()
     (scripts / "tools/helper.sh").write_text("new\n")
     next(scripts.glob("*query.py*")).unlink()
+    next(scripts.glob("submit.sh*")).chmod(0o755)
     own_old.template.release("v1.2.0")
-    start, before = git(own_old.path, "rev-parse", "HEAD").strip(), contents(experiment)
+    start, before = git(own_old.path, "rev-parse", "HEAD").strip(), files_of(experiment)
     land = prepare(own_old, tmp_path)
     assert land() == "updated"
-    after = contents(experiment)
+    after = files_of(experiment)
     assert before.keys() ^ after.keys() == {"scripts/tools/helper.sh", "scripts/query.py"}
     for step in range(1, 200):
         git(own_old.path, "reset", "--quiet", "--hard", start)
@@ -90,7 +96,7 @@ def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(ow
                 break
             except Killed:
                 pass
-        found = {name: content for name, content in contents(experiment).items() if not name.endswith(".part")}
+        found = {name: content for name, content in files_of(experiment).items() if not name.endswith(".part")}
         is_committed = git(own_old.path, "rev-parse", "HEAD").strip() != start
         for name in found.keys() | before.keys() | after.keys():
             assert found.get(name) in (before.get(name), after.get(name)), f"step {step} cut {name} short"
@@ -100,7 +106,7 @@ def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(ow
             assert not is_committed and (lasting or found == before), f"step {step} was not taken back"
             assert lasting or not (experiment / "scripts/tools").exists(), f"step {step} left a folder"
         assert is_committed or land() == "updated"
-        assert contents(experiment) == after, f"step {step} left something behind"
+        assert files_of(experiment) == after, f"step {step} left something behind"
         assert git(own_old.path, "status", "--porcelain") == ""
         assert git(own_old.path, "rev-list", "--count", f"{start}..") == "1\n"
     assert steps.taken >= 30, "the steps are not seen"

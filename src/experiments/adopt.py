@@ -11,15 +11,13 @@ import yaml
 
 from experiments.errors import Problem
 from experiments.experiment import Experiment, Templates
-from experiments.files import Write, read_now, write_all
+from experiments.files import Write, write_all
 from experiments.git import Repository
 from experiments.screen import show_cells
 from experiments.template import ANSWERS, Files, Release, render, stamp
 
 # What the template's own files import or run: if a folder has another file in its place, they would not work.
 LIBRARY = ("scripts/runtime/", "scripts/submit.sh", "scripts/query.py", "scripts/timestamp.py", "scripts/optuna_")
-NAME = re.compile(r"[A-Z]?[0-9]{3}-[A-Za-z0-9]+(?:[-_]+[A-Za-z0-9]+)*")
-STARTERS = ("conf/default.yaml", "README.md")
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,6 @@ def adopt(path: str, source: str | None, dry_run: bool) -> int:
         raise Problem(f"{path} is no folder")
     if (folder / ANSWERS).exists() or (folder / ANSWERS).is_symlink():
         raise Problem(f"{path} has {ANSWERS}, so it is an experiment already", "`experiments update` updates it")
-    if not NAME.fullmatch(folder.name):
-        raise Problem(f"{folder.name} must be NNN-slug, like 011-growth", "rename the folder with `git mv`")
     experiment = Experiment(folder, Repository.of(folder))
     if folder.parent != experiment.repository.root / "experiments":
         raise Problem(f"{path} is not in experiments/ of its repository", "move it there with `git mv`")
@@ -138,9 +134,7 @@ def is_in_the_way(folder: Path, name: str) -> bool:
     """Whether a file stands where a folder must be, or a link or a folder where the file must be."""
     path = folder / name
     parents = [parent for parent in path.parents if folder in parent.parents]
-    if any(
-        (parent.is_symlink() and not parent.is_dir()) or (parent.exists() and not parent.is_dir()) for parent in parents
-    ):
+    if any((parent.exists() or parent.is_symlink()) and not parent.is_dir() for parent in parents):
         return True
     return path.is_symlink() or (path.exists() and not path.is_file())
 
@@ -159,16 +153,8 @@ def show_plan(plan: Plan, experiment: Experiment) -> None:
 
 def write_plan(experiment: Experiment, plan: Plan, release: Release, source: str) -> None:
     """Write what is added, the answers last: without them the folder is no experiment. All of it, or nothing."""
-    answers = plan.added[ANSWERS].content.decode()
+    files = dict(plan.added)
+    answers = files.pop(ANSWERS).content.decode()
     text = stamp(answers, release.version, release.commit, yaml.safe_dump({"_src_path": source}))
-    names = [name for name in plan.added if name != ANSWERS]
-    writes = [
-        Write(
-            experiment.path / name,
-            read_now(experiment.path / name),
-            plan.added[name].content,
-            plan.added[name].executable,
-        )
-        for name in names
-    ]
+    writes = [Write(experiment.path / name, None, file.content, file.executable) for name, file in files.items()]
     write_all([*writes, Write(experiment.path / ANSWERS, None, text.encode())])

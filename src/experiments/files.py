@@ -21,7 +21,7 @@ class Write:
     path: Path
     before: bytes | None  # what it has now; None if there is no file
     content: bytes | None
-    executable: bool | None = None  # None: as it is
+    executable: bool | None = None  # what it becomes and was not; None: as it is
 
     @property
     def part(self) -> Path:
@@ -70,7 +70,8 @@ def take_back(write: Write) -> None:
     if write.before is None:
         write.path.unlink()
         return
-    back = Write(write.path, write.content, write.before, write.executable and None)
+    executable = None if write.executable is None else not write.executable
+    back = Write(write.path, write.content, write.before, executable)
     write_part(back)
     put_in_place(back)
 

@@ -190,7 +190,7 @@ def copier_reason(error: Exception) -> str:
     """What Copier says, in one line."""
     text = one_line(str(error)) or type(error).__name__
     invalid = re.match(r"Validation error for question '(\w+)': (.*)", text)
-    return f"its recorded answer to {invalid[1]} is no longer valid: {invalid[2]}" if invalid else text
+    return f"its answer to {invalid[1]} is not valid: {invalid[2]}" if invalid else text
 
 
 def stamp(text: str, version: str, commit: str, source: str) -> str:
@@ -228,7 +228,7 @@ class Template:
     def fetch(cls, source: Any, folder: Path) -> "Template":
         """Clone it to a folder. Raises Problem where that fails, or takes too long."""
         template = cls(fetched_from(source), folder)
-        clone = ("clone", "--quiet", "--bare", "--no-local", "--template=", "--", template.source)
+        clone = ("clone", "--quiet", "--bare", "--template=", "--", template.source)
         try:
             run_git(".", *clone, template.git_folder, environment=permitted())
         except Problem as problem:
