@@ -30,6 +30,8 @@ def ran(lab):
     record(lab, "x_gh_000", "2", "failed", error="ValueError: [red]no[/x]")
     record(lab, "x_delta_001", "686", "running", job="686")
     (record(lab, "x_delta_001", "687", "running") / "provenance.json").write_text("{")
+    record(lab, "x_delta_001", "688", "finished", error="x" * 11_000_000)
+    (lab.data / "experiments/011-x/runs/x_gh_000/1/link").symlink_to(lab.data)
     return lab
 
 
@@ -37,10 +39,10 @@ def test_experiments_and_runs_are_listed_and_nothing_is_changed(ran):
     before = contents(ran.path)
     every, one, data = tool(ran, "list"), tool(ran, "list", "experiments/011-x"), tool(ran, "list", "--json")
     assert every.returncode == one.returncode == data.returncode == 0, every.stderr + one.stderr
-    assert "1 finished, 1 failed" in every.stdout and "1 unreadable" in every.stdout and "v1.0.0" in every.stdout
+    assert "1 finished, 1 failed" in every.stdout and "2 unreadable" in every.stdout and "v1.0.0" in every.stdout
     assert "ValueError: [red]no[/x]" in one.stdout and "aaaaaaaaaa+" in one.stdout and "a.svg" in one.stdout
     [listed] = json.loads(data.stdout)
-    assert listed["counts"]["finished"] == 1 and listed["runs_bytes"] > 500
+    assert listed["counts"]["finished"] == 1 and 11_000_500 < listed["runs_bytes"] < 11_005_000
     assert contents(ran.path) == before
 
 
@@ -126,7 +128,7 @@ def test_a_job_of_another_cluster_is_not_lost():
 
 def test_the_queue_is_read_with_throttled_arrays_and_jobs_without_a_record(lab, slurm, monkeypatch):
     lab.render(runs={"x": ["gh_000", "delta_001"]})
-    monkeypatch.setenv("SQUEUE_FORMAT", "%u")
+    monkeypatch.setenv("SQUEUE_STATES", "COMPLETED")
     options = ["--hold", "--parsable", "--array=3-5%1", "--job-name=011-x_gh_000", f"--chdir={lab.path}", "--wrap=true"]
     number = slurm("sbatch", *options).strip()
     try:

@@ -191,4 +191,5 @@ def test_the_path_may_be_a_link_or_have_dots(old, experiment):
     assert tool(old, "update", "..", cwd=old.path / "experiments/012-y/scripts").returncode == 0
     assert is_new(experiment.with_name("012-y"))
     commit(old.path)
-    assert by_tool(old).stdout.count("up to date") == 2, "the link was taken for a third experiment"
+    done = by_tool(old)
+    assert done.stdout.count("up to date") == 2 and done.returncode == 0, "the link was taken for a third experiment"

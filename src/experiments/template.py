@@ -246,7 +246,7 @@ class Template:
         return self.commits[ref]
 
     def ask_for_commit(self, ref: str) -> str:
-        names = (f"refs/tags/{ref}", f"refs/heads/{ref}", described_commit(ref) or ref)
+        names = (f"refs/tags/{ref}", f"refs/heads/{ref}", ref)  # git knows what it describes, like v1.0.0-2-g1a2b3c4
         for name in names:
             with suppress(Problem):
                 return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
@@ -335,9 +335,3 @@ def is_version(tag: str) -> bool:
 def permitted() -> dict[str, str]:
     """The environment in which git fetches: the user's, but for what runs commands, or asks for a password."""
     return dict(os.environ) | {"GIT_ALLOW_PROTOCOL": PROTOCOLS, "GIT_TERMINAL_PROMPT": "0"}
-
-
-def described_commit(version: str) -> str:
-    """The commit in what `git describe` says of one that has no tag, like v1.0.0-2-g1a2b3c4; or nothing."""
-    found = re.search(r"-\d+-g([0-9a-f]{4,64})\Z", version)
-    return found[1] if found else ""
