@@ -13,11 +13,10 @@ from experiments.errors import Problem, one_line
 from experiments.files import locked
 
 GIT = (
-    *("git", "--no-optional-locks", "--literal-pathspecs"),
+    *("git", "--literal-pathspecs"),
     *("-c", f"core.hooksPath={os.devnull}"),
     *("-c", "core.fsmonitor=false"),
     *("-c", "core.safecrlf=false"),
-    *("-c", "core.quotePath=false"),
 )
 SECONDS = 120  # after which a git that says nothing is given up
 

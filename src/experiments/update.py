@@ -233,8 +233,10 @@ def merge_file(before: Blob | None, mine: bytes | None, old: File | None, new: F
             raise Unmergeable(", which the template no longer has and which was edited")
         return None
     executable = is_executable if old.executable == new.executable else new.executable
-    if mine in (old.content, new.content) or old.content == new.content:
-        return File(mine if old.content == new.content else new.content, executable)
+    if old.content == new.content:
+        return File(mine, executable)
+    if mine == old.content:
+        return File(new.content, executable)
     if not is_text(mine):
         raise Unmergeable(", which is no text in UTF-8")
     merged = merge(mine, old.content, new.content)
