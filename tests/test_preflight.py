@@ -35,7 +35,7 @@ WRONG = [
     (CONF, "hours: 24", "hours: [24", "expected ',' or ']'"),
     (CONF, "hours: 24", "hours: 24\n\tinterval: 1", "found character '\\t' that cannot start any token"),
     (CONF, "[runtime, default, _self_]", "[runtime, default, model: big, _self_]", "Could not find 'model/big'"),
-    (CONF, "hours: 24", "hours: 24\ninputs: [raw/a.csv]", "inputs: there is no "),
+    (CONF, "hours: 24", "hours: 24\ninputs: [raw/a.csv]", "inputs: missing, or not to be read: "),
     ("scripts/x.py", "def grow(", "def grow((", "experiments/011-x/scripts/x.py: line "),
     ("scripts/x.py", "def grow(", "import no_such_package\n\n\ndef grow(", ": no module named no_such_package for /"),
     ("scripts/x.py", "def grow(", "from xml.no_such import x\n\n\ndef grow(", ": no module named xml.no_such for /"),

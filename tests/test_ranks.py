@@ -78,7 +78,7 @@ def test_a_pack_is_four_runs_of_which_one_may_fail(jobs):
     assert {name: record["status"] for name, record in records.items()} == {
         f"{job}_{task}": "failed" if task == 2 else "finished" for task in range(4)
     }
-    assert records[f"{job}_2"]["error"] == "AssertionError('the third')"
+    assert records[f"{job}_2"]["error"] == "AssertionError: the third"
     figures = sorted(path.name.rsplit("_", 1)[0] for path in jobs.lab.images.iterdir())
     assert figures == ["011-x_gh_001_0", "011-x_gh_001_1", "011-x_gh_001_3"]
     tables = sorted((jobs.experiment / "results").glob("*.csv"))
@@ -149,12 +149,25 @@ def test_a_requeued_job_goes_on_by_the_example_of_run(jobs):
 
 def test_an_interactive_job_is_by_hand(jobs):
     script = jobs.experiment / "scripts/x.py"
-    command = ["salloc", "--quiet", "--ntasks=4", sys.executable, script, "--config-name", "x_gh_002"]
-    for _ in range(2):
-        done = run(*command, cwd=jobs.lab.path, env=jobs.environment)
-        assert done.returncode == 0, done.stderr
-    assert [record["job"] for record in jobs.records()] == [None, None]
-    assert len(list(jobs.lab.images.iterdir())) == 2
+    lines = [
+        f"{sys.executable} {script} --config-name x_gh_002",
+        f"bash {launcher('gh_x_002')}",
+        f"bash {launcher('gh_x_002')}",
+        f"bash {launcher('gh_x-srun_000')}",
+        f"bash {launcher('gh_x-pack_001')}",
+    ]
+    command = ["salloc", "--quiet", "--ntasks=4", "--mem=8g", "bash", "-exc", "\n".join(lines)]
+    done = run(*command, cwd=jobs.lab.path, env=jobs.environment)
+    assert done.returncode == 0, done.stderr
+    records = jobs.records()
+    assert sorted(record["config"] for record in records) == ["x_gh_000", *["x_gh_001"] * 4, *["x_gh_002"] * 3]
+    assert all(record["job"] is None and record["status"] == "finished" for record in records)
+    assert sorted(path.name for path in (jobs.experiment / "results").glob("*_001_*.csv")) == [
+        f"x_gh_001_{task}.csv" for task in range(4)
+    ]
+    [shared] = folders(jobs, "x_gh_000")
+    assert re.fullmatch(r"\d+\.\d+", shared.name)
+    assert len(list(jobs.lab.images.iterdir())) == 8
 
 
 def start_ranks(lab, count=4, **environment):

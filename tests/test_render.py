@@ -27,7 +27,7 @@ LAYOUT = {
     "scripts/runtime/environment.py",
     "scripts/runtime/figures.py",
     "scripts/runtime/files.py",
-    "scripts/runtime/inputs.py",
+    "scripts/runtime/needs.py",
     "scripts/runtime/place.py",
     "scripts/runtime/process.py",
     "scripts/runtime/record.py",

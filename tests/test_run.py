@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import os
+import pstats
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.process import git, run
+from support.lab import make_lab
+from support.process import commit, git, run
 
 VARIABLES = ["DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"]
 
@@ -70,44 +72,50 @@ def test_a_run_leaves_a_figure_a_table_and_its_record(lab):
     assert git(lab.path, "status", "--porcelain") == ""
 
 
-def test_the_configuration_drives_the_computation(lab):
-    experiment = lab.render()
-    table = experiment / "results/x_gh_000.csv"
-    tables = set()
-    for overrides in ([], ["seed=1"], ["noise=0"], ["strains={wild type: 0.6}"]):
-        assert lab.start("x_gh_000", *overrides).returncode == 0
-        tables.add(table.read_text())
-    assert len(tables) == 4
-    assert "wild type,0.6,0." in table.read_text()
-    assert lab.start("x_gh_000").returncode == 0
-    assert table.read_text() in tables, "the same seed gave another table"
+def test_a_multirun_is_one_run_per_value_which_drives_the_computation(lab):
+    experiment = lab.render(title=r"A $\frac{ of 100 % {braces} \n and 酵母, as it is")
+    done = lab.start("x_gh_000", "--multirun", "seed=1,1,2", "strains={wild type: 0.6}")
+    assert done.returncode == 0, done.stderr
+    names = [path.name[:18] for path in outputs(lab)[0]]
+    assert names == ["011-x_gh_000_0_202", "011-x_gh_000_1_202", "011-x_gh_000_2_202"]
+    tables = [(experiment / f"results/x_gh_000_{number}.csv").read_text() for number in range(3)]
+    assert tables[0] == tables[1] != tables[2], "the seed, and nothing else, decides"
+    assert all("wild type,0.6,0." in table for table in tables)
+    records = sorted((lab.data / "experiments/011-x/runs/x_gh_000").glob("*/*/provenance.json"))
+    overrides = [json.loads(record.read_text())["overrides"][0] for record in records]
+    assert overrides == ["seed=1", "seed=1", "seed=2"]
 
 
 def test_dirty_says_when_the_commit_is_not_the_whole_truth(lab):
     experiment = lab.render()
     (experiment / "conf/default.yaml").write_text((experiment / "conf/default.yaml").read_text() + "extra: 1\n")
     assert lab.start().returncode == 0
-    git(lab.path, "checkout", "--quiet", ".")
-    (experiment / "scripts/new.py").touch()
-    assert lab.start().returncode == 0
-    (experiment / "scripts/new.py").unlink()
-    (lab.path / "torchcell/new.py").touch()
-    assert lab.start().returncode == 0
-    (lab.path / "torchcell/new.py").unlink()
-    (lab.path / "notes.md").touch()
-    (lab.path / "experiments/012-y").mkdir()
-    (lab.path / "experiments/012-y/new.py").touch()
-    assert lab.start().returncode == 0
-    figures, records = outputs(lab)
-    assert [record["dirty"] for record in records] == [True, True, True, False]
-    with Image.open(figures[0]) as image:
+    [figure], [record] = outputs(lab)
+    assert record["dirty"] is True
+    with Image.open(figure) as image:
         assert image.text["Commit"].endswith("-dirty")
+    git(lab.path, "checkout", "--quiet", ".")
+    code = f"import sys; sys.path.insert(0, {str(experiment / 'scripts')!r}); import runtime\n"
+    for new, is_dirty in (
+        ("experiments/011-x/scripts/new.py", True),
+        ("experiments/011-x/queries/caf\udce9.cql", True),
+        ("torchcell/new.py", True),
+        ("notes.md", False),
+        ("experiments/012-y/new.py", False),
+    ):
+        path = lab.path / new
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        done = lab.python("-c", f"{code}print(runtime.provenance()['dirty'])")
+        assert (done.stdout, done.stderr) == (f"{is_dirty}\n", ""), new
+        path.unlink()
 
 
 def test_without_a_commit_the_record_says_so(lab):
     lab.render()
+    lab.write_light()
     run("rm", "-r", lab.path / ".git")
-    done = lab.start()
+    done = lab.start(script="light")
     assert done.returncode == 0
     assert "No commit in this run's provenance: fatal: not a git repository" in done.stderr
     assert outputs(lab)[1][0]["commit"] is None
@@ -136,18 +144,27 @@ def test_pinned_code_knows_its_commit_and_calls_no_git(lab):
     assert "as submitted" in (Path(record["folder"]) / ".hydra/config.yaml").read_text()
 
 
-def test_eight_runs_in_one_second_leave_eight_figures_and_eight_records(lab):
-    lab.render()
-    with ThreadPoolExecutor(8) as pool:
-        done = list(pool.map(lambda _: lab.start(), range(8)))
-    assert [process.returncode for process in done] == [0] * 8, [process.stderr for process in done]
+def test_runs_under_a_stopped_clock_have_figures_and_folders_of_their_own(lab):
+    """As those have that begin in one second."""
+    experiment = lab.render()
+    process, timestamp = experiment / "scripts/runtime/process.py", lab.path / "torchcell/timestamp.py"
+    for file in (process, timestamp):
+        text = file.read_text()
+        assert "datetime.now()" in text
+        file.write_text(text.replace("datetime.now()", "datetime(2026, 1, 1)"))
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: lab.start(), range(4)))
+    assert [process.returncode for process in done] == [0] * 4, [process.stderr for process in done]
     figures, records = outputs(lab)
-    assert len(figures) == len(records) == 8
+    time = "2026-01-01-00-00-00"
+    assert {path.stem for path in figures} == {f"011-x_gh_000_{time}{n}" for n in ("", "_2", "_3", "_4")}
     assert all(figure.stat().st_size > 10_000 for figure in figures)
-    assert len({process.stdout for process in done}) == 8
+    assert {Path(record["folder"]).name for record in records} == {f"{time}-000000{n}" for n in ("", "_2", "_3", "_4")}
+    assert len({process.stdout for process in done}) == 4
 
 
 JOB = {
+    "ENVIRONMENT": "BATCH",
     "EXPERIMENT_MODE": "one",
     "SLURM_JOB_ID": "688",
     "SLURM_ARRAY_JOB_ID": "686",
@@ -166,18 +183,9 @@ def test_a_job_and_its_task_are_in_the_names_and_the_record(lab):
     assert (experiment / "results/x_gh_000_3.csv").exists()
     with Image.open(figure) as image:
         assert image.text["Job"] == "686_3"
-    assert lab.start(env=JOB | {"SLURM_ARRAY_TASK_ID": "4"}).returncode == 0
-    assert (experiment / "results/x_gh_000_3.csv").read_text() != (experiment / "results/x_gh_000_4.csv").read_text()
 
 
-def test_an_interactive_job_is_by_hand(lab):
-    lab.render()
-    job = {name: value for name, value in JOB.items() if name != "EXPERIMENT_MODE"}
-    for _ in range(2):
-        assert lab.start(env=job | {"SLURM_PROCID": "3"}).returncode == 0
-    figures, records = outputs(lab)
-    assert [record["job"] for record in records] == [None, None]
-    assert len(figures) == 2
+REFUSED = "{} is not this run's: move it away, or start this one under another name.\n"
 
 
 def test_a_jobs_folder_is_its_own_restarts_and_no_others(lab):
@@ -187,10 +195,7 @@ def test_a_jobs_folder_is_its_own_restarts_and_no_others(lab):
     before = (folder / "provenance.json").read_bytes()
     for other in ({}, {"SLURM_RESTART_COUNT": "1", "SLURM_CLUSTER_NAME": "another"}):
         done = lab.start(env=JOB | other)
-        assert done.returncode == 1
-        assert done.stderr == (
-            f"{folder} is the folder of another run: move it away, or start this one under another name.\n"
-        )
+        assert (done.returncode, done.stderr) == (1, REFUSED.format(folder))
     assert (folder / "provenance.json").read_bytes() == before
     assert lab.start("x_gh_000", "seed=7", env=JOB | {"SLURM_RESTART_COUNT": "1"}).returncode == 0
     figures, [record] = outputs(lab)
@@ -201,14 +206,36 @@ def test_a_jobs_folder_is_its_own_restarts_and_no_others(lab):
     assert (folder / ".hydra_1/overrides.yaml").read_text() == "- seed=7\n"
 
 
+def test_a_folder_that_was_there_is_nobodys_to_take(lab, tmp_path):
+    """Somebody's own, a link to something precious, one of a job that is to make it, or what is no record."""
+    lab.render()
+    lab.write_light("run.table([{'a': 1}])")
+    folder = lab.data / "experiments/011-x/runs/x_gh_000/686_3"
+    folder.parent.mkdir(parents=True)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "x_gh_000_3.csv").write_text("precious")
+    for env in ({}, {"EXPERIMENT_MODE": "srun", "SLURM_PROCID": "0"}):
+        folder.symlink_to(precious)
+        assert lab.start(script="light", env=JOB | env).stderr == REFUSED.format(folder)
+        folder.unlink()
+    folder.mkdir()
+    assert lab.start(script="light", env=JOB).stderr == REFUSED.format(folder)
+    (folder / "provenance.json").symlink_to(precious / "x_gh_000_3.csv")
+    assert lab.start(script="light", env=JOB | {"SLURM_RESTART_COUNT": "1"}).stderr == REFUSED.format(folder)
+    (folder / "provenance.json").unlink()
+    # A restart that comes before the first attempt had a record takes the folder, and replaces links in it.
+    (folder / "x_gh_000_3.csv").symlink_to(precious / "x_gh_000_3.csv")
+    assert lab.start(script="light", env=JOB | {"SLURM_RESTART_COUNT": "1"}).returncode == 0
+    assert (folder / "x_gh_000_3.csv").read_text() == "a\n1\n"
+    assert [path.read_text() for path in precious.iterdir()] == ["precious"]
+
+
 def test_a_run_that_another_run_starts_has_a_folder_of_its_own(lab):
-    experiment = lab.render()
-    starter = (experiment / "scripts/x.py").read_text()
-    again = "    import subprocess, sys\n    cfg.seed == 1 and subprocess.run([sys.executable, __file__], check=True)\n"
-    (experiment / "scripts/x.py").write_text(
-        starter.replace("    with Run(cfg) as run:\n", again + "    with Run(cfg) as run:\n")
-    )
-    assert lab.start("x_gh_000", "seed=1").returncode == 0
+    lab.render()
+    lab.write_light("import subprocess\ncfg.seed == 1 and subprocess.run([sys.executable, __file__], check=True)")
+    done = lab.start("x_gh_000", "seed=1", script="light")
+    assert done.returncode == 0, done.stderr
     assert len(outputs(lab)[1]) == 2
 
 
@@ -225,115 +252,112 @@ def test_a_run_may_be_started_twice_in_one_process_from_any_directory(lab):
     assert {record["script"] for record in records} == {"experiments/011-x/scripts/x.py"}
 
 
-def test_two_experiments_in_one_process_are_refused(lab):
-    first, second = lab.render(), lab.render("012-y")
-    code = (
-        f"import sys; sys.path[:0] = [{str(first / 'scripts')!r}]; import x\n"
-        f"sys.path[:0] = [{str(second / 'scripts')!r}]; import y"
-    )
-    done = run(sys.executable, "-c", code, cwd="/")
-    assert done.returncode == 1
-    assert done.stderr == (f"This process runs {first} already: start {second}/scripts/y.py in a process of its own.\n")
+def test_a_second_experiment_in_one_process_is_refused(lab):
+    """Python imports `runtime` once a process, so that the second's own is never asked."""
+    first, second = (lab.render(name) / "scripts" for name in ("011-x", "012-y"))
+    (second / "own.py").write_text("from runtime import Run, CONF\nRun({})\n")
+    add = "import sys; sys.path.insert(0, {!r})\n"
+    as_a_notebook = add.format(str(second)) + "from runtime import find_env\nfind_env()\n"
+    for code, what in (
+        ("import y", f"{second}/y.py"),
+        ("import own", f"{second}/own.py"),
+        (f"exec({as_a_notebook!r}, {{}})", f"{second}"),
+    ):
+        done = run(sys.executable, "-c", f"{add.format(str(first))}import x\n{add.format(str(second))}{code}", cwd="/")
+        assert done.stderr == f"This process has the runtime of {first.parent}: {what} needs a process of its own.\n"
+        assert done.returncode == 1
+    assert list(lab.data.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["link", "module", "pdb", "elsewhere"])
 def test_a_script_starts_anyhow(lab, tmp_path, how):
-    script = lab.render() / "scripts/x.py"
+    lab.render()
+    script = lab.write_light()
     (tmp_path / "link.py").symlink_to(script)
     (tmp_path / ".env").write_text("DATA_ROOT=/nonexistent\n")
     commands = {
         "link": ([tmp_path / "link.py"], tmp_path),
-        "module": (["-m", "x"], script.parent),
+        "module": (["-m", "light"], script.parent),
         "pdb": (["-m", "pdb", "-c", "continue", "-c", "quit", script], tmp_path),
         "elsewhere": ([script], tmp_path),
     }
     arguments, folder = commands[how]
     done = run(sys.executable, *arguments, cwd=folder, stdin=subprocess.DEVNULL)
-    figures, [record] = outputs(lab)
+    _, [record] = outputs(lab)
     assert record["status"] == "finished", done.stderr
-    assert record["script"] == "experiments/011-x/scripts/x.py" and len(figures) == 1
+    assert record["script"] == "experiments/011-x/scripts/light.py"
 
 
-def test_a_moved_experiment_says_where_it_belongs(lab):
-    experiment = lab.render()
+def test_a_renamed_experiment_says_how_to_take_its_name(lab):
+    lab.render()
     git(lab.path, "mv", "experiments/011-x", "experiments/013-z")
+    moved = lab.path / "experiments/013-z"
     done = lab.start(name="013-z")
-    moved = experiment.with_name("013-z")
-    advice = f"Move it: mkdir -p {experiment.parent} && mv {moved} {experiment}\n"
+    advice = f"Commit, and give them its name: copier update --defaults -d experiment=013-z {moved}\n"
     assert done.returncode == 1
     assert done.stderr == f"{moved} has the files of experiments/011-x, which work only there.\n{advice}"
+    commit(lab.path)
+    done = run("bash", "-c", advice.split(": ", 1)[1], cwd=lab.path)
+    assert done.returncode == 0, done.stderr
+    done = lab.start(name="013-z")
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_experiment_elsewhere_says_where_it_belongs(lab, tmp_path):
+    lab.render().rename(tmp_path / "a folder")
+    done = run(sys.executable, tmp_path / "a folder/scripts/x.py", cwd="/")
+    first, advice = done.stderr.splitlines()
+    assert first == f"{tmp_path}/a folder has the files of experiments/011-x, which work only there."
     run("bash", "-c", advice.removeprefix("Move it: "), check=True)
-    assert lab.start().returncode == 0
+    env = {"EXPERIMENT_ROOT": str(tmp_path / "experiments")}
+    done = run(sys.executable, tmp_path / "experiments/011-x/scripts/x.py", "--help", env=os.environ | env)
+    assert "Set DATA_ROOT in" in done.stderr  # where it is now, there is no .env
 
 
 def test_a_missing_input_stops_before_anything_is_written(lab):
     experiment = lab.render()
-    with (experiment / "conf/x_gh_000.yaml").open("a") as file:
-        file.write("inputs: [genes.csv, graphs]\n")
+    script = lab.write_light().stem
+    text = (experiment / "conf/x_gh_000.yaml").read_text()
+    missing = f"inputs: missing, or not to be read: {lab.data}/genes.csv\n"
     (lab.data / "graphs").mkdir()
-    done = lab.start()
-    assert done.returncode == 1
-    assert done.stderr == f"An input of this run is missing or cannot be read: {lab.data}/genes.csv\n"
-    assert list(lab.data.iterdir()) == [lab.data / "graphs"]
+    for inputs in ("[genes.csv, graphs]", "genes.csv"):
+        (experiment / "conf/x_gh_000.yaml").write_text(f"{text}inputs: {inputs}\n")
+        done = lab.start(script=script)
+        assert (done.returncode, done.stderr) == (1, missing)
+        assert list(lab.data.iterdir()) == [lab.data / "graphs"]
+    # Of a run of Hydra's -m, nobody knows before it begins.
+    done = lab.start("x_gh_000", "-m", "inputs=graphs,genes.csv", script=script)
+    assert done.returncode == 1 and done.stderr.endswith(missing)
     (lab.data / "genes.csv").touch()
-    assert lab.start().returncode == 0
+    assert lab.start(script=script).returncode == 0
 
 
-def test_runs_under_a_stopped_clock_have_folders_of_their_own(lab):
-    experiment = lab.render()
-    process = experiment / "scripts/runtime/process.py"
-    text = process.read_text()
-    assert "datetime.now()" in text
-    process.write_text(text.replace("datetime.now()", "datetime(2026, 1, 1)"))
-    with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda _: lab.start(), range(4)))
-    assert [process.returncode for process in done] == [0] * 4, [process.stderr for process in done]
-    time = "2026-01-01-00-00-00-000000"
-    assert {Path(record["folder"]).name for record in outputs(lab)[1]} == {time, *(f"{time}_{n}" for n in (2, 3, 4))}
-
-
-LOGS = """\
-from dotenv import load_dotenv
-from runtime import CONF, Run, find_env
-load_dotenv(find_env())
-import hydra
-
-@hydra.main(version_base="1.3", config_path=CONF, config_name="x_gh_000")
-def main(cfg):
-    import numpy as np
-    with Run(cfg) as run:
-        print(run.folder, flush=True)
-        BODY
-
-main()
-"""
-
-
-def write_script(experiment, body):
-    (experiment / "scripts/own.py").write_text(LOGS.replace("BODY", body))
-
-
-def test_numbers_of_any_kind_leave_valid_json(lab):
-    write_script(
-        lab.render(), "run.log(a=np.float32(0.5), b=np.int64(3), c=float('nan'), d=-np.inf, e=np.array([1.5]))"
-    )
-    assert lab.start(script="own").returncode == 0
+def test_numbers_of_any_kind_leave_valid_json_and_many_cost_little(lab):
+    lab.render()
+    lab.write_light("""\
+import numpy as np
+run.log(a=np.float32(0.5), b=np.int64(3), c=float('nan'), d=-np.inf, e=np.array([1.5]), f=10**400)
+states = set()
+for step in range(1000):
+    run.log(step=step)
+    states.add(os.stat(osp.join(run.folder, "provenance.json")).st_mtime_ns)
+print(len(states))""")
+    done = lab.start(script="light")
+    assert done.returncode == 0, done.stderr
     _, [record] = outputs(lab)
     assert record["status"] == "finished"
-    assert record["metrics"] == {"a": 0.5, "b": 3, "c": "nan", "d": "-inf", "e": 1.5}
-
-
-def test_a_log_of_no_number_fails_with_its_name(lab):
-    write_script(lab.render(), "run.log(name='gcn5')")
-    assert lab.start(script="own").returncode == 1
-    assert outputs(lab)[1][0]["error"] == "TypeError(\"run.log takes numbers, and name is 'gcn5'\")"
+    numbers = {"a": 0.5, "b": 3, "c": "nan", "d": "-inf", "e": 1.5, "f": 10**400, "step": 999}
+    assert record["metrics"] == numbers
+    assert int(done.stdout) < 500, "the record was written at each"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_ends_a_run_and_its_record_says_which(lab, number):
-    write_script(lab.render(), "import time; time.sleep(60)")
-    command = [sys.executable, "experiments/011-x/scripts/own.py"]
-    process = subprocess.Popen(command, cwd=lab.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lab.render()
+    script = lab.write_light("print(run.folder, flush=True)\ntime.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, script], cwd=lab.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     process.stdout.readline()
     assert outputs(lab)[1][0]["status"] == "running"
     process.send_signal(number)
@@ -346,115 +370,166 @@ def test_a_signal_ends_a_run_and_its_record_says_which(lab, number):
 
 
 def test_a_run_that_was_killed_says_so_once_it_is_requeued(lab):
-    write_script(
-        lab.render(),
-        "import os; 'SLURM_RESTART_COUNT' in os.environ or os.kill(os.getpid(), 9)",
-    )
-    assert lab.start(script="own", env=JOB).returncode == -9
+    lab.render()
+    lab.write_light("'SLURM_RESTART_COUNT' in os.environ or os.kill(os.getpid(), 9)")
+    assert lab.start(script="light", env=JOB).returncode == -9
     assert outputs(lab)[1][0]["status"] == "running"
-    assert lab.start(script="own", env=JOB | {"SLURM_RESTART_COUNT": "1"}).returncode == 0
+    assert lab.start(script="light", env=JOB | {"SLURM_RESTART_COUNT": "1"}).returncode == 0
     attempts = outputs(lab)[1][0]["attempts"]
     assert [attempt["status"] for attempt in attempts] == ["terminated", "finished"]
 
 
-@pytest.mark.parametrize(
-    ("overrides", "error"),
-    [
-        (["wandb.mode=offline", "+wandb.nonsense=1"], "unexpected keyword argument"),
-        (["profiler.enabled=true"], "PermissionError"),
-        (["profiler=null"], "AttributeError"),
-    ],
-)
-def test_an_error_of_any_part_is_in_the_record(lab, overrides, error):
+ERRORS = [
+    ("open('/nowhere/file')", [], "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/file'"),
+    ("sys.exit('not today')", [], "SystemExit: not today"),
+    ("raise ValueError(os.fsdecode(b'caf\\xe9'))", [], "ValueError: caf\udce9"),
+    ("run.log(name='gcn5')", [], "TypeError: run.log takes numbers, and name is 'gcn5'"),
+    ("import numpy\nrun.log(a=numpy.zeros(2))", [], "TypeError: run.log takes numbers, and a is array([0., 0.])"),
+    (
+        "run.table([{'a': 1}, {'b': 1}])",
+        [],
+        "ValueError: run.table takes rows, at least one, that all have the same keys",
+    ),
+    ("pass", ["profiler=null"], "AttributeError: 'NoneType' object has no attribute 'enabled'"),
+    ("pass", ["profiler.enabled=true"], "FileExistsError: [Errno 17] File exists: "),
+    ("import wandb\nwandb.teardown()", ["wandb.mode=offline"], "AlreadyJoinedError: "),
+]
+
+
+def test_an_error_of_any_part_is_in_the_record(lab):
+    """Of the script, of what it gives to its run, of the profiler, and of what W&B does at the very end."""
     experiment = lab.render()
     (experiment / "profiling_results/.gitkeep").unlink()
     (experiment / "profiling_results").rmdir()
-    if error == "PermissionError":
-        error = "NotADirectoryError"
-        (experiment / "profiling_results").touch()
-    assert lab.start("x_gh_000", *overrides).returncode == 1
-    _, [record] = outputs(lab)
-    assert record["status"] == "failed" and error in record["error"]
+    (experiment / "profiling_results").touch()
+    for body, overrides, error in ERRORS:
+        lab.write_light(body)
+        assert lab.start("x_gh_000", *overrides, script="light").returncode == 1, body
+        record = outputs(lab)[1][-1]
+        assert record["status"] == "failed" and error in record["error"], record["error"]
+        assert record["error"] == record["attempts"][-1]["error"]
 
 
-def test_no_secret_of_the_environment_reaches_wandb_or_the_record(lab):
+def test_the_profiler_writes_a_profile_and_makes_its_folder(lab):
+    experiment = lab.render()
+    (experiment / "profiling_results/.gitkeep").unlink()
+    (experiment / "profiling_results").rmdir()
+    lab.write_light("osp.realpath('.')")
+    done = lab.start("x_gh_000", "profiler.enabled=true", script="light")
+    assert done.returncode == 0, done.stderr
+    [profile] = (experiment / "profiling_results").iterdir()
+    assert profile.name.startswith("011-x_gh_000_20") and profile.suffix == ".prof"
+    assert any(name == "realpath" for _, _, name in pstats.Stats(str(profile)).stats)
+
+
+SECRET = "hunter2hunter2"
+
+
+def test_no_secret_of_the_environment_reaches_wandb_a_figure_or_the_record(lab):
     experiment = lab.render()
     with (experiment / "conf/x_gh_000.yaml").open("a") as file:
         file.write(
             "password: ${oc.env:NEO4J_PASSWORD}\nuri: bolt://ada:${password}@host\nfirst: ${oc.decode:${password}}\n"
         )
-    done = lab.start("x_gh_000", "wandb.mode=offline", "+wandb.name=mine", env={"NEO4J_PASSWORD": "hunter2hunter2"})
+    override = "+typed=${oc.env:NEO4J_PASSWORD}"
+    done = lab.start("x_gh_000", "wandb.mode=offline", override, env={"NEO4J_PASSWORD": SECRET})
     assert done.returncode == 0, done.stderr
     [log] = lab.data.glob("experiments/011-x/runs/x_gh_000/*/wandb/offline-run-*/*.wandb")
     content = log.read_bytes()
-    assert b"oc.env:NEO4J_PASSWORD" in content and b"mine" in content and b"gcn5" in content
+    assert b"oc.env:NEO4J_PASSWORD" in content and b"011-x_gh_000" in content and b"gcn5" in content
+    [figure], [record] = outputs(lab)
+    with Image.open(figure) as image:
+        assert image.text["Overrides"] == f"wandb.mode=offline {override}"
+    assert record["overrides"] == ["wandb.mode=offline", override]
     for path in lab.path.rglob("*"):
-        assert path.is_dir() or b"hunter2" not in path.read_bytes(), path
+        assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
 
 
-def test_a_run_that_fails_says_so_and_leaves_no_half_figure(lab):
+def test_a_name_a_folder_and_a_configuration_in_wandb_win_and_it_has_all_figures(lab, tmp_path):
     lab.render()
-    done = lab.start("x_gh_000", "capacity=0")
-    assert done.returncode == 1
-    figures, [record] = outputs(lab)
-    assert figures == [] and record["status"] == "failed" and record["error"]
+    lab.write_light("""\
+from matplotlib.figure import Figure
+figure = Figure(figsize=(2, 2))
+figure.subplots().plot([1, 2])
+images = os.environ["ASSET_IMAGES_DIR"]
+run.save(figure, osp.join(images, f"{run.stem}_loss_2026-11-25-10-15-53.svg"))
+run.save(figure, osp.join(images, f"{run.stem}_2026-11-25-10-15-53.pdf"))
+run.save(figure, osp.join(images, "rates.png"))""")
+    done = lab.start(
+        *("x_gh_000", "wandb.mode=offline", "+wandb.name=mine", f"+wandb.dir={tmp_path}/own"),
+        "+wandb.config={mine: 1, password: '${oc.env:NEO4J_PASSWORD}'}",
+        script="light",
+        env={"NEO4J_PASSWORD": SECRET},
+    )
+    assert done.returncode == 0, done.stderr
+    [log] = (tmp_path / "own").glob("wandb/offline-run-*/*.wandb")
+    content = log.read_bytes()
+    assert b"mine" in content and SECRET.encode() not in content and b"gcn5" not in content
+    media = sorted((tmp_path / "own").glob("wandb/offline-run-*/files/media/images/*.png"))
+    assert [path.name.split("_")[0] for path in media] == ["figure", "loss", "rates"]
+    assert list(lab.data.rglob("*.wandb")) == []
 
 
-def test_the_profiler_writes_a_profile(lab):
-    experiment = lab.render()
-    assert lab.start("x_gh_000", "profiler.enabled=true").returncode == 0
-    [profile] = (experiment / "profiling_results").glob("*.prof")
-    import pstats
-
-    assert any(name == "grow" for _, _, name in pstats.Stats(str(profile)).stats)
-
-
-def test_a_multirun_is_one_run_per_value(lab):
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["wandb.mode=offline", "+wandb.nmae=x"], "wandb, in the configuration, is not what wandb.init takes: "),
+        (["wandb.mode=offline", "+wandb.name=[1]"], "wandb, in the configuration, is not what wandb.init takes: "),
+        (["wandb.mode=offline", "+wandb.dir=/proc/own"], "W&B does not start: "),
+        (["wandb.mode=online"], "W&B does not start: "),  # without a key
+    ],
+)
+def test_what_wandb_does_not_take_is_one_line_and_a_failed_run(lab, tmp_path, overrides, line):
     lab.render()
-    done = lab.start("x_gh_000", "--multirun", "seed=1,2")
-    assert done.returncode == 0, done.stderr
-    assert [figure.name[:18] for figure in outputs(lab)[0]] == ["011-x_gh_000_0_202", "011-x_gh_000_1_202"]
-    records = (lab.data / "experiments/011-x/runs/x_gh_000").glob("*/*/provenance.json")
-    assert sorted(json.loads(record.read_text())["overrides"] for record in records) == [["seed=1"], ["seed=2"]]
+    lab.write_light()
+    options = {"env": {"HOME": str(tmp_path)}, "stdin": subprocess.DEVNULL}
+    done = lab.start("x_gh_000", *overrides, script="light", **options)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert next(each for each in done.stderr.splitlines() if not each.startswith("wandb: ")).startswith(line)
+    _, [record] = outputs(lab)
+    assert record["status"] == "failed" and record["error"].startswith(f"SystemExit: {line}")
 
 
-def test_a_title_is_drawn_as_it_is(lab):
-    lab.render(title=r"A $\frac{ of 100 % {braces} \n and 酵母")
-    done = lab.start()
-    assert done.returncode == 0, done.stderr
+# What leaves nothing --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory, template):
+    """A lab in which nothing is ever made."""
+    lab = make_lab(tmp_path_factory.mktemp("quiet") / "lab", template)
+    lab.render()
+    yield lab
+    assert list(lab.data.iterdir()) == list(lab.images.iterdir()) == []
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
 @pytest.mark.parametrize("value", [None, "", "/nonexistent", "/dev/null", "/proc"])
-def test_a_missing_empty_or_unwritable_folder_stops_in_two_lines(lab, variable, value):
-    lab.render()
+def test_a_missing_empty_or_unwritable_folder_stops_in_two_lines(quiet, variable, value):
+    env = (quiet.path / ".env").read_text()
     if value is None:
-        lines = (lab.path / ".env").read_text().splitlines(keepends=True)
-        (lab.path / ".env").write_text("".join(line for line in lines if not line.startswith(variable)))
-    done = lab.start(env={} if value is None else {variable: value})
+        (quiet.path / ".env").write_text("".join(x for x in env.splitlines(keepends=True) if variable not in x))
+    done = quiet.start(env={} if value is None else {variable: value})
+    (quiet.path / ".env").write_text(env)
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
     assert first.startswith(f"{variable} ") and (value or "") in first
-    assert second == f"Set {variable} in {lab.path}/.env, or in the environment, which wins over that file."
-    assert list(lab.data.iterdir()) == list(lab.images.iterdir()) == []
+    assert second == f"Set {variable} in {quiet.path}/.env, or in the environment, which wins over that file."
 
 
-def test_without_any_env_file_the_message_says_where_it_belongs(lab):
-    lab.render()
-    (lab.path / ".env").unlink()
-    assert f"Set DATA_ROOT in {lab.path}/.env" in lab.start().stderr
+def test_without_any_env_file_the_message_says_where_it_belongs(quiet):
+    env = (quiet.path / ".env").rename(quiet.path / "env")
+    assert f"Set DATA_ROOT in {quiet.path}/.env" in quiet.start().stderr
+    env.rename(quiet.path / ".env")
 
 
-def test_another_clones_experiments_are_refused(lab):
-    lab.render()
-    (lab.data / "011-x").mkdir()
-    done = lab.start(env={"EXPERIMENT_ROOT": str(lab.data)})
+def test_another_clones_experiments_are_refused(quiet, tmp_path):
+    (tmp_path / "011-x").mkdir()
+    done = quiet.start(env={"EXPERIMENT_ROOT": str(tmp_path)})
     assert done.returncode == 1 and "does not hold this experiment" in done.stderr
 
 
-def test_folders_are_checked_before_anything_heavy_is_imported(lab):
-    experiment = lab.render()
-    tree = ast.parse((experiment / "scripts/x.py").read_text())
+def test_folders_are_checked_before_anything_heavy_is_imported(quiet):
+    tree = ast.parse((quiet.path / "experiments/011-x/scripts/x.py").read_text())
     check = next(
         node.lineno for node in tree.body if isinstance(node, ast.Assign) and "require_folders" in ast.unparse(node)
     )
@@ -464,85 +539,72 @@ def test_folders_are_checked_before_anything_heavy_is_imported(lab):
         if isinstance(node, ast.Import | ast.ImportFrom) and node.lineno < check
         for alias in ([ast.alias(node.module)] if isinstance(node, ast.ImportFrom) else node.names)
     }
-    assert early == {"os", "dotenv", "runtime"}
+    assert early == {"os", "types", "dotenv", "runtime"}
 
 
-def test_help_imports_nothing_heavy(lab):
-    lab.render()
-    done = lab.python("-X", "importtime", "experiments/011-x/scripts/x.py", "--help")
+def test_help_imports_nothing_heavy(quiet):
+    done = quiet.python("-X", "importtime", "experiments/011-x/scripts/x.py", "--help")
     assert done.returncode == 0 and "strains" in done.stdout
     assert "hydra" in done.stderr and "numpy" not in done.stderr and "matplotlib" not in done.stderr
 
 
-def test_an_unknown_configuration_is_hydras_message_and_leaves_nothing(lab):
-    lab.render()
-    done = lab.start("x_gh_999")
+def test_an_unknown_configuration_is_hydras_message(quiet):
+    done = quiet.start("x_gh_999")
     assert done.returncode == 1 and "Cannot find primary config 'x_gh_999'" in done.stderr
-    assert list(lab.data.iterdir()) == list(lab.images.iterdir()) == []
 
 
-def test_the_starter_brings_its_own_timestamp_without_a_package(lab):
-    lab.render(package="")
-    done = run(sys.executable, "experiments/011-x/scripts/x.py", "--config-name", "x_gh_000", cwd=lab.path)
-    assert done.returncode == 0, done.stderr
-    assert len(outputs(lab)[0]) == 1
+def test_a_wrong_mode_of_wandb_is_one_line(quiet):
+    done = quiet.start("x_gh_000", "wandb.mode=off")
+    assert (done.returncode, done.stderr) == (1, "wandb.mode is off: set it to disabled, offline or online.\n")
 
 
-def test_the_package_of_the_repository_gives_the_timestamp_though_it_is_on_no_path(lab):
+def test_the_starter_is_short(quiet):
+    assert len((quiet.path / "experiments/011-x/scripts/x.py").read_text().splitlines()) <= 60
+
+
+# Beside other things --------------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_without_the_templates_says_what_it_lacks(lab):
+    experiment = lab.render()
+    lab.write_light()
+    (experiment / "conf/x_gh_000.yaml").write_text("seed: 1\n")
+    done = lab.start(script="light")
+    lacks = "This configuration lacks conf/runtime.yaml: give it `defaults: [runtime, default, _self_]`.\n"
+    assert (done.returncode, done.stderr) == (1, lacks)
+
+
+def test_the_package_of_the_repository_gives_the_timestamp_whatever_pythonpath_has(lab, tmp_path):
     lab.render()
     (lab.path / "torchcell/timestamp.py").write_text("def timestamp():\n    return 'from-torchcell'\n")
-    assert lab.start().returncode == 0
+    (tmp_path / "other/torchcell").mkdir(parents=True)
+    (tmp_path / "other/torchcell/__init__.py").touch()
+    (tmp_path / "other/torchcell/timestamp.py").write_text("raise SystemExit('the other copy')\n")
+    done = lab.start(env={"PYTHONPATH": f"{tmp_path}/other:{lab.path}"})
+    assert done.returncode == 0, done.stderr
     assert [path.name for path in outputs(lab)[0]] == ["011-x_gh_000_from-torchcell.png"]
 
 
-def test_uv_runs_the_starter_from_its_own_metadata(lab):
+def test_uv_runs_the_starter_from_its_own_metadata_and_with_its_own_timestamp(lab):
     lab.render(package="")
-    done = subprocess.run(
-        ["uv", "run", "--python", sys.executable, "experiments/011-x/scripts/x.py", "--config-name", "x_gh_000"],
-        cwd=lab.path,
-        capture_output=True,
-        text=True,
-    )
+    command = ["uv", "run", "--python", sys.executable, "experiments/011-x/scripts/x.py", "--config-name", "x_gh_000"]
+    done = run(*command, cwd=lab.path)
     assert done.returncode == 0, done.stderr
     assert len(outputs(lab)[0]) == 1
-
-
-def test_the_starter_is_short(lab):
-    experiment = lab.render()
-    assert len((experiment / "scripts/x.py").read_text().splitlines()) <= 60
 
 
 def test_the_processes_that_lightning_starts_write_nothing_beside_the_first(lab):
     """It gives them LOCAL_RANK, no RANK, and the folder of the first."""
-    lab.render(package="")
-    first = lab.start("x_gh_000")
+    lab.render()
+    lab.write_light("""\
+from matplotlib.figure import Figure
+run.save(Figure(), osp.join(os.environ["ASSET_IMAGES_DIR"], "a.png"))
+run.table([{"a": 1}])
+run.log(a=1)""")
+    first = lab.start(script="light")
     assert first.returncode == 0, first.stderr
     [folder] = (lab.data / "experiments/011-x/runs/x_gh_000").iterdir()
-    before = sorted(folder.rglob("*")), sorted(lab.images.iterdir())
-    second = lab.start("x_gh_000", f"hydra.run.dir={folder}", env={"LOCAL_RANK": "1"})
+    before = {path: path.stat().st_mtime_ns for path in [*folder.rglob("*"), *lab.images.iterdir()]}
+    second = lab.start("x_gh_000", f"hydra.run.dir={folder}", script="light", env={"LOCAL_RANK": "1"})
     assert second.returncode == 0, second.stderr
-    assert (sorted(folder.rglob("*")), sorted(lab.images.iterdir())) == before
-
-
-def test_another_copy_of_the_package_before_it_on_pythonpath_is_not_taken(lab, tmp_path):
-    lab.render()
-    (tmp_path / "other/torchcell").mkdir(parents=True)
-    (tmp_path / "other/torchcell/__init__.py").touch()
-    (tmp_path / "other/torchcell/timestamp.py").write_text("raise SystemExit('the other copy')\n")
-    done = lab.start("x_gh_000", env={"PYTHONPATH": f"{tmp_path}/other:{lab.path}"})
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("override", ["+wandb.nmae=x", "+wandb.name=[1]"])
-def test_what_wandb_does_not_take_is_one_line(lab, override):
-    lab.render(package="")
-    done = lab.start("x_gh_000", "wandb.mode=offline", override)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("wandb, in the configuration, is not what wandb.init takes: ")
-    assert "Traceback" not in done.stderr
-
-
-def test_a_wrong_mode_of_wandb_leaves_nothing(lab):
-    lab.render(package="")
-    assert lab.start("x_gh_000", "wandb.mode=off").returncode == 1
-    assert list(lab.data.iterdir()) == []
+    assert {path: path.stat().st_mtime_ns for path in [*folder.rglob("*"), *lab.images.iterdir()]} == before

@@ -6,6 +6,7 @@
 place        where this code is, and where its experiment is
 environment  .env, and the variables and folders that a script requires
 process      which process of which run this one is
+needs        what a run needs by its configuration, like its inputs
 start        what happens before Hydra makes a run's folder
 run          Run: its names, figures, tables, numbers and state
 record       provenance.json: what made a result

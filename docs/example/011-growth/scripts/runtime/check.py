@@ -15,23 +15,21 @@ import importlib.util
 import os
 import os.path as osp
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 # As for the script itself, modules beside it come first, and not those beside this file.
 SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
 sys.path[0] = SCRIPTS
 
-from runtime.place import EXPERIMENT, FOLDER, ROOT  # noqa: E402
+from runtime.environment import find_env  # noqa: E402
+from runtime.files import try_to_write  # noqa: E402
+from runtime.needs import problems as needs  # noqa: E402
+from runtime.place import EXPERIMENT, FOLDER, ROOT, misplaced  # noqa: E402
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-REPOSITORY = osp.dirname(osp.dirname(FOLDER))
 FOLDERS = ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT")
 
 
@@ -150,37 +148,24 @@ def environment() -> Iterator[str]:
     except ImportError:
         yield f"python-dotenv is not installed for {sys.executable}"
         return
+    if problem := misplaced():
+        yield one_line(problem)
+        return
     env = find_env()
-    if env:
-        load_dotenv(env)
+    load_dotenv(env)
     for name in FOLDERS:
         folder = os.environ.get(name)
         if not folder:
-            yield f"{name} is not set; set it in {osp.realpath(env or osp.join(REPOSITORY, '.env'))}"
+            yield f"{name} is not set; set it in {osp.realpath(env)}"
         elif not can_write(folder):
             yield f"{name} cannot be written: {folder}"
         elif name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != osp.realpath(FOLDER):
             yield f"EXPERIMENT_ROOT does not hold {FOLDER}: {folder}"
 
 
-def find_env() -> str | None:
-    """The first .env from the script's folder upwards, which is the one that load_dotenv() takes there."""
-    folder = SCRIPTS
-    while True:
-        env = osp.join(folder, ".env")
-        if osp.isfile(env):
-            return env
-        if folder == osp.dirname(folder):
-            return None
-        folder = osp.dirname(folder)
-
-
 def can_write(folder: str) -> bool:
-    """Whether a file can be made there. Its name cannot be foreseen, and a link of that name is not followed."""
     try:
-        file, probe = tempfile.mkstemp(prefix=".check-", dir=folder)
-        os.close(file)
-        os.unlink(probe)
+        try_to_write(folder)
     except OSError:
         return False
     return True
@@ -312,7 +297,7 @@ def configuration(folder: str, name: str | None, overrides: list[str]) -> Iterat
     values = list(unresolved(cfg, ""))
     yield from (f"conf/{name}.yaml: {problem}" for problem in values)
     if not values:
-        yield from inputs(cfg)
+        yield from needs(cfg)
 
 
 def unresolved(node: Any, prefix: str) -> Iterator[str]:
@@ -333,16 +318,7 @@ def unresolved(node: Any, prefix: str) -> Iterator[str]:
             yield from unresolved(value, where)
 
 
-def inputs(cfg: "DictConfig") -> Iterator[str]:
-    """The files and folders of DATA_ROOT that a configuration names as its inputs, and that are not there."""
-    named = cfg.get("inputs") or []
-    for name in [named] if isinstance(named, str) else named.values() if hasattr(named, "values") else named:
-        path = osp.join(os.environ["DATA_ROOT"], str(name))
-        if not osp.exists(path):
-            yield f"inputs: there is no {path}"
-
-
-def one_line(error: BaseException) -> str:
+def one_line(error: object) -> str:
     """An exception's text in one line, without what Hydra adds about itself, and with paths from the root."""
     text = str(error).partition("Config search path")[0].replace(f"{ROOT}/", "")
     lines = [line.strip() for line in text.splitlines()]

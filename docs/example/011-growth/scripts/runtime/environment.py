@@ -6,14 +6,19 @@
 import os
 import os.path as osp
 import sys
-from secrets import token_hex
+from importlib.machinery import PathFinder
 from typing import NoReturn
 
+from runtime.files import try_to_write
 from runtime.place import EXPERIMENT, FOLDER, ROOT, SCRIPTS, misplaced
 
 
 def find_env() -> str:
-    """The path of the .env that is nearest above this script, whatever folder it is started from."""
+    """The path of the .env that is nearest above this script, whatever folder it is started from.
+
+    Exits where the caller is a script of another experiment.
+    """
+    refuse_other_experiment(sys._getframe(1).f_globals.get("__file__"))
     folder = SCRIPTS
     while not osp.isfile(osp.join(folder, ".env")):
         if folder == osp.dirname(folder):
@@ -38,10 +43,8 @@ def require_folders(*names: str) -> list[str]:
     refuse_other_experiment(sys._getframe(1).f_globals.get("__file__"))
     folders = require(*names)
     for name, folder in zip(names, folders, strict=True):
-        probe = osp.join(folder, f".{token_hex(8)}")
         try:
-            open(probe, "xb").close()
-            os.unlink(probe)
+            try_to_write(folder)
         except OSError as error:
             stop(f"{name} names a folder that cannot be written: {folder}: {error.strerror}.", name)
         if name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != FOLDER:
@@ -50,12 +53,21 @@ def require_folders(*names: str) -> list[str]:
 
 
 def refuse_other_experiment(script: str | None) -> None:
-    """Exit where this folder was moved, or where a script got the `runtime` that another experiment had imported."""
+    """Exit where this folder was moved, or where a script got the `runtime` that another experiment had imported.
+
+    Python imports a name once a process, so that the script's own `runtime` is never asked. A notebook has no file:
+    there it is the one that would be imported now.
+    """
     if problem := misplaced():
         sys.exit(problem)
-    scripts = osp.dirname(osp.realpath(script)) if script else SCRIPTS
-    if scripts != SCRIPTS and osp.exists(osp.join(scripts, "runtime", "place.py")):
-        sys.exit(f"This process runs {FOLDER} already: start {script} in a process of its own.")
+    if script:
+        own = osp.join(osp.dirname(osp.realpath(script)), "runtime", "place.py")
+    else:
+        spec = PathFinder.find_spec("runtime")
+        own = osp.join(osp.dirname(spec.origin), "place.py") if spec and spec.origin else ""
+    scripts = osp.dirname(osp.dirname(osp.realpath(own)))
+    if scripts != SCRIPTS and osp.exists(own):
+        sys.exit(f"This process has the runtime of {FOLDER}: {script or scripts} needs a process of its own.")
 
 
 def stop(problem: str, name: str) -> NoReturn:

@@ -3,6 +3,7 @@
 # https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/figures.py
 """Figures that say what made them, and that overwrite nothing of others."""
 
+import codecs
 import os
 import os.path as osp
 import re
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg", ".pdf")
+ESCAPED = {b"n": b"\n", b"r": b"\r"}  # in a string of PDF
 ORIGIN = ("Script", "Configuration")  # what may replace a figure whose name has no stamp
 
 
@@ -28,7 +30,7 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], metadata: Mappin
 
     A name that has a stamp, or whose folder has one, is always a new file: where it is taken, _2 follows it. Any other
     is replaced, but only where the figure there has the same Script and Configuration in its metadata. The folder is
-    made. `options` are of matplotlib's savefig. Exits where the path cannot be had.
+    made. `options` are of matplotlib's savefig, but for `format` and `metadata`. Exits where the path cannot be had.
     """
     path = osp.abspath(path)
     ending = osp.splitext(path)[1]
@@ -80,10 +82,10 @@ def has_origin(path: str, metadata: Mapping[str, str]) -> bool:
 
 
 def read_png(path: str) -> dict[str, str]:
-    from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
 
-    with Image.open(path) as image:
-        return dict(getattr(image, "text", {}))
+    with PngImageFile(path) as image:  # of any size: nothing but the texts before its pixels is read
+        return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
 
 
 def read_svg(path: str) -> dict[str, str]:
@@ -94,8 +96,14 @@ def read_svg(path: str) -> dict[str, str]:
 
 def read_pdf(path: str) -> dict[str, str]:
     with open(path, "rb") as file:
-        found = re.findall(rb"/(\w+) \((.*?)\)", file.read())
-    return {key.decode("latin-1"): value.decode("latin-1") for key, value in found}
+        found = re.findall(rb"/(\w+) \(((?:\\.|[^\\)])*)\)", file.read(), flags=re.DOTALL)
+    return {key.decode(): pdf_text(value) for key, value in found}
+
+
+def pdf_text(value: bytes) -> str:
+    """A string of PDF, in UTF-16 if it begins with a mark of that."""
+    plain = re.sub(rb"\\(.)", lambda found: ESCAPED.get(found[1], found[1]), value, flags=re.DOTALL)
+    return plain.decode("utf-16" if plain.startswith(codecs.BOM_UTF16_BE) else "latin-1", errors="replace")
 
 
 READERS = {".png": read_png, ".svg": read_svg, ".pdf": read_pdf}

@@ -35,12 +35,22 @@ def remove_part(part: str) -> None:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """The file at `path`, open for text in UTF-8, replaced as a whole when it is complete. Its folder is made."""
+    """The file at `path`, open for text in UTF-8, replaced as a whole when it is complete. Its folder is made.
+
+    A byte of a file's name that is no UTF-8 is written as \\udc80, as JSON has it.
+    """
     path = os.fspath(path)
     with part_of(path) as part:
-        with open(part, "x", encoding="utf-8") as file:
+        with open(part, "x", encoding="utf-8", errors="backslashreplace") as file:
             yield file
         os.replace(part, path)
+
+
+def try_to_write(folder: str) -> None:
+    """Make a file in a folder and remove it. Raises OSError where that cannot be done. No planted link is followed."""
+    probe = osp.join(folder, f".{token_hex(8)}")
+    open(probe, "xb").close()
+    os.unlink(probe)
 
 
 def link_new(part: str, path: str) -> str:

@@ -35,8 +35,11 @@ def misplaced() -> str | None:
     folder = osp.dirname(SCRIPTS)
     if folder.endswith(osp.join(osp.sep, "experiments", EXPERIMENT)):
         return None
-    parent = osp.dirname(folder)
-    root = osp.dirname(parent) if osp.basename(parent) == "experiments" else parent
-    home = osp.join(root, "experiments", EXPERIMENT)
-    move = f"mkdir -p {shlex.quote(osp.dirname(home))} && mv {shlex.quote(folder)} {shlex.quote(home)}"
-    return f"{folder} has the files of experiments/{EXPERIMENT}, which work only there.\nMove it: {move}"
+    parent, name = osp.split(folder)
+    if osp.basename(parent) == "experiments":
+        update = shlex.join(["copier", "update", "--defaults", "-d", f"experiment={name}", folder])
+        way_out = f"Commit, and give them its name: {update}"
+    else:
+        home = osp.join(parent, "experiments", EXPERIMENT)
+        way_out = f"Move it: mkdir -p {shlex.quote(osp.dirname(home))} && mv {shlex.quote(folder)} {shlex.quote(home)}"
+    return f"{folder} has the files of experiments/{EXPERIMENT}, which work only there.\n{way_out}"

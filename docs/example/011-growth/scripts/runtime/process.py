@@ -15,21 +15,23 @@ from itertools import count
 class Process:
     """One process of a run.
 
-    job      Slurm's number of the job, or of the array; None by hand, in an interactive job too
-    task     in a job array or a pack, which of its runs; else None
-    rank     which of the processes that share the run; the first, 0, is the one that writes
-    restart  how often Slurm has requeued the job, and torchrun its processes: "", "1" or "1_2"
+    job        Slurm's number of the job, or of the array; None by hand, in an interactive job too
+    task       in a job array or a pack, which of its runs; else None
+    rank       which of the processes that share the run; the first, 0, is the one that writes
+    has_peers  whether other processes were started with it that share the run
+    restart    how often Slurm has requeued the job, and torchrun its processes: "", "1" or "1_2"
     """
 
     job: str | None
     task: int | None
     rank: int
+    has_peers: bool
     restart: str
 
     @property
     def id(self) -> str | None:
         """The job with its task, like 687_3, as squeue shows it."""
-        return self.job if self.task is None else f"{self.job}_{self.task}"
+        return self.job if self.job is None or self.task is None else f"{self.job}_{self.task}"
 
     @property
     def first(self) -> bool:
@@ -42,25 +44,31 @@ class Process:
 
 
 def this_process() -> Process:
-    # An interactive job, by salloc or srun --pty, has SLURM_JOB_ID but none of a launcher's variables.
-    mode = os.environ.get("EXPERIMENT_MODE") if "SLURM_JOB_ID" in os.environ else None
-    job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"]) if mode else None
-    task = os.environ.get("SLURM_ARRAY_TASK_ID") if mode else None
+    mode = launcher_mode()
+    # What is typed in an interactive job, by salloc or srun --pty, is by hand, a launcher too.
+    is_batch = mode is not None and os.environ.get("ENVIRONMENT") == "BATCH"
+    job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"]) if is_batch else None
+    task = os.environ.get("SLURM_ARRAY_TASK_ID") if is_batch else None
     number = int(task) if task else None
     if mode == "pack":
         number = (number or 0) * int(os.environ["SLURM_NTASKS"]) + int(os.environ["SLURM_PROCID"])
     # torchrun gives RANK. Lightning, which starts its processes by itself, gives them LOCAL_RANK alone.
-    rank = os.environ.get("RANK", os.environ["SLURM_PROCID"] if mode == "srun" else os.environ.get("LOCAL_RANK", "0"))
-    requeues = os.environ.get("SLURM_RESTART_COUNT", "0") if mode else "0"
+    rank = os.environ.get("RANK", os.environ["SLURM_PROCID"] if mode == "srun" else os.environ.get("LOCAL_RANK"))
+    requeues = os.environ.get("SLURM_RESTART_COUNT", "0") if is_batch else "0"
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     restart = "" if requeues == "0" else requeues
     if restarts != "0":
         restart = f"{requeues}_{restarts}"
-    return Process(job, number, int(rank), restart)
+    return Process(job, number, int(rank or 0), rank is not None, restart)
+
+
+def launcher_mode() -> str | None:
+    """How the launcher of this job starts Python: one, ddp, srun or pack. None where there is no launcher or no job."""
+    return os.environ.get("EXPERIMENT_MODE") if "SLURM_JOB_ID" in os.environ else None
 
 
 def names(process: Process) -> Iterator[str]:
-    """The names that a run's folder may have, best first: one in a job and by torchrun, any number by hand."""
+    """The names that a run's folder may have, best first: any number by hand, else the one that its processes know."""
     if process.id:
         yield process.id
     elif "RANK" in os.environ:
@@ -68,6 +76,8 @@ def names(process: Process) -> Iterator[str]:
         if run == "none":
             sys.exit("RANK is set, but nothing names the run that its processes share: give torchrun --standalone.")
         yield run
+    elif launcher_mode() == "srun":
+        yield f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
     else:
         time = f"{datetime.now():%Y-%m-%d-%H-%M-%S-%f}"
         yield time

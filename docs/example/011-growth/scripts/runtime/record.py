@@ -10,7 +10,9 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -42,11 +44,12 @@ def commit() -> tuple[str | None, bool | None]:
     command = ["git", "--no-optional-locks", "-C", FOLDER]
     command += ["status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", *folders]
     try:
-        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        done = subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
     except (OSError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().split("\n")[0]
         print(f"No commit in this run's provenance: {reason}", file=sys.stderr)
         return None, None
+    lines = done.stdout.splitlines()
     head = lines[0].removeprefix("# branch.oid ")
     if head == "(initial)":
         print("No commit in this run's provenance: the repository has none", file=sys.stderr)
@@ -62,9 +65,10 @@ def versions() -> dict[str, str]:
     """Of Python and of each package that is imported."""
     found = {"python": platform.python_version()}
     for name, module in sorted(sys.modules.items()):
-        version = getattr(module, "__version__", None)
-        if "." not in name and name not in sys.stdlib_module_names and isinstance(version, str):
-            found[name] = version
+        if "." not in name and name not in sys.stdlib_module_names:
+            with suppress(Exception):  # a module may run code to say it
+                version = module.__version__
+                found |= {name: version} if isinstance(version, str) else {}
     return found
 
 
@@ -94,6 +98,7 @@ class Record:
     def __init__(self, folder: str) -> None:
         self.path = osp.join(folder, "provenance.json")
         self.facts: dict[str, Any] = {}
+        self.written = 0.0  # seconds of the monotonic clock
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Write that the run is running, after the attempts, figures and tables of an earlier start."""
@@ -119,6 +124,12 @@ class Record:
             paths.append(path)
         self.write()
 
+    def measure(self, metrics: Mapping[str, int | float | str]) -> None:
+        """Keep numbers, written once a second at most: a script may log them at each of a million steps."""
+        self.facts["metrics"] |= metrics
+        if time.monotonic() >= self.written + 1:
+            self.write()
+
     def end(self, status: str, error: str | None) -> None:
         self.facts |= {"status": status, "error": error, "finished": now(), "versions": versions()}
         self.write()
@@ -127,3 +138,4 @@ class Record:
         for name in ("status", "error", "finished"):
             self.facts["attempts"][-1][name] = self.facts[name]
         write_json(self.path, self.facts)
+        self.written = time.monotonic()

@@ -9,15 +9,18 @@ import math
 import os
 import os.path as osp
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from runtime import tracking
+from runtime.environment import refuse_other_experiment
 from runtime.figures import save_figure
-from runtime.files import atomic_write
-from runtime.inputs import require_inputs
+from runtime.files import atomic_write, link_new, part_of
+from runtime.needs import require_needs
 from runtime.place import EXPERIMENT, FOLDER
 from runtime.process import this_process
 from runtime.record import Record, provenance, versions
@@ -48,13 +51,17 @@ class Run:
     """
 
     def __init__(self, cfg: "DictConfig") -> None:
-        """`cfg` is a configuration that has conf/runtime.yaml among its defaults."""
+        """`cfg` is a configuration that has conf/runtime.yaml among its defaults. Exits where it has not."""
+        caller = sys._getframe(1)
+        refuse_other_experiment(caller.f_globals.get("__file__"))
+        if "folder" not in list(cfg):  # it may be there and have no value yet
+            sys.exit("This configuration lacks conf/runtime.yaml: give it `defaults: [runtime, default, _self_]`.")
         self.cfg = cfg
         self.process = this_process()
         self.pid = os.getpid()
         self.first = self.process.first
         self.folder: str = cfg.folder
-        self.script = sys._getframe(1).f_code.co_filename
+        self.script = caller.f_code.co_filename
         self.name = cfg.trial or "_".join([cfg.config, *self.numbers()])
         self.stem = cfg.trial or f"{EXPERIMENT.split('-')[0]}-{self.name}"
         self.record = Record(self.folder)
@@ -73,9 +80,14 @@ class Run:
         return numbers
 
     def overrides(self) -> list[str]:
+        """Those of the command line as they were typed: what ${oc.env:NAME} stands for may be a secret."""
         from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
 
-        return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+        if not HydraConfig.initialized():
+            return []
+        typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+        return list(typed)
 
     def __enter__(self) -> "Run":
         if self.first:
@@ -91,8 +103,7 @@ class Run:
         made = provenance(self.script)
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.id}
         self.record.begin(made | facts | {"overrides": self.overrides(), "versions": versions()})
-        require_inputs(self.cfg)
-        tracking.check(self.cfg)
+        require_needs(self.cfg)  # of a trial, or of a run of Hydra's -m, nobody has asked before
         if self.cfg.wandb.mode != "disabled":
             self.wandb = tracking.start(self.cfg, self.stem)
         if self.cfg.profiler.enabled:
@@ -113,18 +124,19 @@ class Run:
         }
         return metadata | ({"Trial": self.cfg.trial} if self.cfg.trial else {})
 
-    def save(self, figure: "Figure", path: str | os.PathLike[str]) -> None:
+    def save(self, figure: "Figure", path: str | os.PathLike[str], **options: Any) -> None:
         """Write a figure of matplotlib with this run's metadata, as `save_figure` does, and print where it is.
 
-        A trial writes none where the sweep has `figures: null`.
+        `options` are of matplotlib's savefig, like dpi=300, bbox_inches="tight" or transparent=True. A trial writes
+        none where the sweep has `figures: null`.
         """
         if not self.first or (self.cfg.trial and self.cfg.sweep.figures is None):
             return
-        written = save_figure(figure, path, self.metadata)
+        written = save_figure(figure, path, self.metadata, **options)
         self.record.add("figures", written)
         print(f"figure: {written}")
         if self.wandb:
-            tracking.log_figure(self.wandb, figure, path)
+            tracking.log_figure(self.wandb, figure, path, self.stem)
 
     def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows, mappings with the same keys, to <name>.csv in the run's folder, and as the newest in results/."""
@@ -144,14 +156,13 @@ class Run:
     def log(self, **metrics: Any) -> None:
         """Record numbers, also of numpy or torch, in provenance.json, and in Weights & Biases where it is on.
 
-        JSON has no NaN and no infinity: they are the texts "nan", "inf" and "-inf" there.
+        JSON has no NaN and no infinity: they are the texts "nan", "inf" and "-inf" there. The record has the newest,
+        a second late at most.
         """
         if not self.first:
             return
         numbers = {name: number(name, value) for name, value in metrics.items()}
-        plain = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
-        self.record.facts["metrics"] |= plain
-        self.record.write()
+        self.record.measure({name: plain(value) for name, value in numbers.items()})
         if self.wandb:
             self.wandb.log(numbers)
 
@@ -162,11 +173,13 @@ class Run:
             self.end(error)
 
     def end(self, error: BaseException | None) -> None:
-        """Tell the record how the run ended. A signal waits for it."""
-        self.signals.hold()
+        """Close what is open, and then tell the record how the run ended. A signal waits for the record alone."""
         try:
             self.close(error)
+            self.signals.hold()
+            self.record.end(*outcome(error))
         except BaseException as late:
+            self.signals.hold()
             self.record.end(*outcome(error or late))
             raise
         finally:
@@ -175,12 +188,12 @@ class Run:
     def close(self, error: BaseException | None) -> None:
         if self.profiler:
             self.profiler.disable()
-            file = f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof"
-            self.profiler.dump_stats(osp.join(FOLDER, "profiling_results", file))
-        status, text = outcome(error)
-        self.record.end(status, text)
+            path = osp.join(FOLDER, "profiling_results", f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof")
+            with part_of(path) as part:
+                self.profiler.dump_stats(part)
+                link_new(part, path)
         if self.wandb:
-            self.wandb.finish(exit_code=int(status != "finished"))
+            self.wandb.finish(exit_code=int(outcome(error)[0] != "finished"))
 
 
 def outcome(error: BaseException | None) -> tuple[str, str | None]:
@@ -191,12 +204,20 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "terminated", "SIGINT"
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", None
-    return "failed", repr(error)
+    return "failed", "".join(traceback.format_exception_only(error)).strip()
 
 
 def number(name: str, value: Any) -> int | float:
     """A number, of Python, or of numpy or torch with one element."""
-    plain = value.item() if hasattr(value, "item") else value
-    if not isinstance(plain, int | float):
+    found = value
+    if hasattr(value, "item"):
+        with suppress(ValueError, RuntimeError):  # it has several elements
+            found = value.item()
+    if not isinstance(found, int | float):
         raise TypeError(f"run.log takes numbers, and {name} is {value!r}")
-    return plain
+    return found
+
+
+def plain(value: int | float) -> int | float | str:
+    """A number as JSON can have it."""
+    return value if isinstance(value, int) or math.isfinite(value) else str(value)

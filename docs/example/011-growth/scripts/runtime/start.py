@@ -12,14 +12,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from runtime import tracking
-from runtime.inputs import require_inputs
+from runtime.needs import require_needs
 from runtime.process import Process, announce, names, this_process
 
 
 class Start(Callback):
-    """Checks a run's inputs and takes its folder. conf/runtime.yaml names it, and Hydra calls it."""
+    """Checks what a run needs and takes its folder. conf/runtime.yaml names it, and Hydra calls it."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         start(config, "hydra.run.dir")
@@ -29,14 +27,13 @@ class Start(Callback):
 
 
 def start(config: DictConfig, key: str) -> None:
-    """Exits where an input is missing, W&B is set wrongly, or the folder that `key` gives is another run's."""
+    """Exits where something that the run needs is missing, or the folder that `key` gives is another run's."""
     HydraConfig.instance().set_config(config)
     try:
         if this_process().first:
-            require_inputs(config)
-            tracking.check(config)
+            require_needs(config)
         take_folder(config, key)
-    except (OSError, OmegaConfBaseException) as error:  # which Hydra would make a warning
+    except Exception as error:  # which Hydra would make a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
 
 
@@ -51,20 +48,27 @@ def take_folder(config: DictConfig, key: str) -> None:
         if folder == refused:
             break
         refused = folder
-    sys.exit(f"{refused} is the folder of another run: move it away, or start this one under another name.")
+    sys.exit(f"{refused} is not this run's: move it away, or start this one under another name.")
 
 
 def take(folder: str, process: Process) -> bool:
-    """Whether a folder is now this run's alone. What says so is Hydra's record in it, a folder that one can make."""
+    """Whether a folder is now this run's alone. What says so is a folder that only one process can make."""
     if process.restart:
-        is_free = is_earlier_attempt(folder, process)
-    else:
-        is_free = not osp.exists(osp.join(folder, "provenance.json"))
-    if not is_free:
+        if not is_earlier_attempt(folder, process):
+            return False
+    elif process.has_peers:  # which may have made it by now
+        if osp.islink(folder) or osp.exists(osp.join(folder, "provenance.json")):
+            return False
+    elif not make(folder):
         return False
-    os.makedirs(folder, exist_ok=True)  # as another process of this run may have done
+    return make(osp.join(folder, process.record))
+
+
+def make(folder: str) -> bool:
+    """Whether a folder is now made that was not there."""
+    os.makedirs(osp.dirname(folder), exist_ok=True)
     try:
-        os.mkdir(osp.join(folder, process.record))
+        os.mkdir(folder)
     except FileExistsError:
         return False
     return True
@@ -74,7 +78,9 @@ def is_earlier_attempt(folder: str, process: Process) -> bool:
     try:
         with open(osp.join(folder, "provenance.json"), encoding="utf-8") as file:
             record = json.load(file)
+        cluster = record["slurm"].get("SLURM_CLUSTER_NAME")
+        return bool(record["job"] == process.id and cluster == os.environ.get("SLURM_CLUSTER_NAME"))
     except FileNotFoundError:
         return True  # it ended before it had one, or it is the folder of several
-    cluster = record["slurm"].get("SLURM_CLUSTER_NAME")
-    return bool(record["job"] == process.id and cluster == os.environ.get("SLURM_CLUSTER_NAME"))
+    except (ValueError, LookupError, TypeError):
+        return False  # it is no record of a run

@@ -3,6 +3,7 @@
 # https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/tracking.py
 """Weights & Biases. No secret of the environment leaves this machine."""
 
+import io
 import os
 import os.path as osp
 import re
@@ -12,45 +13,51 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runtime.figures import stamp_pattern
+from runtime.files import try_to_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from omegaconf import DictConfig
 
-MODES = ("disabled", "offline", "online")
 OURS = ("RUN_NAME", "RUN_TASK", "WANDB_MODE")  # variables whose values are no secret
 
 
-def check(cfg: "DictConfig") -> None:
-    """Exits where `wandb.mode` is none of W&B's, or where W&B is on and a variable of its is empty, which it hides."""
-    if cfg.wandb.mode not in MODES:
-        sys.exit(f"wandb.mode is {cfg.wandb.mode}: set it to disabled, offline or online.")
-    if cfg.wandb.mode != "disabled":
-        for variable, value in os.environ.items():
-            if variable.startswith("WANDB_") and not value:
-                sys.exit(f"{variable} is empty: unset it.")
-
-
 def start(cfg: "DictConfig", name: str) -> Any:
-    """A run of W&B, named and kept as this run is, unless `cfg.wandb`, arguments of wandb.init, says otherwise."""
+    """A run of W&B, named and kept as this run is, unless `cfg.wandb`, arguments of wandb.init, says otherwise.
+
+    Exits where W&B does not start, after W&B's own `settings.init_timeout` where its server does not answer.
+    """
     import wandb
     from omegaconf import OmegaConf
 
-    options = {"name": name, "dir": cfg.folder, "config": without_environment(cfg)}
+    hidden = without_environment(cfg)
     own: Any = OmegaConf.to_container(cfg.wandb, resolve=True)
+    options = {"name": name, "dir": cfg.folder, "config": hidden} | own
+    if "config" in own:
+        options["config"] = hidden["wandb"]["config"]
     try:
-        return wandb.init(**(options | own))
-    except (TypeError, ValueError, wandb.errors.UsageError) as error:  # a key or a value that wandb.init does not take
-        sys.exit(f"wandb, in the configuration, is not what wandb.init takes: {' '.join(str(error).split())}")
+        os.makedirs(options["dir"], exist_ok=True)
+        try_to_write(options["dir"])  # else W&B would write to another folder
+        return wandb.init(**options)
+    except (TypeError, ValueError) as error:  # a key or a value that wandb.init does not take
+        sys.exit(f"wandb, in the configuration, is not what wandb.init takes: {one_line(error)}")
+    except (OSError, wandb.errors.Error) as error:
+        sys.exit(f"W&B does not start: {one_line(error)}")
 
 
-def log_figure(wandb_run: Any, figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Give W&B a figure under its file's name without the stamp, so that runs compare."""
-    import matplotlib.pyplot  # noqa: F401  # which W&B takes as imported
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def log_figure(wandb_run: Any, figure: "Figure", path: str | os.PathLike[str], stem: str) -> None:
+    """Give W&B a figure under its file's name without the stem of the run and the stamp, so that runs compare."""
     import wandb
+    from PIL import Image
 
-    title = re.sub(f"_?{stamp_pattern()}", "", osp.splitext(osp.basename(path))[0])
-    wandb_run.log({title or "figure": wandb.Image(figure)})
+    title = re.sub(stamp_pattern(), "", osp.splitext(osp.basename(path))[0]).replace(stem, "").strip("_")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    wandb_run.log({title or "figure": wandb.Image(Image.open(picture))})
 
 
 def without_environment(cfg: "DictConfig") -> Any:

@@ -1,0 +1,42 @@
+# experiments/011-growth/scripts/runtime/needs.py
+# [[experiments.011-growth.scripts.runtime.needs]]
+# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/needs.py
+"""What a run needs by its configuration: its inputs, and settings that Weights & Biases takes."""
+
+import os
+import os.path as osp
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+MODES = ("disabled", "offline", "online")
+
+
+def require_needs(cfg: "DictConfig") -> None:
+    """Exits where something that this run needs is not there."""
+    for problem in problems(cfg):
+        sys.exit(problem)
+
+
+def problems(cfg: "DictConfig") -> Iterator[str]:
+    """What this run would fail of, each in one line. The preflight asks for it, and so does the run itself."""
+    from omegaconf import OmegaConf
+
+    paths = [osp.join(os.environ["DATA_ROOT"], path) for path in named(cfg.get("inputs"))]
+    missing = [path for path in paths if not os.access(path, os.R_OK)]
+    if missing:
+        yield f"inputs: missing, or not to be read: {', '.join(missing)}"
+    mode = OmegaConf.select(cfg, "wandb.mode", default="disabled")
+    if mode not in MODES:
+        yield f"wandb.mode is {mode}: set it to disabled, offline or online."
+    elif mode != "disabled":
+        empty = [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]
+        yield from (f"{name} is empty: unset it." for name in empty)  # W&B would hide what is wrong
+
+
+def named(inputs: Any) -> list[str]:
+    """The paths of `inputs:`, relative to DATA_ROOT, or the only one."""
+    return [inputs] if isinstance(inputs, str) else list(map(str, inputs or []))
