@@ -181,7 +181,7 @@ def both(old, experiment):
 
 
 def start_update(lab, temporary):
-    """Start an update in a group of processes of its own, and wait until its workers render."""
+    """Start an update in a group of processes of its own, and wait until a worker begins."""
     temporary.mkdir()
     process = subprocess.Popen(
         [*TOOL, "update", "--commit", "--jobs=2"],
@@ -192,13 +192,13 @@ def start_update(lab, temporary):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    wait_until(lambda: any(temporary.glob("render-*")), state=process.poll)
+    wait_until(lambda: any("spawn_main" in line for line in at_work(process.pid)), state=process.poll)
     return process
 
 
 def at_work(group):
     """The processes of a group, but for those that only wait to be reaped."""
-    lines = run("ps", "-A", "-o", "pgid=,stat=,args=", check=True).stdout.splitlines()
+    lines = run("ps", "-A", "-ww", "-o", "pgid=,stat=,args=", check=True).stdout.splitlines()
     return [line for line in lines if line.split()[0] == str(group) and not line.split()[1].startswith("Z")]
 
 
