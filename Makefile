@@ -3,7 +3,7 @@
 # make lint    the style and the types of the template's files, and of what they render
 # make bench   measured figures, as a table
 # make test-lowest  the suite with the oldest versions that pyproject.toml allows, on Python 3.10 or PYTHON
-# make test-ddp  data-parallel runs with real torch, which the index gives: up to 5 GB
+# make test-ddp  data-parallel runs with the torch of requirements-ddp.txt: up to 5 GB
 # make pictures     what README shows, and docs/example, made anew
 # make requirements  requirements-dev.txt with the newest versions
 # make release VERSION=X.Y.Z  after all checks, the commit and the tag of a release
@@ -15,7 +15,7 @@ RUNS := {growth: [gh_000, gh_optuna]} # which have every Python file that the te
 DEMO := copier hydra-core matplotlib numpy python-dotenv
 MYPY := .venv/bin/mypy
 TEST = -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
-PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+PIP := -m pip install --quiet --disable-pip-version-check
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10
 
 .PHONY: demo test lint bench test-lowest test-ddp pictures requirements release
@@ -59,9 +59,9 @@ test-lowest: .venv/installed
 	.venv/lowest/bin/python $(TEST)
 
 test-ddp: .venv/installed
-	.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv/ddp
-	.venv/bin/uv pip install --quiet --python .venv/ddp --no-deps --requirement requirements-dev.txt
-	.venv/bin/uv pip install --quiet --python .venv/ddp torch
+	.venv/bin/python -m venv --clear .venv/ddp
+	.venv/ddp/bin/python $(PIP) --no-deps --requirement requirements-dev.txt
+	.venv/ddp/bin/python $(PIP) --requirement requirements-ddp.txt
 	.venv/ddp/bin/python -m pytest tests/ddp.py
 
 pictures: .venv/installed
@@ -85,10 +85,10 @@ requirements: .venv/installed
 	if [ -z "$$python" ]; then echo "No Python 3.10 to 3.13 on PATH: name one with PYTHON=..." >&2; exit 1; fi; \
 	echo "Installing $(DEMO) into .venv"; \
 	$$python -m venv .venv
-	@$(PIP) --constraint requirements-dev.txt $(DEMO)
+	@.venv/bin/python $(PIP) --constraint requirements-dev.txt $(DEMO)
 	@touch $@
 
 .venv/installed: .venv/demo
 	@echo "Installing requirements-dev.txt into .venv"
-	@$(PIP) --no-deps --requirement requirements-dev.txt
+	@.venv/bin/python $(PIP) --no-deps --requirement requirements-dev.txt
 	@touch $@
