@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from xml.etree import ElementTree
 
 import pytest
@@ -100,37 +101,73 @@ def test_another_ending_or_tex_without_latex_is_one_line(figures, tmp_path):
     assert figures.names() == []
 
 
-@pytest.mark.parametrize("format", ["%Y-%m-%d-%H-%M-%S", "%Y%m%d_%H%M%S", "%s"])
-def test_a_name_with_a_stamp_is_always_a_new_file(figures, format):
-    now = f"datetime(2026, 11, 25, 10, 15, 53).strftime({format!r})"
-    (figures.lab.path / "torchcell/timestamp.py").write_text(
-        f"from datetime import datetime\ndef timestamp():\n    return {now}\n"
-    )
-    stamped, in_folder = "f'{stem}_{timestamp()}.png'", "f'{stem}_{timestamp()}/a.png'"
+STAMPS = """\
+from datetime import datetime
+FORMATS = ["%Y-%m-%d-%H-%M-%S", "%Y%m%d_%H%M%S", "%s"]
+FORMAT = FORMATS[0]
+def timestamp():
+    return datetime(2026, 11, 25, 10, 15, 53).strftime(FORMAT)
+"""
+IN_ALL_FORMATS = """\
+import torchcell.timestamp as stamps
+        for stamps.FORMAT in stamps.FORMATS:
+            for name in ("{}.png", "{}/a.png"):
+                for _ in range(2):
+                    run.save(figure, osp.join(IMAGES, f"{stem}_{name.format(timestamp())}"))
+"""
+
+
+def test_a_name_with_a_stamp_is_always_a_new_file(figures):
+    (figures.lab.path / "torchcell/timestamp.py").write_text(STAMPS)
+    (figures.experiment / "scripts/own.py").write_text(SCRIPT.replace("BODY", IN_ALL_FORMATS))
     for _ in range(2):
-        assert figures.save(stamped, stamped, in_folder).returncode == 0
-    names = figures.names()
-    assert len(names) == 6 and len([name for name in names if name.endswith("/a_2.png")]) == 1
-    assert sum(bool(re.search(r"_[234]\.png$", name)) for name in names) == 4
+        done = figures.lab.start(script="own")
+        assert done.returncode == 0, done.stderr
+    stamps = ("2026-11-25-10-15-53", "20261125_101553", f"{datetime(2026, 11, 25, 10, 15, 53).timestamp():.0f}")
+    names = [f"011-x_gh_000_{stamp}{name}" for stamp in stamps for name in ("", "/a")]
+    assert figures.names() == sorted(f"{name}{end}.png" for name in names for end in ("", "_2", "_3", "_4"))
 
 
-@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_a_stable_name_is_replaced_by_its_own_script_and_configuration_alone(figures, ending):
-    path = figures.lab.images / f"dose_0_1_2_5_10_20.{ending}"
-    name = repr(path.name)
-    assert figures.save(name).returncode == 0
-    first = path.read_bytes()
-    assert figures.save(name, overrides=["seed=5"]).returncode == 0
-    second = path.read_bytes()
-    assert second != first and figures.names() == [path.name]
+def test_a_stable_name_is_replaced_by_its_own_script_and_configuration_alone(figures):
+    paths = [figures.lab.images / f"dose_0_1_2_5_10_20.{ending}" for ending in ("png", "svg", "pdf")]
+    figure = "run.save(figure, osp.join(IMAGES, {}), dpi=30, transparent=True)"
+
+    def save(*names, script="own (ü)", **options):
+        figures.write(*map(repr, names), script=script, body=figure)
+        return figures.lab.start(script=script, **options)
+
+    def contents():
+        return [path.read_bytes() for path in paths]
+
+    names = [path.name for path in paths]
+    assert save(*names).returncode == 0
+    with Image.open(paths[0]) as image:
+        assert image.size == (120, 90) and image.mode == "RGBA" and image.getpixel((0, 0))[3] == 0
+    first = contents()
+    done = figures.lab.start("x_gh_000", "seed=5", script="own (ü)")
+    assert done.returncode == 0, done.stderr
+    second = contents()
+    assert all(old != new for old, new in zip(first, second, strict=True)) and figures.names() == sorted(names)
     (figures.experiment / "conf/x_gh_001.yaml").write_text((figures.experiment / "conf/x_gh_000.yaml").read_text())
-    refused = f"{path} is not by this script and configuration, and stays: move it away, or choose another name.\n"
-    assert figures.save(name, script="another").stderr == refused
-    assert figures.save(name, config="x_gh_001").stderr == refused
-    assert path.read_bytes() == second
-    path.write_bytes(b"a colleague's")
-    assert figures.save(name).stderr == refused
-    assert path.read_bytes() == b"a colleague's" and figures.names() == [path.name]
+    refused = "{} is not by this script and configuration, and stays: move it away, or choose another name.\n"
+    for path in paths:
+        assert save(path.name, script="another").stderr == refused.format(path)
+    assert save(names[0], config="x_gh_001").stderr == refused.format(paths[0])
+    assert contents() == second
+    for path, foreign in zip(paths, (b"a colleague's", b"<svg/>", b"%PDF-1.4"), strict=True):
+        path.write_bytes(foreign)
+        assert save(path.name).stderr == refused.format(path)
+        assert path.read_bytes() == foreign
+    # Nor is what a link leads to written, and a link that leads nowhere is somebody's too.
+    precious = figures.lab.path / "precious"
+    precious.write_bytes(second[0])
+    for target in (precious, "/nowhere/at/all"):
+        paths[0].unlink()
+        paths[0].symlink_to(target)
+        done = save(names[0])
+        assert done.stderr == ("" if target == precious else refused.format(paths[0]))
+        assert paths[0].is_symlink() == (target != precious)
+    assert precious.read_bytes() == second[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
