@@ -148,3 +148,16 @@ def test_set_run_refuses_and_changes_nothing(old, experiment, words, reason):
     done = tool(old, "set-run", "experiments/011-x", *words)
     assert done.returncode == 1 and reason in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert contents(experiment) == before
+
+
+def test_set_run_of_what_is_no_text_or_a_link_changes_nothing(old, experiment):
+    launcher = experiment / "scripts/gh_x_000.slurm"
+    text = launcher.read_bytes()
+    launcher.write_bytes(text + b"\0")
+    (experiment / "scripts/delta_x_001.slurm").rename(experiment / "scripts/mine")
+    (experiment / "scripts/delta_x_001.slurm").symlink_to("mine")
+    before = contents(experiment)
+    for token, reason in (("gh_000", "is no text; nothing was changed"), ("delta_001", "is behind a link")):
+        done = tool(old, "set-run", "experiments/011-x", "x", token, "mem=1g")
+        assert done.returncode == 1 and reason in done.stderr, done.stderr
+    assert contents(experiment) == before

@@ -34,6 +34,9 @@ def test_it_adds_what_is_missing_and_takes_the_runs_that_are_there(found):
     assert before.items() <= after.items() and "scripts/submit.sh" in after
     answers = yaml.safe_load(after[".copier-answers.yml"])
     assert (answers["runs"], answers["_commit"]) == ({"train": ["gh_000"]}, "v1.0.0")
+    (folder / ".copier-answers.yml").unlink()  # as after a kill, before the last file
+    assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
+    assert contents(folder) == after
     commit(lab.path)
     done = tool(lab, "add-run", "experiments/005-Old_one", "train", "gh_001")
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support.lab import make_lab
-from support.process import commit, git
+from support.process import commit, git, run
 from support.updating import BOTH, RUNS, by_copier, by_tool, contents, is_new, left, tool
 
 from experiments.git import Repository
@@ -141,6 +141,15 @@ def link(repository, experiment):
     (experiment / "scripts").symlink_to(repository / "real")
 
 
+def leave_open(repository, experiment):
+    """As a merge does, or the taking back of a stash, whatever the file has now."""
+    name = f"experiments/{experiment.name}/scripts/submit.sh"
+    blob = git(repository, "rev-parse", f"HEAD:{name}").strip()
+    entries = "".join(f"100644 {blob} {stage}\t{name}\n" for stage in (1, 2, 3))
+    git(repository, "rm", "--quiet", "--cached", name)
+    run("git", "update-index", "--index-info", cwd=repository, input=entries, check=True)
+
+
 STAKES = {
     never_commit: "it is not committed",
     edit: "scripts/submit.sh has uncommitted changes",
@@ -148,6 +157,7 @@ STAKES = {
     stage: "scripts/submit.sh has staged changes",
     untrack: "scripts/submit.sh has staged changes",
     link: "is behind a link",
+    leave_open: "scripts/submit.sh has conflicts of a merge",
 }
 
 
@@ -200,6 +210,7 @@ OPERATIONS = {
     "a merge": "MERGE_HEAD",
     "a rebase": "rebase-merge",
     "a cherry-pick": "CHERRY_PICK_HEAD",
+    "a revert": "REVERT_HEAD",
     "a bisect": "BISECT_LOG",
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.process import commit, git
-from support.updating import BOTH, MOVED, by_copier, by_tool, changed, contents, is_new, tool
+from support.updating import BOTH, MOVED, by_copier, by_tool, changed, contents, is_new, left, tool
 
 
 def test_odd_settings_of_git_do_not_matter(old, experiment, tmp_path, monkeypatch):
@@ -133,6 +133,15 @@ def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, up
     after = contents(experiment)
     assert changed(before, after) == MOVED
     assert contents(tmp_path / "scratch") == scratch
+
+
+def test_a_new_repository_that_has_longer_ids(old, experiment):
+    shutil.rmtree(old.path / ".git")
+    git(old.path, "init", "--quiet", "--object-format=sha256")
+    assert left(by_tool(old), experiment, "it is not committed")
+    commit(old.path)
+    assert tool(old, "update", "--commit").returncode == 0
+    assert is_new(experiment) and git(old.path, "status", "--porcelain") == ""
 
 
 def test_a_name_with_brackets_is_a_name_and_no_pattern(own_old):

@@ -124,6 +124,21 @@ def test_what_an_editor_saves_meanwhile_stays(tmp_path):
     assert contents(tmp_path) == before | {"b": b"saved just now\n"}
 
 
+def test_what_an_editor_saves_over_a_new_file_is_not_taken_back(tmp_path, monkeypatch):
+    def put_in_place(write):
+        if write.path.name == "b":
+            (tmp_path / "a").write_bytes(b"saved just now\n")
+            raise OSError("the disk is gone")
+        put(write)
+
+    put = files.put_in_place
+    (tmp_path / "a").write_bytes(b"old\n")
+    monkeypatch.setattr(files, "put_in_place", put_in_place)
+    with pytest.raises(OSError, match="the disk is gone"):
+        files.write_all([files.Write(tmp_path / "a", b"old\n", b"new\n"), files.Write(tmp_path / "b", None, b"new\n")])
+    assert contents(tmp_path) == {"a": b"saved just now\n"}
+
+
 def test_a_merge_that_began_meanwhile_is_not_committed_to(old, experiment, tmp_path):
     land, before = prepare(old, tmp_path), contents(experiment)
     (old.path / ".git/MERGE_HEAD").write_text(git(old.path, "rev-parse", "HEAD"))

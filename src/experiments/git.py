@@ -180,7 +180,7 @@ def merge(mine: bytes, old: bytes, new: bytes) -> bytes | None:
         for name, content in {"mine": mine, "old": old, "new": new}.items():
             Path(folder, name).write_bytes(content)
         command = ["git", "merge-file", "--stdout", "--quiet", "mine", "old", "new"]
-        done = subprocess.run(command, cwd=folder, env=isolated(), capture_output=True, timeout=SECONDS)
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=SECONDS)
     if done.returncode > 127:
         raise Problem(f"git merge-file: {one_line(done.stderr.decode(errors='replace'))}")
     return None if done.returncode else done.stdout

@@ -8,7 +8,6 @@ from pathlib import Path
 RUN_ARRAY = re.compile(r"^run=\(\n(.*?)^\)$", re.MULTILINE | re.DOTALL)
 CONFIG_OPTIONS = ("--config-name", "-cn")
 SHORT_OPTIONS = {"p": "partition", "A": "account"}
-LONGEST_LINE = 10_000  # characters: what is longer was written by no person
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Launcher:
     @classmethod
     def read(cls, path: Path) -> "Launcher":
         text = path.read_text(encoding="utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if len(line) < LONGEST_LINE]
+        lines = text.splitlines()
         array = RUN_ARRAY.search("\n".join(lines) + "\n")
         if array:
             words = shlex.split(array[1], comments=True)

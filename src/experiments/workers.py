@@ -51,7 +51,6 @@ def start_workers(number: int) -> Iterator[Executor]:
 
 def begin() -> None:
     """In a worker: the end of its parent is its own."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
