@@ -140,7 +140,8 @@ def test_a_new_repository_that_has_longer_ids(old, experiment):
     git(old.path, "init", "--quiet", "--object-format=sha256")
     assert left(by_tool(old), experiment, "it is not committed")
     commit(old.path)
-    assert tool(old, "update", "--commit").returncode == 0
+    for options in ([], ["--commit"]):
+        assert tool(old, "update", *options).returncode == 0
     assert is_new(experiment) and git(old.path, "status", "--porcelain") == ""
 
 

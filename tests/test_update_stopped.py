@@ -125,18 +125,22 @@ def test_what_an_editor_saves_meanwhile_stays(tmp_path):
 
 
 def test_what_an_editor_saves_over_a_new_file_is_not_taken_back(tmp_path, monkeypatch):
+    names = ("changed", "new", "last")
+    before = {"changed": b"old\n"}
+    put = files.put_in_place
+
     def put_in_place(write):
-        if write.path.name == "b":
-            (tmp_path / "a").write_bytes(b"saved just now\n")
+        if write.path.name == "last":
+            for name in ("changed", "new"):
+                (tmp_path / name).write_bytes(b"saved just now\n")
             raise OSError("the disk is gone")
         put(write)
 
-    put = files.put_in_place
-    (tmp_path / "a").write_bytes(b"old\n")
+    (tmp_path / "changed").write_bytes(b"old\n")
     monkeypatch.setattr(files, "put_in_place", put_in_place)
     with pytest.raises(OSError, match="the disk is gone"):
-        files.write_all([files.Write(tmp_path / "a", b"old\n", b"new\n"), files.Write(tmp_path / "b", None, b"new\n")])
-    assert contents(tmp_path) == {"a": b"saved just now\n"}
+        files.write_all([files.Write(tmp_path / name, before.get(name), b"new\n") for name in names])
+    assert contents(tmp_path) == {"changed": b"saved just now\n", "new": b"saved just now\n"}
 
 
 def test_a_merge_that_began_meanwhile_is_not_committed_to(old, experiment, tmp_path):
