@@ -95,6 +95,7 @@ def test_dirty_says_when_the_commit_is_not_the_whole_truth(lab):
     with Image.open(figure) as image:
         assert image.text["Commit"].endswith("-dirty")
     git(lab.path, "checkout", "--quiet", ".")
+    git(lab.path, "config", "core.quotePath", "false")
     code = f"import sys; sys.path.insert(0, {str(experiment / 'scripts')!r}); import runtime\n"
     for new, is_dirty in (
         ("experiments/011-x/scripts/new.py", True),
