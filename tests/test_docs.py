@@ -234,11 +234,11 @@ def test_the_workflow_on_updating(lab, own_template, tmp_path):
     assert re.search("^experiments/012-conflict .*conflict in", said, re.MULTILINE) and "011-fine" in said
 
 
-def test_the_table_on_updating(lab, own_template):
+def test_the_list_on_updating(lab, own_template):
     """What it says to type, in the states that it is for."""
     page = (ROOT / "docs/updating.md").read_text()
-    table = dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", page, flags=re.MULTILINE))
-    typed = {what: re.findall(r"`((?:git|copier|experiments) [^`]*)`", text) for what, text in table.items()}
+    told = dict(re.findall(r"^- \*\*([A-Za-z ]+)\*\*: (.*(?:\n  .*)*)", page, flags=re.MULTILINE))
+    typed = {what: re.findall(r"`((?:git|copier|experiments) [^`]*)`", text) for what, text in told.items()}
     [update, conflicts, _] = next(
         commands(block.text) for block in blocks("docs/updating.md") if "copier" in block.text
     )
@@ -257,13 +257,13 @@ def test_the_table_on_updating(lab, own_template):
 
     release("v1.1.0", 2, 1)
     ok(update)
-    restore, look = typed["abort an update"]
+    restore, look = typed["Abort an update"]
     ok(restore)
     assert ok(look) == git(lab.path, "status", "--porcelain") == ""
 
     ok(update)
     commit(lab.path)
-    [add_run] = typed["add a run"]
+    [add_run] = typed["Add a run"]
     ok(add_run)
     assert (growth / "scripts/delta_growth_001.slurm").is_file()
     commit(lab.path)
@@ -272,7 +272,7 @@ def test_the_table_on_updating(lab, own_template):
     commit(lab.path)
     release("v1.2.0", 1, 3)
     ok(update)
-    status, add = typed["resolve a conflict"]
+    status, add = typed["Resolve a conflict"]
     assert f"UU {launcher.relative_to(lab.path)}" in ok(status + " --porcelain")
     assert "<<<<<<<" in launcher.read_text() and ">>>>>>>" in launcher.read_text()
     assert ok(conflicts).strip() == str(launcher.relative_to(lab.path))
@@ -283,7 +283,7 @@ def test_the_table_on_updating(lab, own_template):
     assert ok(conflicts) == ""
     commit(lab.path)
 
-    move, rename = typed["rename an experiment"]
+    move, rename = typed["Rename an experiment"]
     ok(move)
     commit(lab.path)
     ok(rename)
