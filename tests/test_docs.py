@@ -137,7 +137,7 @@ def test_readme(own_template, slurm, tmp_path):
 def test_the_page_on_runs(lab, own_template):
     reader = Reader(lab.path, own_template.path)
     reader.read("docs/runs.md")
-    table = re.findall(r"`((?:conf|scripts)/\w+_\d{3}\.\w+)`", (ROOT / "docs/runs.md").read_text())
+    table = re.findall(r"`((?:conf|scripts)/[\w-]+_\d{3}\.\w+)`", (ROOT / "docs/runs.md").read_text())
     assert len(table) >= 6 and all((lab.path / "experiments/012-yeast" / name).is_file() for name in table)
     assert "--time=0-12:00:00" in (lab.path / "experiments/012-yeast/scripts/igb_cabbi_growth_001.slurm").read_text()
 
@@ -416,7 +416,8 @@ def test_the_demo_prints_where_its_first_figure_is(checkout, tmp_path):
 def test_a_release_is_a_tag_that_experiments_are_updated_to(checkout, lab):
     def release(version, tests="--version"):
         """Release after the checks, but that of types, which takes long, and tests that pass or fail at once."""
-        return run("make", "release", f"VERSION={version}", f"PYTEST={tests}", "MYPY=true", cwd=checkout)
+        version = f"VERSION={version}"
+        return run("make", "--no-print-directory", "release", version, f"PYTEST={tests}", "MYPY=true", cwd=checkout)
 
     def state():
         return git(checkout, "rev-parse", "HEAD"), git(checkout, "status", "--porcelain"), git(checkout, "tag")
