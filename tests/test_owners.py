@@ -18,6 +18,7 @@ YOURS = [
     "scripts/__init__.py",
     "scripts/x.py",
 ]
+PLACES = ["profiling_results", "results", "slurm/output"]
 RUNS = {"x": ["gh_000", "gh_optuna", "delta_wandb"], "query": ["gh_001"]}
 LINE, MINE = "the release's line", "a person's line"
 
@@ -74,11 +75,20 @@ def delete(experiment):
         (experiment / name).unlink()
 
 
+def link(experiment):
+    """Put results, logs and profiles on a scratch disk."""
+    for name in PLACES:
+        scratch = experiment.parents[2] / "scratch" / experiment.name / name
+        scratch.mkdir(parents=True)
+        shutil.rmtree(experiment / name)
+        (experiment / name).symlink_to(scratch)
+
+
 def keep(experiment):
     pass
 
 
-EDITS = {"011-x": keep, "012-x": rewrite, "013-x": delete}
+EDITS = {"011-x": keep, "012-x": rewrite, "013-x": delete, "014-x": link}
 
 
 @pytest.fixture(scope="module", params=[change, drop, rename])
@@ -104,12 +114,13 @@ def test_no_update_touches_what_is_peoples(lab, released, update):
     assert git(lab.path, "diff", "--name-only", "--diff-filter=U") == ""
     for experiment, old in zip(experiments, before, strict=True):
         new = contents(experiment)
-        mine = {name for name in old if name in YOURS or ".gitkeep" in name}
+        mine = {name for name in old if name in YOURS + PLACES or ".gitkeep" in name}
         assert {name: old[name] for name in mine} == {name: new.get(name) for name in mine}
         assert new.keys() == old.keys(), "a file of people's came back, or went"
         for name in old.keys() - mine - {".copier-answers.yml"}:
             assert LINE in new[name].decode(), f"{name} is the template's, and stayed old"
             assert (MINE in new[name].decode()) == (MINE in old[name].decode()), f"{name} lost an edit"
+        assert list((lab.path.parent / "scratch").rglob(".gitkeep")) == [], "a link was followed"
         assert b"v1.1.0" in new[".copier-answers.yml"]
 
 
