@@ -1,6 +1,7 @@
 """list: what ran, and in which state it is; looking changes nothing."""
 
 import json
+from pathlib import Path
 
 import pytest
 from support.updating import contents, tool
@@ -44,6 +45,22 @@ def test_experiments_and_runs_are_listed_and_nothing_is_changed(ran):
     [listed] = json.loads(data.stdout)
     assert listed["counts"]["finished"] == 1 and 11_000_500 < listed["runs_bytes"] < 11_005_000
     assert contents(ran.path) == before
+
+
+def test_runs_of_hydras_multirun_are_listed(lab):
+    lab.render(runs={"x": ["gh_000"]})
+    lab.start("x_gh_000", "--multirun", "noise=0.1,0.2,none")
+    [listed] = json.loads(tool(lab, "list", "--json").stdout)
+    runs = listed["runs"]
+    time = runs[0]["name"].partition("/")[0]
+    assert [(run["config"], run["name"], run["state"]) for run in runs] == [
+        ("x_gh_000", f"{time}/0", "finished"),
+        ("x_gh_000", f"{time}/1", "finished"),
+        ("x_gh_000", f"{time}/2", "failed"),
+    ]
+    assert [Path(run["figure"]).is_file() for run in runs] == [True, True, False]
+    figure = runs[1]["figure"]
+    assert f"{time}/1" in tool(lab, "list", "--figure", figure).stdout
 
 
 FACTS = {

@@ -82,7 +82,7 @@ def look_at(experiment: Experiment, data: Path, jobs: Mapping[str, Job] | None, 
     except Problem as problem:
         listed.problem = str(problem)
     folder = runs_folder(data, experiment)
-    listed.runs = [read_run(record, jobs) for record in find_records(folder)]
+    listed.runs = [read_run(record, folder, jobs) for record in find_records(folder)]
     listed.runs += waiting(experiment, listed.runs, jobs or {})
     listed.runs.sort(key=lambda run: (run.started or "9", run.config, run.name))
     listed.runs_bytes = size_of(folder)

@@ -30,12 +30,15 @@ class Attempted:
 
 
 def find_records(folder: Path) -> Iterator[Path]:
-    """provenance.json of each run."""
+    """provenance.json of each run: of CONFIGURATION/RUN, or CONFIGURATION/RUN/NUMBER by Hydra's --multirun."""
     for config in folders_in(folder):
         for run in folders_in(config):
             record = Path(run, "provenance.json")
             if record.is_file():
                 yield record
+            else:
+                records = (Path(number, "provenance.json") for number in folders_in(run))
+                yield from filter(Path.is_file, records)
 
 
 def folders_in(folder: str | Path) -> list[str]:
@@ -44,9 +47,10 @@ def folders_in(folder: str | Path) -> list[str]:
     return []
 
 
-def read_run(record: Path, jobs: Mapping[str, Job] | None) -> Attempted:
-    """A run by its record, which anybody may have broken."""
-    run = Attempted(record.parent.parent.name, record.parent.name, "unreadable", folder=str(record.parent))
+def read_run(record: Path, folder: Path, jobs: Mapping[str, Job] | None) -> Attempted:
+    """A run by its record, which anybody may have broken; `folder` is that of all runs."""
+    config, *name = record.parent.relative_to(folder).parts
+    run = Attempted(config, "/".join(name), "unreadable", folder=str(record.parent))
     found = load(record)
     if not found:
         return run
