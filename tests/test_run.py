@@ -370,6 +370,22 @@ def test_a_signal_ends_a_run_and_its_record_says_which(lab, number):
         assert process.returncode == -number and error == f"The run was ended by {number.name}.\n"
 
 
+def test_a_disk_that_is_full_at_the_last_write_makes_a_failed_run(lab):
+    """The record's file cannot grow, as on a full disk: it says so in the room that it has."""
+    lab.render()
+    lab.write_light("""\
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+size = os.stat(osp.join(run.folder, "provenance.json")).st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))""")
+    done = lab.start(script="light")
+    assert done.returncode == 1 and "File too large" in done.stderr
+    _, [record] = outputs(lab)
+    assert (record["status"], record["attempts"][0]["status"]) == ("failed", "failed")
+    assert record["error"].endswith("File too large") and record["finished"]
+    assert [path.name for path in Path(record["folder"]).glob("*.part")] == []
+
+
 def test_a_run_that_was_killed_says_so_once_it_is_requeued(lab):
     lab.render()
     lab.write_light("'SLURM_RESTART_COUNT' in os.environ or os.kill(os.getpid(), 9)")

@@ -131,11 +131,26 @@ class Record:
             self.write()
 
     def end(self, status: str, error: str | None) -> None:
+        """Write how the run ended. Raises OSError on a full disk, where the record may still say that it failed."""
         self.facts |= {"status": status, "error": error, "finished": now(), "versions": versions()}
-        self.write()
+        try:
+            self.write()
+        except OSError:
+            self.write_over()
+            raise
 
     def write(self) -> None:
         for name in ("status", "error", "finished"):
             self.facts["attempts"][-1][name] = self.facts[name]
         write_json(self.path, self.facts)
         self.written = time.monotonic()
+
+    def write_over(self) -> None:
+        """Write the record, more densely, into the room that it has: a full disk gives it no other."""
+        dense = json.dumps(self.facts, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        content = dense.encode(errors="backslashreplace")
+        with suppress(OSError), open(self.path, "r+b", buffering=0) as file:
+            room = os.fstat(file.fileno()).st_blocks * 512  # bytes
+            if len(content) <= room:
+                file.write(content)
+                file.truncate()
