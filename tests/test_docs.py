@@ -416,8 +416,8 @@ def test_the_demo_prints_where_its_first_figure_is(checkout, tmp_path):
 def test_a_release_is_a_tag_that_experiments_are_updated_to(checkout, lab):
     def release(version, tests="--version"):
         """Release after the checks, but that of types, which takes long, and tests that pass or fail at once."""
-        version = f"VERSION={version}"
-        return run("make", "--no-print-directory", "release", version, f"PYTEST={tests}", "MYPY=true", cwd=checkout)
+        command = ["make", "--no-print-directory", "release", f"VERSION={version}"]
+        return run(*command, f"PYTEST={tests}", "MYPY=true", cwd=checkout)
 
     def state():
         return git(checkout, "rev-parse", "HEAD"), git(checkout, "status", "--porcelain"), git(checkout, "tag")

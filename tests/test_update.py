@@ -118,15 +118,11 @@ def test_dry_run_changes_nothing_and_says_what_would(old, experiment):
 UNRELEASED = "v0.0.0"  # the newest commit, as if it were released
 
 
-def clone_template(path):
-    git(path.parent, "clone", "--quiet", ROOT, path)
-    git(path, "tag", UNRELEASED)
-
-
 @pytest.mark.parametrize("version", [UNRELEASED, *git(ROOT, "tag", "--list", "v*").split()])
 def test_every_release_updates_to_what_a_fresh_render_gives(lab, tmp_path, version):
     clone = tmp_path / "clone"
-    clone_template(clone)
+    git(tmp_path, "clone", "--quiet", ROOT, clone)
+    git(clone, "tag", UNRELEASED)
     copier.run_copy(str(clone), lab.path / "experiments/011-x", vcs_ref=version, defaults=True, quiet=True)
     commit(lab.path)
     for name in git(ROOT, "ls-files", "-z").split("\0")[:-1]:

@@ -147,9 +147,8 @@ class Record:
 
     def write_over(self) -> None:
         """Write the record, more densely, into the room that it has: a full disk gives it no other."""
-        dense = json.dumps(self.facts, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        content = dense.encode(errors="backslashreplace")
-        with suppress(OSError), open(self.path, "r+b", buffering=0) as file:
+        content = json.dumps(self.facts, separators=(",", ":"), allow_nan=False).encode()
+        with suppress(OSError), open(self.path, "r+b") as file:
             room = os.fstat(file.fileno()).st_blocks * 512  # bytes
             if len(content) <= room:
                 file.write(content)
