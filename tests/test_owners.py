@@ -5,19 +5,8 @@ import shutil
 import pytest
 from support.process import commit, git, run
 from support.template import render
-from support.updating import BOTH, by_copier, contents
+from support.updating import BOTH, YOURS, by_copier, contents
 
-YOURS = [
-    "README.md",
-    "conf/default.yaml",
-    "conf/x_gh_000.yaml",
-    "conf/x_gh_optuna.yaml",
-    "conf/x_delta_wandb.yaml",
-    "conf/x_delta_wandb_run.yaml",
-    "queries/001_small_build.cql",
-    "scripts/__init__.py",
-    "scripts/x.py",
-]
 PLACES = ["profiling_results", "results", "slurm/output"]
 RUNS = {"x": ["gh_000", "gh_optuna", "delta_wandb"], "query": ["gh_001"]}
 LINE, MINE = "the release's line", "a person's line"

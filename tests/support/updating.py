@@ -15,6 +15,19 @@ from support.template import ROOT
 
 from experiments.cli import main
 
+# What is people's from the first moment, of 011-x with a sweep of each kind.
+YOURS = [
+    "README.md",
+    "conf/default.yaml",
+    "conf/x_gh_000.yaml",
+    "conf/x_gh_optuna.yaml",
+    "conf/x_delta_wandb.yaml",
+    "conf/x_delta_wandb_run.yaml",
+    "queries/001_small_build.cql",
+    "scripts/__init__.py",
+    "scripts/x.py",
+]
+
 
 def contents(folder):
     """Every file below a folder, links not followed, git's own left out: {path: content or the link's target}."""
