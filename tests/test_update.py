@@ -6,9 +6,8 @@ import shutil
 
 import copier
 import pytest
-from support.lab import make_lab
 from support.process import commit, git
-from support.template import ROOT
+from support.template import ROOT, Template
 from support.updating import BOTH, MOVED, RUNS, YOURS, by_copier, by_tool, changed, contents, is_new, left, tool, typed
 
 
@@ -124,18 +123,15 @@ def test_every_release_updates_to_what_a_fresh_render_gives(lab, tmp_path, versi
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", ROOT, clone)
     git(clone, "tag", UNRELEASED)
-    copier.run_copy(str(clone), lab.path / "experiments/011-x", vcs_ref=version, defaults=True, quiet=True)
-    commit(lab.path)
-    before = contents(lab.path / "experiments/011-x")
+    lab.template = Template(clone, version)
+    experiment = lab.render(runs=RUNS)
+    before = contents(experiment)
     for name in git(ROOT, "ls-files", "-z").split("\0")[:-1]:
         shutil.copy(ROOT / name, clone / name)
-    commit(clone)
-    git(clone, "tag", "v999.0.0")
+    lab.template.release("v999.0.0")
     assert by_copier(lab).returncode == 0
-    fresh = make_lab(tmp_path / "fresh", lab.template).path / "experiments/011-x"
-    copier.run_copy(str(clone), fresh, vcs_ref="v999.0.0", defaults=True, quiet=True)
     yours = {name: before[name] for name in YOURS if name in before}
-    assert contents(lab.path / "experiments/011-x") == contents(fresh) | yours
+    assert contents(experiment) == fresh(lab, tmp_path, "v999.0.0") | yours
 
 
 # Versions -------------------------------------------------------------------------------------------------------------
