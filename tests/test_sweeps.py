@@ -415,7 +415,7 @@ def limited(lab, size, reach):
 
 
 def test_a_full_disk_and_a_kill_in_the_middle_of_an_append_lose_nothing(by_hand):
-    """Three times the disk is full in the middle of a line; then a worker is killed when half a line is written."""
+    """Three times the disk is full in the middle of a trial; then a worker is killed in the middle of a line."""
     hasten(by_hand)
     edit(by_hand, "n_trials: 2", "n_trials: 16")
     journal = journal_of(by_hand)
@@ -423,12 +423,15 @@ def test_a_full_disk_and_a_kill_in_the_middle_of_an_append_lose_nothing(by_hand)
         full = limited(by_hand, size, "SIG_IGN")
         reason = f"[Errno 27] File too large: '{journal}'"
         assert (full.returncode, full.stderr) == (1, f"optuna_worker.py: x_slurm_optuna: {reason}\n")
-        assert size - 500 < journal.stat().st_size < size and journal.read_bytes().endswith(b"}\n")
-    killed = limited(by_hand, 13000, "SIG_DFL")
+        # A line may end at the limit itself: how long lines are depends on folders and numbers of the machine.
+        assert size - 500 < journal.stat().st_size <= size and journal.read_bytes().endswith(b"}\n")
+    half = 20  # bytes, fewer than any record has
+    size = journal.stat().st_size + half
+    killed = limited(by_hand, size, "SIG_DFL")
     assert killed.returncode == -signal.SIGXFSZ
-    assert journal.stat().st_size == 13000 and not journal.read_bytes().endswith(b"\n")
+    assert journal.stat().st_size == size and not journal.read_bytes().endswith(b"\n")
     done = worker(by_hand)
-    assert done.returncode == 0 and f"{journal}: cut " in done.stderr
+    assert done.returncode == 0 and f"{journal}: cut {half} bytes " in done.stderr
     check(by_hand, 16)
 
 
