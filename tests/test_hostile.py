@@ -17,7 +17,7 @@ from support.updating import by_tool, contents, is_new, left, tool
 from experiments.errors import Problem
 from experiments.git import isolated
 from experiments.launcher import Launcher
-from experiments.template import Template, fetched_from, render
+from experiments.template import Release, Template, fetched_from, render
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,37 @@ def test_insteadof_of_the_user_is_followed(old, experiment, tmp_path, monkeypatc
     assert "_src_path: gh:lab/t\n" in answers.read_text()
 
 
+ANSWERS = {"experiment": "011-x", "title": "X", "runs": {"x": ["gh_000"]}, "package": "", "repository": ""}
+ANSWERS |= {"user_email": "", "queries": False}
+
+
 def test_a_render_that_has_a_git_folder_is_refused(plain_template, tmp_path):
     source = shutil.copytree(plain_template.path, tmp_path / "template")
     folder = source / "template/{{ '.g' ~ 'it' }}"
     folder.mkdir()
     (folder / "config").write_text("[core]\nfsmonitor = touch hacked\n")
-    answers = {"experiment": "011-x", "title": "X", "runs": {"x": ["gh_000"]}, "package": "", "repository": ""}
-    answers |= {"user_email": "", "queries": False}
-    assert "scripts/submit.sh" in render(plain_template.path, "v1.0.0", answers)
+    assert "scripts/submit.sh" in render(plain_template.path, "v1.0.0", ANSWERS)
     with pytest.raises(Problem, match="git's own"):
-        render(source, "v1.0.0", answers)
+        render(source, "v1.0.0", ANSWERS)
+
+
+ENDLESS = "{% for _ in range(99999) %}{% for _ in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_never_ends_does_not_hang_it(plain_template, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.template.SECONDS", 2)
+    source = shutil.copytree(plain_template.path, tmp_path / "template")
+    (source / "template/endless.md.jinja").write_text(ENDLESS)
+    with pytest.raises(Problem, match=r"v1\.0\.0: it took more than 2 s"):
+        render(source, "v1.0.0", ANSWERS)
+    rules = source / "rules/runs.jinja"
+    rules.write_text(rules.read_text() + ENDLESS)
+    with pytest.raises(Problem, match="cannot read runs: it took more than 2 s"):
+        Release("v1.0.0", "", source).parse_runs(ANSWERS, ANSWERS["runs"])
+    settings = source / "copier.yml"
+    settings.write_text(settings.read_text().replace("_exclude:\n", f'_exclude:\n  - "{ENDLESS}"\n', 1))
+    with pytest.raises(Problem, match="it took more than 2 s"):
+        Release("v1.0.0", "", source).people_own(ANSWERS)
 
 
 def test_a_release_that_renders_a_git_folder_leaves_the_experiment(own_old):

@@ -471,7 +471,7 @@ figure.subplots().plot([1, 2])
 images = os.environ["ASSET_IMAGES_DIR"]
 run.save(figure, osp.join(images, f"{run.stem}_loss_2026-11-25-10-15-53.svg"))
 run.save(figure, osp.join(images, f"{run.stem}_2026-11-25-10-15-53.pdf"))
-run.save(figure, osp.join(images, "rates.png"))""")
+run.save(figure, osp.join(images, "rates.png"), dpi=50)""")
     done = lab.start(
         *("x_gh_000", "wandb.mode=offline", "+wandb.name=mine", f"+wandb.dir={tmp_path}/own"),
         "+wandb.config={mine: 1, password: '${oc.env:NEO4J_PASSWORD}'}",
@@ -484,6 +484,11 @@ run.save(figure, osp.join(images, "rates.png"))""")
     assert b"mine" in content and SECRET.encode() not in content and b"gcn5" not in content
     media = sorted((tmp_path / "own").glob("wandb/offline-run-*/files/media/images/*.png"))
     assert [path.name.split("_")[0] for path in media] == ["figure", "loss", "rates"]
+    sizes = []
+    for path in media:
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    assert sizes == [(300, 300), (300, 300), (100, 100)], "drawn with the options of the file"
     assert list(lab.data.rglob("*.wandb")) == []
 
 

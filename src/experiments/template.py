@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import signal
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jinja2 import FileSystemLoader, StrictUndefined
@@ -27,6 +28,8 @@ SOURCE_ENTRY = re.compile(r"^_src_path:.*\n(?:[ \t].*\n)*", re.MULTILINE)
 
 # What git is asked to fetch is written in a file that anybody may have committed. `ext::` and its like run commands.
 PROTOCOLS = "file:git:http:https:ssh"
+
+SECONDS = 300  # after which a template that is still at it is given up; it takes less than one
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -118,13 +121,14 @@ class Release:
         call = "{% from 'rules/runs.jinja' import parsed %}{{ parsed(runs, experiment, machines, new, user_email) }}"
         machines = self.machines
         try:
-            text = self.jinja.from_string(call).render(
-                runs=runs,
-                experiment=answers["experiment"],
-                machines=machines,
-                new=new,
-                user_email=answers.get("user_email") or "",
-            )
+            with time_limit():
+                text = self.jinja.from_string(call).render(
+                    runs=runs,
+                    experiment=answers["experiment"],
+                    machines=machines,
+                    new=new,
+                    user_email=answers.get("user_email") or "",
+                )
             parsed = json.loads(text)
         except Exception as error:  # of a template that is not ours: whatever its rules raise
             raise Problem(f"version {self.version} of its template cannot read runs: {reason(error)}") from None
@@ -136,7 +140,8 @@ class Release:
         """The files that an update leaves alone: what `_exclude` names for Copier's operation `update`."""
         lines = []
         for pattern in self.settings.get("_exclude") or []:
-            text = self.jinja.from_string(pattern).render(_copier_operation="update", **public(answers))
+            with time_limit():
+                text = self.jinja.from_string(pattern).render(_copier_operation="update", **public(answers))
             lines += text.splitlines()
         return GitIgnoreSpec.from_lines(lines)
 
@@ -145,6 +150,22 @@ class Release:
         top = self.folder / self.settings.get("_subdirectory", "")
         names = sorted(path.relative_to(top).as_posix() for path in (top / "scripts").rglob("*") if path.is_file())
         return [name.removesuffix(".jinja") for name in names if "{" not in name and not name.endswith("__init__.py")]
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """Raises Problem in what takes too long; in the main thread, where all of this package works, workers included."""
+
+    def give_up(number: int, frame: object) -> NoReturn:
+        raise Problem(f"it took more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class CopierLoader(yaml.SafeLoader):
@@ -170,10 +191,10 @@ def render(folder: Path, version: str, answers: Mapping[str, Any], first: bool =
 
     data = public(answers) | {"new": False, "first_copy": first}
     with tempfile.TemporaryDirectory(prefix="render-") as rendered:
+        options: dict[str, Any] = {"defaults": True, "quiet": True, "unsafe": False, "settings": copier.Settings()}
         try:
-            copier.run_copy(
-                str(folder), rendered, data=data, defaults=True, quiet=True, unsafe=False, settings=copier.Settings()
-            )
+            with time_limit():
+                copier.run_copy(str(folder), rendered, data=data, **options)
         except Exception as error:
             raise Problem(f"{version}: {copier_reason(error)}") from None
         files = {}

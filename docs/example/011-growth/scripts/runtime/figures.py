@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.etree import ElementTree
 
 from runtime.files import link_new, part_of
@@ -40,15 +40,16 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], metadata: Mappin
     if not is_new and osp.lexists(path) and not has_origin(path, metadata):
         sys.exit(f"{path} is not by this script and configuration, and stays: move it away, or choose another name.")
     with part_of(path) as part:
-        draw(figure, part, ending[1:], metadata, options)
+        with open(part, "xb") as file:
+            draw(figure, file, ending[1:], metadata, options)
         if is_new:
             return link_new(part, path)
         os.replace(part, path)
         return path
 
 
-def draw(figure: "Figure", path: str, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]) -> None:
-    """Write a figure at `path`. The format is said, since `savefig.format` of a matplotlibrc would win over a name."""
+def draw(figure: "Figure", file: BinaryIO, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]) -> None:
+    """Write a figure to a file. The format is said, since `savefig.format` of a matplotlibrc would win over a name."""
     import matplotlib
 
     if matplotlib.rcParams["text.usetex"] and not shutil.which("latex"):
@@ -56,7 +57,7 @@ def draw(figure: "Figure", path: str, kind: str, metadata: Mapping[str, str], op
     told = dict(metadata)
     if kind == "svg":  # which has no keys of one's own
         told = {"Description": "\n".join(f"{key}: {' '.join(value.split())}" for key, value in metadata.items())}
-    with open(path, "xb") as file, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unknown infodict keyword")  # of PDF, where they are kept
         figure.savefig(file, **({"dpi": 150} | dict(options)), format=kind, metadata=told)
 

@@ -136,7 +136,7 @@ class Run:
         self.record.add("figures", written)
         print(f"figure: {written}")
         if self.wandb:
-            tracking.log_figure(self.wandb, figure, path, self.stem)
+            tracking.log_figure(self.wandb, figure, path, self.stem, options)
 
     def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows, mappings with the same keys, to <name>.csv in the run's folder, and as the newest in results/."""

@@ -8,11 +8,11 @@ import os
 import os.path as osp
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from runtime.figures import stamp_pattern
+from runtime.figures import draw, stamp_pattern
 from runtime.files import try_to_write
 
 if TYPE_CHECKING:
@@ -49,14 +49,19 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def log_figure(wandb_run: Any, figure: "Figure", path: str | os.PathLike[str], stem: str) -> None:
-    """Give W&B a figure under its file's name without the stem of the run and the stamp, so that runs compare."""
+def log_figure(
+    wandb_run: Any, figure: "Figure", path: str | os.PathLike[str], stem: str, options: Mapping[str, Any]
+) -> None:
+    """Give W&B a figure under its file's name without the stem of the run and the stamp, so that runs compare.
+
+    It is drawn as PNG whatever the file is: W&B shows no other. `options` are those of the file.
+    """
     import wandb
     from PIL import Image
 
     title = re.sub(stamp_pattern(), "", osp.splitext(osp.basename(path))[0]).replace(stem, "").strip("_")
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
+    draw(figure, picture, "png", {}, options)
     wandb_run.log({title or "figure": wandb.Image(Image.open(picture))})
 
 
