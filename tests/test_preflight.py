@@ -231,7 +231,9 @@ def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
         file = lab.path / "home/bin" / command
         file.write_text(f"#!/bin/bash\ntouch {lab.data}/{command}\nexit 1\n")
         file.chmod(0o755)
-    env = {"SWEEP_ID": "lab/011-x/abc"}
+    (jobs.experiment / "queries/001_small_build.json").write_text('{"gene_set": []}')
+    server = dict.fromkeys(["NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE"], "none")
+    env = {"SWEEP_ID": "lab/011-x/abc", "NEO4J_URI": "bolt://nowhere"} | server
     launchers = ["gh_x-ddp_000", "gh_x-srun_001", "gh_x-pack_002", "gh_x_optuna", "gh_x_wandb", "gh_query_001"]
     done = jobs.submit("--dry-run", *launchers, env=env)
     assert (done.returncode, done.stderr) == (0, "")
@@ -252,13 +254,13 @@ def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
             "gh_x_wandb": "x_gh_wandb_run",
         }.items()
     ]
-    assert findings(jobs, "gh_query_001", "hours=3") == [
+    assert findings(jobs, "gh_query_001", "hours=3", env=env) == [
         "a query takes --param KEY=JSON and --overwrite, and no override: hours=3"
     ]
     jobs.edit("conf/x_gh_001.yaml", "hours: ???", "hours: 24")
     assert findings(jobs, "gh_x-srun_001", "--overwrite") == ["--overwrite is for the launcher of a query"]
     (jobs.experiment / "queries/001_small_build.cql").unlink()
-    assert findings(jobs, "gh_query_001") == ["query 001: there are "]
+    assert findings(jobs, "gh_query_001", env=env) == ["query 001: there are none"]
     assert list(lab.data.iterdir()) == []
 
 

@@ -248,9 +248,13 @@ COMMITS = [
     "UNWIND [1] AS n CALL (n) { CREATE (:Written) } IN 3 CONCURRENT TRANSACTIONS RETURN n",
     "UNWIND [1] AS n call /* } */ (*) {\n" + WRITE + "\n} // {\n in\n$n concurrent transactions RETURN n",
     "CALL { UNWIND [1] AS n CALL { " + WRITE + " } IN TRANSACTIONS RETURN n } RETURN n",
+    "UNWIND [1] AS n CALL { WITH n CREATE (:Written {n: $`a}b`}) } IN TRANSACTIONS OF 1 ROWS",
     "using periodic commit 1 LOAD CSV FROM 'file:///x' AS x CREATE (:Written)",
     "CALL apoc.periodic.iterate('MATCH (n) RETURN n', 'CREATE (:Written)', {})",
     "CREATE INDEX written IF NOT EXISTS FOR (n:Written) ON (n.n)",
+    "CREATE USER ada SET PASSWORD 'longpassword1'",
+    "drop user ada if exists",
+    "CREATE OR REPLACE DATABASE own",
 ]
 
 
@@ -267,7 +271,8 @@ def test_what_commits_as_it_goes_is_refused_before_it_runs(queries):
     done = queries.program(program, *COMMITS)
     batches = "CALL { ... } IN TRANSACTIONS"
     others = ["PERIODIC COMMIT", "apoc.periodic", "CREATE or DROP of an index or a constraint"]
-    assert done.stdout.splitlines() == [*[batches] * 4, *others], done.stderr
+    accounts = ["a change of a user, role or database"] * 3
+    assert done.stdout.splitlines() == [*[batches] * 5, *others, *accounts], done.stderr
     queries.write("w", COMMITS[0])
     reason = f"it was not run: {batches} cannot be rolled back, and a query here only reads"
     words = {"words": ["w"]}
@@ -301,6 +306,8 @@ def test_wrong_parameters_are_one_line_before_a_server_is_asked(queries):
         (['a={"x": [0, -9223372036854775809]}'], {}, "the parameter a.x[1] is a whole number beyond 64 bits: "),
         (["a=NaN"], {}, "the parameter a is nan, which JSON does not have"),
         ([r'a="\ud800"'], {}, "the parameter a has half a character"),
+        ([r'a={"\ud800": 1}'], {}, "the parameter a, in a key, has half a character"),
+        (["a=1", "b=2", "B=3"], {}, "it has no $B; its parameters are: $a, $b"),
         (["a=[1"], {}, "the parameter a=[1 cannot be read as JSON: "),
         (["a=@none.json"], {}, "the parameter a=@none.json cannot be read as JSON: "),
         *(([], {str(json_file): text}, mapping) for text in ("[1, 2]", "3", "null")),
@@ -419,7 +426,20 @@ def test_a_query_as_a_job_lands_as_by_hand(lab, slurm, graph):
     record = json.loads(rows.with_suffix(".provenance.json").read_text())
     assert record["slurm"]["SLURM_JOB_NAME"] == "011-query_gh_001"
     assert job("--param", PARAM) == ("FAILED", f"query.py: 001: {rows} exists; --overwrite replaces it\n")
-    assert job("--overwrite")[1].startswith("query.py: 001: it lacks $gene_set: ")
+    (lab.path / "genes.json").write_text('["YAL001C"]')
+    refused = {
+        "": "it lacks $gene_set: ",
+        "gene_set=[1": "the parameter gene_set=[1 cannot be read as JSON: ",
+        "gene_set": "the parameter gene_set must be KEY=JSON or KEY=@FILE",
+        "gene_set=@genes.json": "the parameter gene_set=@genes.json cannot be read as JSON: ",
+    }
+    for word, reason in refused.items():
+        words = ["--param", word] if word else []
+        assert jobs.refused("gh_query_001", *words).startswith(f"submit.sh: gh_query_001: query.py: 001: {reason}")
+    text = (lab.path / ".env").read_text()
+    (lab.path / ".env").write_text(text.replace("NEO4J_URI=", "OTHER="))
+    assert "gh_query_001: NEO4J_URI is not set; set it in " in jobs.refused("gh_query_001", "--param", PARAM)
+    (lab.path / ".env").write_text(text)
     done = lab.python("experiments/011-x/scripts/query.py", "001", "--overwrite", "--param", PARAM)
     assert done.returncode == 0 and rows.read_bytes() == by_job
     assert job("--overwrite", "--param", 'gene_set=["YAL001C"]')[0] == "COMPLETED"
@@ -438,16 +458,20 @@ def test_a_missing_or_empty_variable_stops_in_two_lines(queries):
 def test_bad_input_is_one_line(queries):
     queries.write("bad", "MATCH (n)\nRETURN n WHERE")
     password = queries.server.password
+    given = ["--param", PARAM]
     reasons = [
         (["nowhere"], {}, "no such query; there are 001_small_build, bad"),
         (["bad"], {}, r"line 2\W"),
-        (["001"], {"NEO4J_PASSWORD": "wrong"}, "Authentication failed"),
-        (["001"], {"NEO4J_DATABASE": "nope"}, "nope"),
-        (["001"], {"NEO4J_URI": f"bolt://u:{password}@127.0.0.1"}, "without a user or password in it"),
-        (["001"], {"NEO4J_URI": "http://127.0.0.1"}, "must be bolt://"),
-        (["001"], {"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"}, "Couldn't connect to 127.0.0.1:"),
+        (["001", *given], {"NEO4J_PASSWORD": "wrong"}, "Authentication failed"),
+        (["001", *given], {"NEO4J_DATABASE": "nope"}, "nope"),
+        (["001", *given], {"NEO4J_URI": f"bolt://u:{password}@127.0.0.1"}, "without a user or password in it"),
+        *(
+            (["001", *given], {"NEO4J_URI": uri}, "must be bolt://")
+            for uri in ("http://127.0.0.1", "bolt", "bolt:x:7687")
+        ),
+        (["001", *given], {"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"}, "Couldn't connect to 127.0.0.1:"),
     ]
-    lines = queries.all_refused(*({"words": [*words, "--param", PARAM], "env": env} for words, env, _ in reasons))
+    lines = queries.all_refused(*({"words": words, "env": env} for words, env, _ in reasons))
     for line, (_, _, reason) in zip(lines, reasons, strict=True):
         assert re.search(reason, line), line
     assert "cannot be written" in queries.refused("bad", env={"DATA_ROOT": "/proc"}, lines=2)
@@ -476,7 +500,7 @@ def wait_for_rows(queries, parts):
 
 def test_interrupted_it_says_so_and_leaves_nothing(queries):
     queries.write("n", MANY_ROWS)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         process = start(queries, "n")
         wait_for_rows(queries, 1)
         process.send_signal(number)

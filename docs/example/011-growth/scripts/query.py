@@ -37,19 +37,24 @@ from neo4j.graph import Path as GraphPath
 from neo4j.spatial import Point
 from neo4j.time import Date, DateTime, Duration, Time
 from runtime import EXPERIMENT, SCRIPTS, end_at_signals, find_env, provenance, require, require_folders
+from runtime.environment import SERVER
 from runtime.files import part_of
+from runtime.signals import ENDS
 from tqdm import tqdm
 
 QUERIES = Path(SCRIPTS).parent / "queries"  # of this very code, which may be what was submitted
 
 # What Cypher may hold that only looks like code: comments, text, and names between backticks.
 NO_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<!\$)`(?:``|[^`])*`""", re.DOTALL)
+ADDRESS = re.compile(r"(?:bolt|neo4j)(?:\+s|\+ssc)?://[^\s@]+")
+
 PARAMETER = re.compile(r"\$(?:`((?:``|[^`])+)`|(\w+))")
 COMMITS_ITSELF = {
     "CALL { ... } IN TRANSACTIONS": r"\bCALL\s*(?:\([^(){}]*\)\s*)?\{[^{}]*\}\s*IN\b",
     "PERIODIC COMMIT": r"\bUSING\s+PERIODIC\s+COMMIT\b",
     "apoc.periodic": r"\bapoc\s*\.\s*periodic\s*\.",
     "CREATE or DROP of an index or a constraint": r"\b(?:CREATE|DROP)\s+(?:\w+\s+){0,3}?(?:INDEX|CONSTRAINT)\b",
+    "a change of a user, role or database": r"\b(?:CREATE|DROP|ALTER|RENAME)\s+(?:\w+\s+){0,3}?(?:USER|ROLE|DATABASE|ALIAS)\b",
 }
 
 
@@ -109,7 +114,7 @@ def parameters_of(query: str) -> list[str]:
 
 def commits_itself(query: str) -> str | None:
     """What in a query would not be rolled back with its transaction. From inside out, braces lose what they hold."""
-    rest, text = "", code(query)
+    rest, text = "", PARAMETER.sub(" ", code(query))  # whose names may hold a brace
     while rest != text:
         for what, pattern in COMMITS_ITSELF.items():
             if re.search(pattern, text, re.IGNORECASE):
@@ -150,6 +155,7 @@ def check_parameter(name: str, value: Any) -> None:
     """Raises ValueError where Bolt cannot carry a value of JSON, or JSON not write it again."""
     if isinstance(value, dict):
         for key, inner in value.items():
+            check_parameter(f"{name}, in a key,", key)
             check_parameter(f"{name}.{key}", inner)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
@@ -169,6 +175,10 @@ def prepare(name: str, options: Sequence[str]) -> Query:
     if missing := [each for each in parameters_of(text) if each not in parameters]:
         wanted = ", ".join(f"${each}" for each in missing)
         raise ValueError(f"it lacks {wanted}: give --param {missing[0]}=JSON, or write queries/{name}.json")
+    for key in (option.partition("=")[0] for option in options):
+        if key not in parameters_of(text):
+            wanted = ", ".join(f"${each}" for each in parameters_of(text))
+            raise ValueError(f"it has no ${key}; its parameters are: {wanted or 'none'}")
     if what := commits_itself(text):
         raise ValueError(f"it was not run: {what} cannot be rolled back, and a query here only reads")
     return Query(name, text, parameters)
@@ -227,8 +237,8 @@ class Server:
 
 
 def required_server() -> Server:
-    server = Server(*require("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE"))
-    if "@" in server.uri or not server.uri.startswith(("bolt", "neo4j")):
+    server = Server(*require(*SERVER))
+    if not ADDRESS.fullmatch(server.uri):
         raise ValueError("NEO4J_URI must be bolt://HOST:PORT or neo4j://HOST:PORT, without a user or password in it")
     return server
 
@@ -259,9 +269,9 @@ def fetch(server: Server, query: Query, limit: int | None, path: str) -> tuple[i
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """SIGINT and SIGTERM wait until this is over. (A mask would not do: another thread may take a signal.)"""
+    """What ends a process waits until this is over. (A mask would not do: another thread may take a signal.)"""
     held: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDS)}
     for number in handlers:
         signal.signal(number, lambda came, _: held.append(came))
     try:
@@ -382,7 +392,7 @@ def main() -> None:
             show(prepare(find(options.name), options.param))
         else:
             run(find(options.name), options)
-    except (DriverError, Neo4jError, OSError, ValueError) as error:
+    except (DriverError, Neo4jError, OSError, RecursionError, ValueError) as error:
         reason = getattr(error, "message", None) or str(error)
         parser.exit(1, f"query.py: {options.name or 'queries'}: {' '.join(reason.split())}\n")
 

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import os
 import os.path as osp
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from typing import Any, TextIO
 SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
 sys.path[0] = SCRIPTS
 
-from runtime.environment import find_env  # noqa: E402
+from runtime.environment import SERVER, find_env  # noqa: E402
 from runtime.files import try_to_write  # noqa: E402
 from runtime.needs import problems as needs  # noqa: E402
 from runtime.place import EXPERIMENT, FOLDER, ROOT, misplaced  # noqa: E402
@@ -61,7 +62,7 @@ def problems(script: str, arguments: list[str]) -> list[str]:
     """What is wrong with a run, each in one line. Later checks need what earlier ones found in order."""
     found = list(syntax(script)) or [*imports(script), *environment()]
     if not found and osp.basename(script) == "query.py":
-        found = [*query(arguments[0]), *options_of_query(arguments[1:])]
+        found = [*query(arguments[0]), *options_of_query(arguments[1:]), *server()] or list(dry_run(script, arguments))
     return found or list(load(script, arguments))
 
 
@@ -196,7 +197,21 @@ def query(name: str) -> Iterator[str]:
     names = [file[:-4] for file in sorted(os.listdir(folder)) if file.endswith(".cql")] if osp.isdir(folder) else []
     found = [each for each in names if each == name or each.partition("_")[0] == name]
     if len(found) != 1 and name not in names:
-        yield f"query {name}: {'several have this number: ' if found else 'there are '}{', '.join(found or names)}"
+        yield f"query {name}: {'several have this number: ' if found else 'there are '}{', '.join(found or names) or 'none'}"
+
+
+def server() -> Iterator[str]:
+    """Whether the database is named. It is not asked: a compute node may reach it where this one does not."""
+    for name in SERVER:
+        if not os.environ.get(name):
+            yield f"{name} is not set; set it in {osp.realpath(find_env())}"
+
+
+def dry_run(script: str, arguments: list[str]) -> Iterator[str]:
+    """What query.py says of a query and its parameters before any server is asked."""
+    done = subprocess.run([sys.executable, script, *arguments, "--dry-run"], capture_output=True, text=True)
+    if done.returncode:
+        yield (done.stderr.splitlines() or [f"{script} --dry-run ended with exit code {done.returncode}"])[-1]
 
 
 def is_guarded(script: str) -> bool:

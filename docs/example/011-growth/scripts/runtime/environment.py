@@ -12,6 +12,8 @@ from typing import NoReturn
 from runtime.files import try_to_write
 from runtime.place import EXPERIMENT, FOLDER, ROOT, SCRIPTS, misplaced
 
+SERVER = ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")  # of the database that queries read
+
 
 def find_env() -> str:
     """The path of the .env that is nearest above this script, whatever folder it is started from.

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import Any, NoReturn, TextIO
 
+from runtime.signals import ENDS
+
 PARTS: set[str] = set()  # the files being written, for end_at_signals, which ends where no `finally` is reached
 
 
@@ -74,7 +76,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def end_at_signals(message: str) -> None:
-    """At SIGINT or SIGTERM say so, and end at once with no half file left.
+    """At a signal that ends a process say so, and end at once with no half file left.
 
     A KeyboardInterrupt in a driver of Neo4j may become another exception, or wait for the server forever.
     """
@@ -86,6 +88,6 @@ def end_at_signals(message: str) -> None:
         os.write(2, f"{bar_end}{message}\n".encode())
         os._exit(1)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ENDS):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
