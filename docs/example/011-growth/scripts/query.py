@@ -54,7 +54,7 @@ COMMITS_ITSELF = {
     "PERIODIC COMMIT": r"\bUSING\s+PERIODIC\s+COMMIT\b",
     "apoc.periodic": r"\bapoc\s*\.\s*periodic\s*\.",
     "CREATE or DROP of an index or a constraint": r"\b(?:CREATE|DROP)\s+(?:\w+\s+){0,3}?(?:INDEX|CONSTRAINT)\b",
-    "a change of a user, role or database": r"\b(?:CREATE|DROP|ALTER|RENAME)\s+(?:\w+\s+){0,3}?(?:USER|ROLE|DATABASE|ALIAS)\b",
+    "a change of a user, role or database": r"\b(?:CREATE|DROP|ALTER)\s+(?:\w+\s+){0,3}?(?:USER|ROLE|DATABASE|ALIAS)\b",
 }
 
 

@@ -197,7 +197,8 @@ def query(name: str) -> Iterator[str]:
     names = [file[:-4] for file in sorted(os.listdir(folder)) if file.endswith(".cql")] if osp.isdir(folder) else []
     found = [each for each in names if each == name or each.partition("_")[0] == name]
     if len(found) != 1 and name not in names:
-        yield f"query {name}: {'several have this number: ' if found else 'there are '}{', '.join(found or names) or 'none'}"
+        listed = ", ".join(found or names) or "none"
+        yield f"query {name}: {'several have this number: ' if found else 'there are '}{listed}"
 
 
 def server() -> Iterator[str]:
