@@ -80,8 +80,15 @@ def test_insteadof_of_the_user_is_followed(old, experiment, tmp_path, monkeypatc
     assert "_src_path: gh:lab/t\n" in answers.read_text()
 
 
-ANSWERS = {"experiment": "011-x", "title": "X", "runs": {"x": ["gh_000"]}, "package": "", "repository": ""}
-ANSWERS |= {"user_email": "", "queries": False}
+ANSWERS = {
+    "experiment": "011-x",
+    "title": "X",
+    "runs": {"x": ["gh_000"]},
+    "package": "",
+    "repository": "",
+    "user_email": "",
+    "queries": False,
+}
 
 
 def test_a_render_that_has_a_git_folder_is_refused(plain_template, tmp_path):

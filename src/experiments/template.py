@@ -139,10 +139,10 @@ class Release:
     def people_own(self, answers: Mapping[str, Any]) -> GitIgnoreSpec:
         """The files that an update leaves alone: what `_exclude` names for Copier's operation `update`."""
         lines = []
-        for pattern in self.settings.get("_exclude") or []:
-            with time_limit():
+        with time_limit():
+            for pattern in self.settings.get("_exclude") or []:
                 text = self.jinja.from_string(pattern).render(_copier_operation="update", **public(answers))
-            lines += text.splitlines()
+                lines += text.splitlines()
         return GitIgnoreSpec.from_lines(lines)
 
     def fixed_scripts(self) -> list[str]:
@@ -191,10 +191,12 @@ def render(folder: Path, version: str, answers: Mapping[str, Any], first: bool =
 
     data = public(answers) | {"new": False, "first_copy": first}
     with tempfile.TemporaryDirectory(prefix="render-") as rendered:
-        options: dict[str, Any] = {"defaults": True, "quiet": True, "unsafe": False, "settings": copier.Settings()}
+        settings = copier.Settings()
         try:
             with time_limit():
-                copier.run_copy(str(folder), rendered, data=data, **options)
+                copier.run_copy(
+                    str(folder), rendered, data=data, defaults=True, quiet=True, unsafe=False, settings=settings
+                )
         except Exception as error:
             raise Problem(f"{version}: {copier_reason(error)}") from None
         files = {}

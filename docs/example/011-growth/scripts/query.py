@@ -46,8 +46,6 @@ QUERIES = Path(SCRIPTS).parent / "queries"  # of this very code, which may be wh
 
 # What Cypher may hold that only looks like code: comments, text, and names between backticks.
 NO_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<!\$)`(?:``|[^`])*`""", re.DOTALL)
-ADDRESS = re.compile(r"(?:bolt|neo4j)(?:\+s|\+ssc)?://[^\s@]+")
-
 PARAMETER = re.compile(r"\$(?:`((?:``|[^`])+)`|(\w+))")
 COMMITS_ITSELF = {
     "CALL { ... } IN TRANSACTIONS": r"\bCALL\s*(?:\([^(){}]*\)\s*)?\{[^{}]*\}\s*IN\b",
@@ -56,6 +54,8 @@ COMMITS_ITSELF = {
     "CREATE or DROP of an index or a constraint": r"\b(?:CREATE|DROP)\s+(?:\w+\s+){0,3}?(?:INDEX|CONSTRAINT)\b",
     "a change of a user, role or database": r"\b(?:CREATE|DROP|ALTER)\s+(?:\w+\s+){0,3}?(?:USER|ROLE|DATABASE|ALIAS)\b",
 }
+
+ADDRESS = re.compile(r"(?:bolt|neo4j)(?:\+s|\+ssc)?://[^\s@]+")
 
 
 # The query and its parameters -----------------------------------------------------------------------------------------
@@ -168,17 +168,21 @@ def check_parameter(name: str, value: Any) -> None:
         raise ValueError(f"the parameter {name} has half a character, {ascii(value)}")
 
 
+def listed(parameters: Sequence[str]) -> str:
+    """Parameters as Cypher has them."""
+    return ", ".join(f"${name}" for name in parameters)
+
+
 def prepare(name: str, options: Sequence[str]) -> Query:
     """A query and its parameters. Raises ValueError for what is wrong with them before any server is asked."""
     text = read_query(name)
+    taken = parameters_of(text)
     parameters = load_parameters(name, options)
-    if missing := [each for each in parameters_of(text) if each not in parameters]:
-        wanted = ", ".join(f"${each}" for each in missing)
-        raise ValueError(f"it lacks {wanted}: give --param {missing[0]}=JSON, or write queries/{name}.json")
-    for key in (option.partition("=")[0] for option in options):
-        if key not in parameters_of(text):
-            wanted = ", ".join(f"${each}" for each in parameters_of(text))
-            raise ValueError(f"it has no ${key}; its parameters are: {wanted or 'none'}")
+    if missing := [each for each in taken if each not in parameters]:
+        raise ValueError(f"it lacks {listed(missing)}: give --param {missing[0]}=JSON, or write queries/{name}.json")
+    given = [option.partition("=")[0] for option in options]
+    if unknown := [each for each in given if each not in taken]:
+        raise ValueError(f"it has no {listed(unknown[:1])}; its parameters are: {listed(taken) or 'none'}")
     if what := commits_itself(text):
         raise ValueError(f"it was not run: {what} cannot be rolled back, and a query here only reads")
     return Query(name, text, parameters)

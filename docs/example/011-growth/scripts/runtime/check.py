@@ -152,16 +152,19 @@ def environment() -> Iterator[str]:
     if problem := misplaced():
         yield one_line(problem)
         return
-    env = find_env()
-    load_dotenv(env)
+    load_dotenv(find_env())
     for name in FOLDERS:
         folder = os.environ.get(name)
         if not folder:
-            yield f"{name} is not set; set it in {osp.realpath(env)}"
+            yield unset(name)
         elif not can_write(folder):
             yield f"{name} cannot be written: {folder}"
         elif name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != osp.realpath(FOLDER):
             yield f"EXPERIMENT_ROOT does not hold {FOLDER}: {folder}"
+
+
+def unset(name: str) -> str:
+    return f"{name} is not set; set it in {osp.realpath(find_env())}"
 
 
 def can_write(folder: str) -> bool:
@@ -205,7 +208,7 @@ def server() -> Iterator[str]:
     """Whether the database is named. It is not asked: a compute node may reach it where this one does not."""
     for name in SERVER:
         if not os.environ.get(name):
-            yield f"{name} is not set; set it in {osp.realpath(find_env())}"
+            yield unset(name)
 
 
 def dry_run(script: str, arguments: list[str]) -> Iterator[str]:
