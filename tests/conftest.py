@@ -40,6 +40,7 @@ def pytest_collection_modifyitems(items):
 def hermetic(tmp_path_factory):
     """No setting of the person who runs the tests reaches git, Copier, a starter or a job."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what nohup starts, this one
     home = tmp_path_factory.mktemp("home")
     git = home / "gitconfig"
     git.write_text("[user]\nname = Ada\nemail = ada@example.org\n[init]\ndefaultBranch = main\n")
