@@ -205,5 +205,6 @@ def test_a_full_disk_leaves_no_half_figure(figures):
     )
     script.write_text(script.read_text().replace("        stem =", f"{full}        stem ="))
     done = run(sys.executable, script, cwd=figures.lab.path, env=os.environ)
-    assert done.returncode == 1 and "File too large" in done.stderr
+    assert done.returncode == 1
+    assert f"File too large: '{figures.lab.images / 'a.png'}'\n" in done.stderr
     assert figures.names() == ["a.png"] and (figures.lab.images / "a.png").read_bytes() == before

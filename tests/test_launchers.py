@@ -106,7 +106,7 @@ def test_a_signal_reaches_python(lab, slurm, machine):
     jobs.in_run(*WAITS)
     [number] = submitted(jobs.submit(f"{machine}_x_000", "--", "--signal=B:USR1@60"))
     log = jobs.logs / f"011-x_{machine.split('_')[-1]}_000_{number}.out"
-    wait_until(lambda: log.exists() and "waiting" in log.read_text(), 20, lambda: slurm.job(number))
+    wait_until(lambda: log.exists() and "waiting" in log.read_text(), state=lambda: slurm.job(number))
     slurm("scancel", "--batch", "--signal=USR1", number)
     assert slurm.wait(number)["JobState"] == "FAILED"
     assert "USR1 reached Python" in log.read_text()
@@ -115,7 +115,7 @@ def test_a_signal_reaches_python(lab, slurm, machine):
 def test_a_killed_run_is_told_from_a_finished_one(jobs, slurm):
     jobs.in_run(*WAITS)
     [number] = submitted(jobs.submit("gh_x_000"))
-    wait_until(lambda: jobs.records(), 20)
+    wait_until(jobs.records)
     assert jobs.records()[0]["status"] == "running"
     slurm("scancel", "--batch", "--signal=KILL", number)
     slurm.wait(number)
@@ -128,11 +128,11 @@ def test_a_requeued_job_keeps_its_folder_its_log_its_figure_and_its_code(jobs, s
     jobs.edit("scripts/x.py", "    main()\n", wait)
     [number] = submitted(jobs.submit("gh_x_000"))
     log = jobs.logs / f"011-x_gh_000_{number}.out"
-    wait_until(lambda: log.exists() and log.read_text().count("figure: ") == 1, 20)
+    wait_until(lambda: log.exists() and log.read_text().count("figure: ") == 1)
     (jobs.experiment / "scripts/x.py").write_text("raise SystemExit('this was never submitted')\n")
     shutil.rmtree(jobs.experiment / "conf")
     slurm("scontrol", "requeue", number)
-    wait_until(lambda: slurm.job(number)["JobState"] == "PENDING", 20, lambda: slurm.job(number))
+    wait_until(lambda: slurm.job(number)["JobState"] == "PENDING", state=lambda: slurm.job(number))
     time.sleep(2)  # slurmd starts no job whose credential it has revoked within the same second
     slurm("scontrol", "update", f"jobid={number}", "StartTime=now")
     assert slurm.wait(number)["JobState"] == "COMPLETED", log.read_text()

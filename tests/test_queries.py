@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -327,7 +328,8 @@ def test_names_are_listed_and_a_dry_run_shows_what_would_be_asked(queries):
     done = queries(env={"NEO4J_URI": "", "DATA_ROOT": ""})
     assert (done.returncode, done.stdout) == (0, "001_small_build $gene_set\ntwo $a $b\n")
     done = queries("two", "--dry-run", "--param", "a=1", "--param", 'b=["é"]', env={"NEO4J_URI": ""})
-    assert (done.returncode, done.stdout) == (0, 'RETURN $a AS a, $b AS b // $c\n$a = 1\n$b = ["é"]\n')
+    rows = f"rows: {queries.folder / 'two.jsonl'}\n"
+    assert (done.returncode, done.stdout) == (0, f'RETURN $a AS a, $b AS b // $c\n$a = 1\n$b = ["é"]\n{rows}')
     assert "it lacks $b" in queries.refused("two", "--dry-run", "--param", "a=1")
     assert queries.files() == {}
 
@@ -339,6 +341,9 @@ def test_a_name_is_one_of_queries_and_nothing_else(queries):
     names = ["../queries/001_small_build", str(folder / "001_small_build"), "a/b", "001_small_build.cql", "", "00"]
     lines = queries.all_refused(*({"words": [name]} for name in names))
     assert lines == [f"{name or 'queries'}: no such query; there are 001_small_build" for name in names]
+    shutil.move(folder / "001_small_build.cql", folder / "a")
+    assert queries.refused("001") == "query.py: 001: no such query; there are none\n"
+    shutil.move(folder / "a/001_small_build.cql", folder)
     (folder / "link.cql").symlink_to("/etc/hostname")
     assert "link.cql is a link, whose query would not be part of this experiment" in queries.refused("link")
 
@@ -425,7 +430,8 @@ def test_a_query_as_a_job_lands_as_by_hand(lab, slurm, graph):
     by_job = rows.read_bytes()
     record = json.loads(rows.with_suffix(".provenance.json").read_text())
     assert record["slurm"]["SLURM_JOB_NAME"] == "011-query_gh_001"
-    assert job("--param", PARAM) == ("FAILED", f"query.py: 001: {rows} exists; --overwrite replaces it\n")
+    exists = f"submit.sh: gh_query_001: query.py: 001: {rows} exists; --overwrite replaces it"
+    assert jobs.refused("gh_query_001", "--param", PARAM) == exists
     (lab.path / "genes.json").write_text('["YAL001C"]')
     refused = {
         "": "it lacks $gene_set: ",
@@ -435,10 +441,11 @@ def test_a_query_as_a_job_lands_as_by_hand(lab, slurm, graph):
     }
     for word, reason in refused.items():
         words = ["--param", word] if word else []
-        assert jobs.refused("gh_query_001", *words).startswith(f"submit.sh: gh_query_001: query.py: 001: {reason}")
+        line = jobs.refused("gh_query_001", "--overwrite", *words)
+        assert line.startswith(f"submit.sh: gh_query_001: query.py: 001: {reason}")
     text = (lab.path / ".env").read_text()
     (lab.path / ".env").write_text(text.replace("NEO4J_URI=", "OTHER="))
-    assert "gh_query_001: NEO4J_URI is not set; set it in " in jobs.refused("gh_query_001", "--param", PARAM)
+    assert "gh_query_001: NEO4J_URI is not set; set it in " in jobs.refused("gh_query_001", "--overwrite")
     (lab.path / ".env").write_text(text)
     done = lab.python("experiments/011-x/scripts/query.py", "001", "--overwrite", "--param", PARAM)
     assert done.returncode == 0 and rows.read_bytes() == by_job
@@ -485,8 +492,11 @@ def test_a_full_disk_leaves_an_earlier_result(queries):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    assert "File too large" in queries.refused("n", "--overwrite", preexec_fn=small)
+    reason = f"[Errno 27] File too large: '{queries.folder / 'n.jsonl'}'"
+    assert reason in queries.refused("n", "--overwrite", preexec_fn=small)
     assert len(queries.rows("n")) == 5
+    assert f"n: {queries.folder / 'n.jsonl'} exists; --overwrite replaces it" in queries.refused("n", "--dry-run")
+    assert queries("n", "--dry-run", "--overwrite").returncode == 0
 
 
 MANY_ROWS = "UNWIND range(1, 500000) AS n RETURN n, 'some text to make the row longer' AS text"
@@ -495,7 +505,7 @@ MANY_ROWS = "UNWIND range(1, 500000) AS n RETURN n, 'some text to make the row l
 def wait_for_rows(queries, parts):
     """Wait until rows arrive in so many files."""
     sizes = lambda: [part.stat().st_size for part in queries.folder.glob("n.jsonl.*.part")]  # noqa: E731
-    wait_until(lambda: len(found := sizes()) == parts and all(found), 60)
+    wait_until(lambda: len(found := sizes()) == parts and all(found))
 
 
 def test_interrupted_it_says_so_and_leaves_nothing(queries):

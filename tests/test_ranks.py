@@ -91,11 +91,11 @@ def test_scancel_reaches_every_run_of_a_job(jobs):
     jobs.lab.write_light("time.sleep(60)", script="x")
     names = ("gh_x_002", "gh_x-srun_000", "gh_x-pack_001")
     numbers = [jobs.sbatch(launcher(name)) for name in names]
-    wait_until(lambda: len(jobs.records()) == 6, 40, lambda: [log(jobs, number) for number in numbers])
+    wait_until(lambda: len(jobs.records()) == 6, state=lambda: [log(jobs, number) for number in numbers])
     for number in numbers:
         jobs.slurm("scancel", number)
     assert [jobs.slurm.wait(number)["JobState"] for number in numbers] == ["CANCELLED"] * 3
-    wait_until(lambda: all(each["status"] == "terminated" for each in jobs.records()), 10, jobs.records)
+    wait_until(lambda: all(each["status"] == "terminated" for each in jobs.records()), state=jobs.records)
     assert [record["error"] for record in jobs.records()] == ["SIGTERM"] * 6
 
 
@@ -132,9 +132,9 @@ def test_a_requeued_job_goes_on_by_the_example_of_run(jobs):
     (jobs.experiment / "scripts/x.py").write_text(code)
     jobs.edit("scripts/gh_x_002.slurm", "--config-name x_gh_002", "--config-name x_gh_002\n  +steps=4")
     job = jobs.sbatch("--requeue", launcher("gh_x_002"))
-    wait_until(lambda: (jobs.lab.path / "again").exists(), 40, lambda: log(jobs, job))
+    wait_until(lambda: (jobs.lab.path / "again").exists(), state=lambda: log(jobs, job))
     jobs.slurm("scontrol", "requeue", job)
-    wait_until(lambda: jobs.slurm.job(job)["JobState"] == "PENDING", 20)
+    wait_until(lambda: jobs.slurm.job(job)["JobState"] == "PENDING")
     time.sleep(2)  # slurmd starts no job whose credential it has revoked within the same second
     jobs.slurm("scontrol", "update", f"jobid={job}", "StartTime=now")
     assert jobs.slurm.wait(job, "COMPLETED")["JobState"] == "COMPLETED", log(jobs, job)

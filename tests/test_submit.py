@@ -158,6 +158,15 @@ def test_from_inside_another_job(jobs, slurm):
     assert "SLURM_ARRAY_TASK_ID" not in jobs.records()[0]["slurm"]
 
 
+def test_a_name_that_no_log_can_have_is_refused(jobs, slurm):
+    reason = "submit.sh: gh_x_000: its job's name has a /, so Slurm could write no log: "
+    for words in ("-J a/b", "-Ja/b", "--job-name=a/b", "--job-name a/b", "--job=a/b", "--hold -J=a/b"):
+        assert jobs.refused("gh_x_000", "--", *words.split()) == f"{reason}a/b"
+    assert jobs.refused("gh_x_000", "--dry-run", "--", "-Ja/b") == f"{reason}a/b"
+    jobs.edit("scripts/gh_x_000.slurm", "--job-name=011-x_gh_000", "--job-name=dose/1")
+    assert jobs.refused("gh_x_000") == f"{reason}dose/1"
+
+
 @pytest.mark.parametrize("options", [["-J", "my name"], ["--job-name=my name"]])
 def test_options_of_sbatch_win_and_the_log_has_the_jobs_real_name(jobs, slurm, options):
     options = [*options, "--time=1:00:00", "--mem=2g", "--dependency=singleton", "--array=3"]
@@ -296,15 +305,16 @@ def test_what_could_not_be_cancelled_is_said_by_id(two, slurm):
 
 
 def test_a_signal_between_two_submissions_cancels_the_first(two, slurm, tmp_path):
-    wait = f'[[ "$*" != *--parsable* ]] || {{ touch {tmp_path}/here; sleep 1; }}\nexec $real "$@"'
-    stand_in(two, "sbatch", wait)
+    wait = f"touch {tmp_path}/here; until [[ -e {tmp_path}/go ]]; do sleep 0.1; done"
+    stand_in(two, "sbatch", f'[[ "$*" != *--parsable* ]] || {{ {wait}; }}\nexec $real "$@"')
     command = ["bash", two.experiment / "scripts/submit.sh", "gh_x_000", "gh_x_001", "--", "--hold"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     before = set(slurm.queue())
     process = subprocess.Popen(command, env=two.environment, start_new_session=True, **pipes)
     wait_until((tmp_path / "here").exists)
     os.killpg(process.pid, signal.SIGTERM)
-    _, stderr = process.communicate(timeout=20)
+    (tmp_path / "go").touch()
+    _, stderr = process.communicate(timeout=60)
     [number] = re.findall(r"submit.sh: interrupted; cancelled: (\d+)\n", stderr)
     assert process.returncode == 1 and slurm.wait(number)["JobState"] == "CANCELLED"
     assert set(slurm.queue()) == before

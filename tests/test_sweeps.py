@@ -137,9 +137,10 @@ def test_what_killed_workers_left_is_taken_up_by_two_launchers_at_once(lab, slur
 def test_a_requeued_worker_takes_up_its_own_trial(lab, slurm):
     sweep = Sweep(lab, slurm, "slurm_optuna", "time.sleep(0 if os.environ.get('SLURM_RESTART_COUNT') else 60)", 2)
     number = sweep.submit(1)
-    wait_until(lambda: list(lab.data.rglob("provenance.json")), 60)
+    wait_until(lambda: list(lab.data.rglob("provenance.json")))
     slurm("scontrol", "requeue", f"{number}_0")
-    time.sleep(2)
+    wait_until(lambda: slurm.job(f"{number}_0")["JobState"] == "PENDING", state=sweep.logs)
+    time.sleep(2)  # slurmd starts no job whose credential it has revoked within the same second
     slurm("scontrol", "update", f"jobid={number}_0", "StartTime=now")
     assert sweep.wait(number, 1) == {"COMPLETED": 1}, sweep.logs()
     assert [trial.state.name for trial in trials_of(lab)] == ["FAIL", "COMPLETE", "COMPLETE"]
@@ -378,15 +379,45 @@ def test_workers_by_hand_take_up_what_a_killed_one_left(by_hand):
     assert f"study {STUDY} is finished: 2 of 2 trials complete, 0 running, 1 failed, best " in done.stdout
 
 
+def test_interrupted_by_hand_a_worker_says_so_in_one_line(by_hand):
+    edit(by_hand, "pass", "time.sleep(60)", "scripts/x.py")
+    process = subprocess.Popen(command(), cwd=by_hand.path, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(by_hand.data.rglob("provenance.json")))
+    process.send_signal(signal.SIGINT)
+    said = "optuna_worker.py: x_slurm_optuna: interrupted; the next worker takes its trial up again\n"
+    assert (process.communicate()[1], process.returncode) == (said, 1)
+    edit(by_hand, "time.sleep(60)", "pass", "scripts/x.py")
+    done = worker(by_hand)
+    assert "finished: 2 of 2 trials complete, 0 running, 1 failed" in done.stdout
+    first, *_ = trials_of(by_hand)
+    assert trials_of(by_hand)[1].params == first.params
+
+
+def test_a_report_needs_only_to_read_data_root(by_hand):
+    assert worker(by_hand).returncode == 0
+    folder = by_hand.data / "experiments/011-x/studies"
+    for path in (folder, by_hand.data):
+        path.chmod(0o555)
+    anybody = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    try:
+        refused = run(*anybody, *command(), cwd=by_hand.path)
+        done = run(*anybody, *command(), "--report", cwd=by_hand.path)
+    finally:
+        by_hand.data.chmod(0o755)
+        folder.chmod(0o755)
+    assert "DATA_ROOT names a folder that cannot be written" in refused.stderr
+    assert done.returncode == 0 and "2 of 2 trials complete" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("seed", range(int(os.environ.get("FAULT_ROUNDS", 1))))
 def test_workers_killed_at_random_lose_and_repeat_nothing(by_hand, seed):
     """FAULT_ROUNDS=20 repeats it as often, each time with other moments."""
     hasten(by_hand)
-    random, wanted = Random(seed), 24
+    random, wanted = Random(seed), 32
     edit(by_hand, "n_trials: 2", f"n_trials: {wanted}")
     edit(by_hand, "pass", "time.sleep(0.2)", "scripts/x.py")
     workers = [subprocess.Popen(command(), cwd=by_hand.path, stdout=subprocess.DEVNULL) for _ in range(8)]
-    wait_until(lambda: len(records_of(by_hand)) >= 4, 60)
+    wait_until(lambda: len(records_of(by_hand)) >= 4)
     for process in workers:
         time.sleep(random.uniform(0, 0.4))
         process.kill()

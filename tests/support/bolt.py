@@ -37,7 +37,7 @@ class Bolt:
         self.process = subprocess.Popen(
             list(map(str, command)), stdin=subprocess.PIPE, stdout=self.log, stderr=subprocess.STDOUT
         )
-        wait_until(lambda: "ready" in (folder / "log.txt").read_text(), 60, (folder / "log.txt").read_text)
+        wait_until(lambda: "ready" in (folder / "log.txt").read_text(), state=(folder / "log.txt").read_text)
         self.environment = {
             "NEO4J_URI": self.uri,
             "NEO4J_USERNAME": self.user,

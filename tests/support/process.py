@@ -1,5 +1,7 @@
 """Processes of the tests: git among them, and the waiting for what they do."""
 
+import contextlib
+import random
 import socket
 import subprocess
 import time
@@ -20,12 +22,16 @@ def commit(repository, message="Work"):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nothing has, below those that a system gives to outgoing connections: one of them could take it."""
+    ports = random.SystemRandom()  # the other's seed is the same in each process of the tests
+    while True:
+        port = ports.randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def wait_until(ready, seconds=20, state=lambda: "", every=0.05):
+def wait_until(ready, seconds=60, state=lambda: "", every=0.05):
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:

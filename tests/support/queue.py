@@ -62,7 +62,7 @@ class Queue:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(lambda: "is UP" in self("scontrol", "ping").stdout, 20, (folder / "slurmctld.log").read_text)
+        wait_until(lambda: "is UP" in self("scontrol", "ping").stdout, state=(folder / "slurmctld.log").read_text)
         for name in values(machines, "reservation"):
             made = self(
                 *(
@@ -83,4 +83,4 @@ class Queue:
     def stop(self):
         with contextlib.suppress(ProcessLookupError):
             self.daemon.terminate()
-        self.daemon.wait(20)
+        self.daemon.wait(60)

@@ -97,7 +97,7 @@ class Slurm:
     def queue(self):
         return self("squeue", "--noheader", "--format=%i").split()
 
-    def wait(self, number, state=None, seconds=60):
+    def wait(self, number, state=None, seconds=120):
         """The fields of a job once it is in a state, or has ended."""
         ends = [state] if state else ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"]
         wait_until(lambda: self.job(number)["JobState"] in ends, seconds, lambda: self.job(number), every=0.2)
@@ -109,7 +109,7 @@ class Slurm:
             wait_until(lambda: not self.queue(), 10)
         for daemon in reversed(self.daemons):
             daemon.terminate()
-            daemon.wait(10)
+            daemon.wait(60)
 
 
 ACCOUNTS = """\

@@ -37,7 +37,7 @@ class Terminal:
             self.read()
             return text in self.text()
 
-        wait_until(shown, 20, self.text)
+        wait_until(shown, state=self.text)
 
     def type(self, keys):
         self.child.send(keys)
@@ -46,6 +46,6 @@ class Terminal:
         """The exit code of the command, once it has ended."""
         with contextlib.suppress(pexpect.EOF):
             while True:
-                self.read(20)
+                self.read(60)
         self.child.close()
         return self.child.exitstatus

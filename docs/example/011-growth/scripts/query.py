@@ -38,7 +38,7 @@ from neo4j.spatial import Point
 from neo4j.time import Date, DateTime, Duration, Time
 from runtime import EXPERIMENT, SCRIPTS, end_at_signals, find_env, provenance, require, require_folders
 from runtime.environment import SERVER
-from runtime.files import part_of
+from runtime.files import naming, part_of
 from runtime.signals import ENDS
 from tqdm import tqdm
 
@@ -78,7 +78,7 @@ def find(name: str) -> str:
     """The one query that has this name, or whose name begins with this number."""
     found = [name] if name in names() else [each for each in names() if each.partition("_")[0] == name]
     if not found:
-        raise ValueError(f"no such query; there are {', '.join(names())}")
+        raise ValueError(f"no such query; there are {', '.join(names()) or 'none'}")
     if len(found) > 1:
         raise ValueError(f"several queries have this number: {', '.join(found)}")
     return found[0]
@@ -337,24 +337,30 @@ class Result:
             os.replace(record_part, self.record)
 
 
+def result_of(name: str, overwrite: bool) -> Result:
+    [data] = require_folders("DATA_ROOT")
+    rows = Path(data, "experiments", EXPERIMENT, "queries", f"{name}.jsonl")
+    return Result(rows, rows.with_suffix(".provenance.json"), rows.with_suffix(".lock"), overwrite)
+
+
 def run(name: str, options: argparse.Namespace) -> None:
     """Write a query's rows, and beside them what they came from. A failure leaves an earlier result."""
-    [data] = require_folders("DATA_ROOT")
+    result = result_of(name, options.overwrite)
     server = required_server()
     query = prepare(name, options.param)
-    rows = Path(data, "experiments", EXPERIMENT, "queries", f"{name}.jsonl")
-    result = Result(rows, rows.with_suffix(".provenance.json"), rows.with_suffix(".lock"), options.overwrite)
     made = provenance()
     result.prepare()
-    with part_of(str(rows)) as rows_part, part_of(str(result.record)) as record_part:
+    with part_of(str(result.rows)) as rows_part, part_of(str(result.record)) as record_part:
         start = time.perf_counter()
-        count, agent = fetch(server, query, options.limit, rows_part)
+        with naming(result.rows):
+            count, agent = fetch(server, query, options.limit, rows_part)
         made |= {"uri": server.uri, "server": agent, "parameters": query.parameters, "query": query.text}
         made |= {"sha256": sha256(query.text.encode()).hexdigest(), "rows": count}
         made["seconds"] = time.perf_counter() - start
-        Path(record_part).write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        with naming(result.record):
+            Path(record_part).write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", "utf-8")
         result.publish(rows_part, record_part)
-    print(f"{count} rows: {rows}")
+    print(f"{count} rows: {result.rows}")
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -365,10 +371,15 @@ def show_names() -> None:
         print(name, *(f"${parameter}" for parameter in parameters_of(read_query(name))))
 
 
-def show(query: Query) -> None:
+def show(name: str, options: argparse.Namespace) -> None:
+    """Print what would be asked, and where its rows would go. What `run` would refuse of these is refused here."""
+    query = prepare(name, options.param)
+    result = result_of(name, options.overwrite)
+    result.refuse_existing()
     print(query.text.rstrip("\n"))
     for key, value in query.parameters.items():
         print(f"${key} = {json.dumps(value, ensure_ascii=False)}")
+    print(f"rows: {result.rows}")
 
 
 def whole_number(text: str) -> int:
@@ -384,7 +395,7 @@ def main() -> None:
     parser.add_argument("--param", action="append", default=[], metavar="KEY=JSON", help="a parameter, or KEY=@FILE")
     parser.add_argument("--limit", type=whole_number, metavar="N", help="stop after N rows")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result")
-    parser.add_argument("--dry-run", action="store_true", help="show the query and its parameters, and ask no server")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be asked and written, and ask no server")
     options = parser.parse_args()
     load_dotenv(find_env())
     logging.getLogger("neo4j").setLevel(logging.CRITICAL)
@@ -393,7 +404,7 @@ def main() -> None:
         if options.name is None:
             show_names()
         elif options.dry_run:
-            show(prepare(find(options.name), options.param))
+            show(find(options.name), options)
         else:
             run(find(options.name), options)
     except (DriverError, Neo4jError, OSError, RecursionError, ValueError) as error:

@@ -352,6 +352,7 @@ check_launchers() {
   for launcher in "${launchers[@]}"; do
     check_file "$launcher" "$tree/$experiment/scripts/$launcher.slurm"
     check_pair "$launcher" "$tree/$experiment/scripts/$launcher.slurm"
+    check_name "$launcher" "$tree/$experiment/scripts/$launcher.slurm"
     set_arguments "$launcher"
     message=$(sbatch --test-only "${arguments[@]}" 2>&1 < /dev/null) || stop "$launcher: $message"
   done
@@ -384,6 +385,13 @@ check_pair() { # LAUNCHER FILE: what it runs, which its run=( ... ) says
     if [[ $after == --config-name || $after == -cn ]]; then require_configuration "$1" "$word"; fi
     after=$word
   done
+}
+
+check_name() { # LAUNCHER FILE: what --job-name or -J says, of which Slurm makes the log's name
+  local name
+  name=$({ grep '^#SBATCH' "$2"; echo "#SBATCH ${options[*]-}"; } \
+    | sed -n -E 's#.*[[:blank:]](--job[a-z-]*[=[:blank:]]|-J[=[:blank:]]?)[[:blank:]]*([^[:blank:]]*/[^[:blank:]]*).*#\2#p')
+  [[ ! $name ]] || stop "$1: its job's name has a /, so Slurm could write no log: $name"
 }
 
 require_configuration() { # LAUNCHER NAME

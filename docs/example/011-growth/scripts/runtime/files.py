@@ -3,6 +3,7 @@
 # https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/files.py
 """Files that are whole or not there."""
 
+import errno
 import json
 import os
 import os.path as osp
@@ -14,6 +15,7 @@ from typing import Any, NoReturn, TextIO
 
 from runtime.signals import ENDS
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk says of a write, without its file
 PARTS: set[str] = set()  # the files being written, for end_at_signals, which ends where no `finally` is reached
 
 
@@ -36,13 +38,24 @@ def remove_part(part: str) -> None:
 
 
 @contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give the OSError of a write that a disk does not take the name of its file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename or error.errno not in NO_ROOM:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+
+
+@contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """The file at `path`, open for text in UTF-8, replaced as a whole when it is complete. Its folder is made.
 
     A byte of a file's name that is no UTF-8 is written as \\udc80, as JSON has it.
     """
     path = os.fspath(path)
-    with part_of(path) as part:
+    with part_of(path) as part, naming(path):
         with open(part, "x", encoding="utf-8", errors="backslashreplace") as file:
             yield file
         os.replace(part, path)

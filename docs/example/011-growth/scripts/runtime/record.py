@@ -146,10 +146,20 @@ class Record:
         self.written = time.monotonic()
 
     def write_over(self) -> None:
-        """Write the record, more densely, into the room that it has: a full disk gives it no other."""
-        content = json.dumps(self.facts, separators=(",", ":"), allow_nan=False).encode()
-        with suppress(OSError), open(self.path, "r+b") as file:
-            room = os.fstat(file.fileno()).st_blocks * 512  # bytes
-            if len(content) <= room:
+        """Write the record into the bytes that it has, since a full disk gives it no others: densely, and with less."""
+        room = osp.getsize(self.path)
+        content = self.dense()
+        if len(content) > room:
+            self.facts["attempts"][-1]["error"] = None
+            del self.facts["versions"]
+            content = self.dense()
+        while self.facts["error"] and len(content) > room:
+            self.facts["error"] = self.facts["error"][: len(self.facts["error"]) // 2]
+            content = self.dense()
+        if len(content) <= room:
+            with suppress(OSError), open(self.path, "r+b") as file:
                 file.write(content)
                 file.truncate()
+
+    def dense(self) -> bytes:
+        return json.dumps(self.facts, separators=(",", ":"), allow_nan=False).encode()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import tracking
 from runtime.environment import refuse_other_experiment
 from runtime.figures import save_figure
-from runtime.files import atomic_write, link_new, part_of
+from runtime.files import atomic_write, link_new, naming, part_of
 from runtime.needs import require_needs
 from runtime.place import EXPERIMENT, FOLDER
 from runtime.process import this_process
@@ -189,7 +189,7 @@ class Run:
         if self.profiler:
             self.profiler.disable()
             path = osp.join(FOLDER, "profiling_results", f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof")
-            with part_of(path) as part:
+            with part_of(path) as part, naming(path):
                 self.profiler.dump_stats(part)
                 link_new(part, path)
         if self.wandb:
