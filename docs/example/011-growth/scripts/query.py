@@ -395,7 +395,7 @@ def main() -> None:
     parser.add_argument("--param", action="append", default=[], metavar="KEY=JSON", help="a parameter, or KEY=@FILE")
     parser.add_argument("--limit", type=whole_number, metavar="N", help="stop after N rows")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be asked and written, and ask no server")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be asked, and ask no server")
     options = parser.parse_args()
     load_dotenv(find_env())
     logging.getLogger("neo4j").setLevel(logging.CRITICAL)
