@@ -56,6 +56,8 @@ def hermetic(tmp_path_factory):
         patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
         patch.setenv("GIT_TEMPLATE_DIR", "")
         patch.setenv("COPIER_SETTINGS_PATH", str(settings))
+        patch.setenv("UV_HTTP_RETRIES", "10")  # an index of packages may be away for a moment
+        patch.setenv("PIP_RETRIES", "10")
         patch.setenv("OPENBLAS_NUM_THREADS", "1")  # more runs than cores are at work
         # Without a cache of its fonts matplotlib says that it makes one; jobs have another HOME.
         patch.setenv("MPLCONFIGDIR", f"{sys.prefix}/matplotlib")
