@@ -1,5 +1,7 @@
 """adopt: an experiment that the template did not make becomes one, and nothing of it is overwritten."""
 
+import os
+
 import pytest
 import yaml
 from support.process import commit
@@ -48,10 +50,16 @@ def test_it_adds_what_is_missing_and_takes_the_runs_that_are_there(found):
 def test_without_a_run_of_the_grammar_and_with_the_template_of_the_others(found):
     lab, folder = found
     (folder / "scripts/gh_train_000.slurm").unlink()
-    lab.render()
-    done = tool(lab, "adopt", "experiments/005-Old_one")
-    assert done.returncode == 0, done.stderr
-    assert yaml.safe_load((folder / ".copier-answers.yml").read_text())["runs"] == {}
+    other = folder.with_name("006-other")
+    (other / "scripts").mkdir(parents=True)
+    relative = os.path.relpath(lab.template.path, lab.path)
+    answers = lab.render() / ".copier-answers.yml"
+    answers.write_text(answers.read_text().replace(str(lab.template.path), relative))
+    for path in (folder, other):
+        done = tool(lab, "adopt", path.relative_to(lab.path))
+        assert done.returncode == 0, done.stderr
+        answers = yaml.safe_load((path / ".copier-answers.yml").read_text())
+        assert (answers["runs"], answers["_src_path"]) == ({}, relative)
 
 
 @pytest.mark.parametrize("name", ["scripts/runtime.py", "scripts/submit.sh", "scripts/runtime", "slurm"])

@@ -41,9 +41,7 @@ def adopt(path: str, source: str | None, dry_run: bool) -> int:
     if folder.parent != experiment.repository.root / "experiments":
         raise Problem(f"{path} is not in experiments/ of its repository", "move it there with `git mv`")
     with experiment.lock(), Templates.kept() as templates:
-        found = source or source_of_others(experiment)
-        if Path(found).exists():
-            found = str(Path(found).resolve())  # a relative path would hold from here alone
+        found = typed_source(source) if source else source_of_others(experiment)
         template = templates.get(found)
         release = template.release(template.find_commit(template.newest()))
         answers = starting_answers(experiment, release)
@@ -54,6 +52,11 @@ def adopt(path: str, source: str | None, dry_run: bool) -> int:
         if not dry_run:
             write_plan(experiment, plan, release, found)
     return 0
+
+
+def typed_source(source: str) -> str:
+    """A template as a person names it. A relative path would hold from here alone."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def source_of_others(experiment: Experiment) -> str:
