@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,7 +18,7 @@ from support.updating import by_tool, contents, is_new, left, tool
 from experiments.errors import Problem
 from experiments.git import isolated
 from experiments.launcher import Launcher
-from experiments.template import Release, Template, fetched_from, render
+from experiments.template import Release, Template, fetched_from, render, time_limit
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,9 @@ def test_a_template_that_never_ends_does_not_hang_it(plain_template, tmp_path, m
     settings.write_text(settings.read_text().replace("_exclude:\n", f'_exclude:\n  - "{ENDLESS}"\n', 1))
     with pytest.raises(Problem, match="it took more than 2 s"):
         Release("v1.0.0", "", source).people_own(ANSWERS)
+    with time_limit():
+        pass
+    assert signal.alarm(0) == 0 and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
 def test_a_release_that_renders_a_git_folder_leaves_the_experiment(own_old):

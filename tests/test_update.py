@@ -264,12 +264,14 @@ def test_a_file_that_a_release_adds_and_its_mode(own_old):
     (own_old.path / ".gitignore").write_text((own_old.path / ".gitignore").read_text() + "new.sh\n")
     commit(own_old.path)
     own_old.template.release("v1.2.0")
-    for name in ("delta_x_001.slurm", "submit.sh"):
-        (experiment / f"scripts/{name}").chmod(0o600)
+    own = experiment / "scripts/delta_x_001.slurm"
+    own.chmod(0o700)
+    commit(own_old.path)
+    (experiment / "scripts/submit.sh").chmod(0o600)
     done = tool(own_old, "update", "--commit")
     assert done.returncode == 0, done.stdout
     assert os.access(experiment / "scripts/new.sh", os.X_OK) and os.access(experiment / "scripts/submit.sh", os.X_OK)
-    assert (experiment / "scripts/delta_x_001.slurm").stat().st_mode & 0o777 == 0o600
     assert (experiment / "scripts/submit.sh").stat().st_mode & 0o777 == 0o700
+    assert own.stat().st_mode & 0o777 == 0o700 and "new-account" in own.read_text(), "a person's own mode"
     assert "scripts/new.sh\n" in git(experiment, "ls-files"), "it is ignored, and was not committed"
     assert git(own_old.path, "status", "--porcelain") == ""

@@ -112,6 +112,23 @@ def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(ow
     assert steps.taken >= 30, "the steps are not seen"
 
 
+def test_what_goes_is_removed_first_and_the_answers_come_last(own_old, experiment, monkeypatch):
+    scripts = own_old.template.path / "template/scripts"
+    (scripts / "submit.sh.jinja").rename(scripts / "Submit.sh.jinja")
+    own_old.template.release("v1.2.0")
+    order = []
+
+    def write_all(writes):
+        order.extend((write.path.relative_to(experiment).as_posix(), write.content is None) for write in writes)
+        files.write_all(writes)
+
+    monkeypatch.setattr(update, "write_all", write_all)
+    assert tool(own_old, "update").returncode == 0
+    removed = [is_removed for _, is_removed in order]
+    assert order[0] == ("scripts/submit.sh", True) and ("scripts/Submit.sh", False) in order
+    assert removed == sorted(removed, reverse=True) and order[-1][0] == ".copier-answers.yml"
+
+
 def test_what_an_editor_saves_meanwhile_stays(tmp_path):
     before = {"a": b"old a\n", "b": b"old b\n", "d": b"old d\n"}
     after = {"a": b"new a\n", "b": b"new b\n", "c": b"new c\n"}

@@ -269,10 +269,8 @@ class Template:
         return self.commits[ref]
 
     def ask_for_commit(self, ref: str) -> str:
-        names = (f"refs/tags/{ref}", f"refs/heads/{ref}", ref)  # git knows what it describes, like v1.0.0-2-g1a2b3c4
-        for name in names:
-            with suppress(Problem):
-                return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        with suppress(Problem):  # git knows what it describes, like v1.0.0-2-g1a2b3c4, and takes a tag before a branch
+            return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         newest = sorted(self.versions, key=Version, reverse=True)[:3]
         raise Problem(f"its template has no {ref}", f"it has {', '.join(newest)}" if newest else "")
 

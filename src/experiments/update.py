@@ -295,7 +295,8 @@ def plan_writes(experiment: Experiment, changes: Sequence[Change]) -> list[Write
         if path in ids and not (repository.root / path).stat().st_mode & 0o200:
             raise Problem(f"{path} is read-only", f"`chmod u+w {shlex.quote(path)}`, and run again")
     writes = [write_of(repository.root / path, contents[path], change) for path, change in paths.items()]
-    return sorted(writes, key=lambda write: (write.path.name == ANSWERS, write.content is not None))
+    # First what is removed: where names that differ in case are one file, the new one stays. The answers stay last.
+    return sorted(writes, key=lambda write: write.content is not None)
 
 
 def refuse_touched(path: str, change: Change, found: str | None) -> None:
