@@ -112,7 +112,8 @@ def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(ow
     assert steps.taken >= 30, "the steps are not seen"
 
 
-def test_what_goes_is_removed_first_and_the_answers_come_last(own_old, experiment, monkeypatch):
+def test_what_goes_is_removed_first_and_the_answers_come_last(own_old, monkeypatch):
+    experiment = own_old.path / "experiments/011-x"
     scripts = own_old.template.path / "template/scripts"
     (scripts / "submit.sh.jinja").rename(scripts / "Submit.sh.jinja")
     own_old.template.release("v1.2.0")
