@@ -67,21 +67,25 @@ def test_add_run_refuses_what_would_not_be_a_new_run(old, experiment, script, to
     assert contents(experiment) == before
 
 
+PATHS = "last: runs/x_delta_001/last.ckpt\nbest: x_delta_001_best.ckpt\n"  # which a new run has not made
+
+
 def test_a_new_configuration_is_a_copy_of_the_newest_one_of_its_script(old, experiment):
     (experiment / "conf/x_gh_000.yaml").write_text("defaults: [runtime, default, _self_]\nhours: 1\n")
-    (experiment / "conf/x_delta_001.yaml").write_text("defaults: [runtime, default]\nhours: 99 # x_delta_001\n")
+    (experiment / "conf/x_delta_001.yaml").write_text("defaults: [runtime, default]\nhours: 99 # x_delta_001\n" + PATHS)
     done = tool(old, "add-run", "experiments/011-x", "x", "gh_002")
     assert done.returncode == 0, done.stderr
     assert "hours: 99" in (experiment / "conf/x_gh_002.yaml").read_text()
-    assert "# x_gh_002" in (experiment / "conf/x_gh_002.yaml").read_text()
+    assert "# x_gh_002\n" + PATHS in (experiment / "conf/x_gh_002.yaml").read_text()
     assert done.stderr == "conf/x_gh_002.yaml is a copy of conf/x_delta_001.yaml\n"
 
 
 def test_add_run_takes_what_the_run_asks_for(old, experiment):
-    done = tool(old, "add-run", "experiments/011-x", "x", "gh-pack_002", "ntasks=4", "time=0-12:00:00")
+    done = tool(old, "add-run", "experiments/011-x", "x", "gh-pack_002", "ntasks=4", "time=0-12:00:00", "comment=007")
     assert done.returncode == 0, done.stderr
     launcher = (experiment / "scripts/gh_x-pack_002.slurm").read_text()
     assert "#SBATCH --ntasks=4\n" in launcher and "#SBATCH --time=0-12:00:00\n" in launcher
+    assert "#SBATCH --comment=007\n" in launcher
 
 
 def test_two_at_once_lose_no_answer(old, experiment):
@@ -117,6 +121,9 @@ def test_set_run_changes_the_launcher_and_the_answer_alone(old, experiment):
     assert again.returncode == 0, again.stderr
     assert yaml.safe_load((experiment / ".copier-answers.yml").read_text())["runs"] == RUNS
     assert "--mem=64g" in launcher.read_text() and "export MINE=1\n" in launcher.read_text()
+    again = tool(old, "set-run", "experiments/011-x", "x", "gh_000", "mem=")
+    said = "gh_000 of x asks for that already; nothing was changed\n"
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", said)
 
 
 def test_set_run_changes_a_sweep(lab):

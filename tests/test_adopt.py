@@ -5,7 +5,7 @@ import os
 import pytest
 import yaml
 from support.process import commit
-from support.updating import contents, tool
+from support.updating import SUBMIT, contents, tool
 
 
 @pytest.fixture
@@ -60,6 +60,29 @@ def test_without_a_run_of_the_grammar_and_with_the_template_of_the_others(found)
         assert done.returncode == 0, done.stderr
         answers = yaml.safe_load((path / ".copier-answers.yml").read_text())
         assert (answers["runs"], answers["_src_path"]) == ({}, relative)
+
+
+def test_own_launchers_stay_and_all_else_is_updated(found, own_template):
+    lab, folder = found
+    (folder / "README.md").unlink()
+    (folder / "conf/other_gh_001.yaml").write_text("a: 1\n")
+    (folder / "scripts/gh_other_001.slurm").write_text("#!/bin/bash\npython scripts/another.py\n")
+    commit(lab.path)
+    assert tool(lab, "adopt", "experiments/005-Old_one", "--source", own_template.path).returncode == 0
+    assert (folder / "README.md").read_text().endswith(f"documentation: {own_template.path}\n")
+    answers = yaml.safe_load((folder / ".copier-answers.yml").read_text())
+    assert answers["runs"] == {"train": ["gh_000"]}, "a run has its script"
+    commit(lab.path)
+    launcher = folder / "scripts/gh_train_000.slurm"
+    mine = launcher.read_bytes()
+    own_template.release("v1.1.0", [SUBMIT, ("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
+    done = tool(lab, "update", "--commit")
+    assert done.returncode == 0 and "updated, but for its own scripts/gh_train_000.slurm\n" in done.stdout
+    assert launcher.read_bytes() == mine and "failglob" in (folder / "scripts/submit.sh").read_text()
+    done = tool(lab, "set-run", "experiments/005-Old_one", "train", "gh_000", "mem=1g")
+    reason = "gh_train_000.slurm is not the template's; nothing was changed; edit its #SBATCH lines\n"
+    assert done.returncode == 1 and done.stderr.endswith(reason)
+    assert launcher.read_bytes() == mine
 
 
 @pytest.mark.parametrize("name", ["scripts/runtime.py", "scripts/submit.sh", "scripts/runtime", "slurm"])

@@ -145,3 +145,28 @@ def test_compose_names_each_configuration_that_does_not_compose(lab):
     assert lines[0].startswith("experiments/011-x/conf/x_gh_000.yaml: does not compose: ") and "nowhere" in lines[0]
     assert lines[1] == "experiments/011-x/conf/x_gh_001.yaml: has no value of model.hidden"
     assert lines[2].startswith("experiments/011-x/conf/x_gh_002.yaml: does not compose: ")
+
+
+def test_old_launchers_name_their_configurations_in_many_ways(lab):
+    folder = lab.path / "experiments/005-old"
+    for name in ("conf", "scripts", "slurm/output"):
+        (folder / name).mkdir(parents=True)
+    for number in range(6):
+        (folder / f"conf/m_gh_00{number}.yaml").write_text("a: 1\n")
+    bodies = {
+        "quoted": 'python m.py --config-name="m_gh_000"',
+        "default": 'CONFIG=${1:-m_gh_001}\npython m.py --config-name="$CONFIG"',
+        "two": "python m.py --config-name m_gh_002 & python m.py --config-name m_gh_003 & wait",
+        "array": 'ALL=(m_gh_004 m_gh_005)\npython m.py --config-name "${ALL[$SLURM_ARRAY_TASK_ID]}"',
+        "text": "note=$'it\\'s'\nrun=(\n  m.py\n  --config-name m_gh_000 $'it\\'s'\n)",
+    }
+    for name, body in bodies.items():
+        (folder / f"scripts/{name}.slurm").write_text(f"#!/bin/bash\n#SBATCH --job-name=Ada's\n{body}\n")
+    done = tool(lab, "check", "experiments/005-old")
+    assert done.stdout == ""
+    (folder / "scripts/open.slurm").write_text("#!/bin/bash\nrun=(\n  'm.py\n  --config-name m_gh_000\n)\n")
+    (folder / "conf/m_gh_006.yaml").write_text("a: 1\n")
+    done = tool(lab, "check", "experiments/005-old")
+    broken, other = done.stdout.splitlines()
+    assert broken.startswith("experiments/005-old/scripts/open.slurm: line 3: unexpected EOF"), done.stdout
+    assert other == "experiments/005-old/conf/m_gh_006.yaml: has no launcher"

@@ -1,10 +1,13 @@
 """list: what ran, and in which state it is; looking changes nothing."""
 
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from support.updating import contents, tool
+from support.updating import TOOL, WITH_TOOL, contents, tool
 
 from experiments import listing
 from experiments.experiment import Experiment
@@ -133,7 +136,7 @@ def test_a_job_that_waits_is_of_this_experiment_by_its_name_and_folder(lab):
         "7": Job("7", "RUNNING", "011-x_gh_000", str(root)),
         "8": Job("8", "PENDING", "011-query_001", str(root)),
     }
-    known = [Attempted("x_gh_000", "7", "running", "7")]
+    known = [Attempted("x_gh_000", "7", "running", "7", "7")]
     waiting = {run.job: run.state for run in listing.waiting(found, known, jobs)}
     assert waiting == {"1": "queued", "2_3": "configuring", "8": "queued"}
 
@@ -155,3 +158,15 @@ def test_the_queue_is_read_with_throttled_arrays_and_jobs_without_a_record(lab, 
         assert done.stdout.count(" queued") == 3 and f"{number}_4" in done.stdout
     finally:
         slurm("scancel", number)
+
+
+def test_a_long_line_is_one_and_a_pipe_may_close(ran):
+    record(ran, "x_gh_000", "3", "failed", error="no " * 1000)
+    done = tool(ran, "list", "experiments/011-x")
+    assert len([line for line in done.stdout.splitlines() if "no no" in line]) == 1
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*TOOL, "list", "experiments/011-x"]
+    with open(writer, "w") as pipe:
+        done = subprocess.run(command, cwd=ran.path, env=os.environ | WITH_TOOL, stdout=pipe, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")

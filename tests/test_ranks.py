@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from support.process import run, wait_until
 from support.slurm import Submitter
+from support.updating import tool
 
 PYTHON = '"$HOME/miniconda3/envs/torchcell/bin/python"'
 RUNS = {
@@ -92,6 +93,9 @@ def test_scancel_reaches_every_run_of_a_job(jobs):
     names = ("gh_x_002", "gh_x-srun_000", "gh_x-pack_001")
     numbers = [jobs.sbatch(launcher(name)) for name in names]
     wait_until(lambda: len(jobs.records()) == 6, state=lambda: [log(jobs, number) for number in numbers])
+    listed = tool(jobs.lab, "list", "experiments/011-x", "--json", env={"DATA_ROOT": str(jobs.lab.data)})
+    states = {run["name"]: run["state"] for run in json.loads(listed.stdout)[0]["runs"]}
+    assert len(states) == 6 and set(states.values()) == {"running"}, "of a pack squeue lists the job alone"
     for number in numbers:
         jobs.slurm("scancel", number)
     assert [jobs.slurm.wait(number)["JobState"] for number in numbers] == ["CANCELLED"] * 3

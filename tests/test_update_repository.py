@@ -203,3 +203,12 @@ def test_the_path_may_be_a_link_or_have_dots(old, experiment):
     commit(old.path)
     done = by_tool(old)
     assert done.stdout.count("up to date") == 2 and done.returncode == 0, "the link was taken for a third experiment"
+
+
+def test_an_experiment_may_be_a_repository_of_its_own(old, experiment):
+    git(experiment, "init", "--quiet")
+    commit(experiment)
+    done = tool(old, "update", "--commit", "experiments/011-x")
+    assert done.returncode == 0, done.stdout
+    assert is_new(experiment) and git(experiment, "status", "--porcelain") == ""
+    assert git(experiment, "log", "-1", "--format=%s") == "Update 011-x from template v1.0.0 to v1.1.0\n"

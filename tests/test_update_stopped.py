@@ -239,7 +239,7 @@ def at_work(group):
     return [line for line in lines if line.split()[0] == str(group) and not line.split()[1].startswith("Z")]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_is_stopped_ends_with_its_workers_and_leaves_nothing(old, both, tmp_path, stop):
     process = start_update(old, tmp_path / "temporary")
     if stop is signal.SIGINT:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from experiments.experiment import Experiment, Templates
 from experiments.files import Write, write_all
 from experiments.git import Repository
 from experiments.screen import show_cells
-from experiments.template import ANSWERS, Files, Release, render, stamp
+from experiments.template import ANSWERS, Files, Release, fetched_from, render, stamp
 
 # What the template's own files import or run: if a folder has another file in its place, they would not work.
 LIBRARY = ("scripts/runtime/", "scripts/submit.sh", "scripts/query.py", "scripts/timestamp.py", "scripts/optuna_")
@@ -45,7 +45,7 @@ def adopt(path: str, source: str | None, dry_run: bool) -> int:
         template = templates.get(found)
         release = template.release(template.find_commit(template.newest()))
         answers = starting_answers(experiment, release)
-        plan = make_plan(experiment, release, answers)
+        plan = make_plan(experiment, release, answers, fetched_from(found).removesuffix(".git"))
         show_plan(plan, experiment)
         if plan.clashes:
             raise Problem(f"{len(plan.clashes)} names clash; nothing was added", "rename those files, and run again")
@@ -89,7 +89,7 @@ def starting_answers(experiment: Experiment, release: Release) -> dict[str, Any]
 
 
 def recognised_runs(folder: Path, answers: Mapping[str, Any], release: Release) -> dict[str, list[str]]:
-    """The runs whose launcher and configurations are there under the names that the grammar gives them.
+    """The runs whose script, launcher and configurations are there under the names that the grammar gives them.
 
     A launcher MACHINE_SCRIPT[-MODE]_ID.slurm is the run MACHINE[-MODE]_ID of SCRIPT, if the grammar says so too.
     """
@@ -106,19 +106,21 @@ def recognised_runs(folder: Path, answers: Mapping[str, Any], release: Release) 
             except Problem:
                 continue
             [run] = [run for run in parsed if (run.script, run.token) == (script, token)]
-            if script != "query" and all((folder / name).is_file() for name in run.files):
+            needed = [f"scripts/{script}.py", *run.files]
+            if script != "query" and all((folder / name).is_file() for name in needed):
                 runs = wanted
                 break
     return runs
 
 
-def make_plan(experiment: Experiment, release: Release, answers: Mapping[str, Any]) -> Plan:
-    """Compare what the template renders with what is there."""
+def make_plan(experiment: Experiment, release: Release, answers: Mapping[str, Any], address: str) -> Plan:
+    """Compare what the template renders with what is there. A page of its names the template by `address`."""
     rendered = render(release.folder, release.version, answers, first=True)
     added: Files = {}
     stays, clashes = [], {}
-    for name, file in rendered.items():
+    for name, written in rendered.items():
         path = experiment.path / name
+        file = replace(written, content=written.content.replace(str(release.folder).encode(), address.encode()))
         if is_in_the_way(experiment.path, name):
             clashes[name] = "a file or a link stands in its place"
         elif not path.exists():

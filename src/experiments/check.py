@@ -1,6 +1,7 @@
 """`experiments check`: what is wrong with experiments, one rule a function."""
 
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -85,12 +86,23 @@ def find_unpaired_launchers(subject: Subject) -> Iterator[Finding]:
             yield Finding(f"scripts/{launcher.name}.slurm", f"has no configuration conf/{launcher.config}.yaml")
 
 
+def find_broken_launchers(subject: Subject) -> Iterator[Finding]:
+    """A launcher that bash cannot read, of those whose `run=( ... )` cannot be taken apart."""
+    for launcher in subject.launchers:
+        if not launcher.is_readable:
+            file = subject.path / f"scripts/{launcher.name}.slurm"
+            done = subprocess.run(["bash", "-n", file], capture_output=True, text=True, errors="replace")
+            if done.returncode:
+                yield Finding(f"scripts/{launcher.name}.slurm", done.stderr.replace(f"{file}: ", "").splitlines()[0])
+
+
 def find_unpaired_configurations(subject: Subject) -> Iterator[Finding]:
     """A configuration without a launcher."""
     named = {launcher.config for launcher in subject.launchers}
     swept = {name for run in subject.runs if run.config + "_run" in named for name in run.configurations}
+    own = [launcher for launcher in subject.launchers if not launcher.is_paired]
     for name in subject.configurations:
-        if name not in named | swept:
+        if name not in named | swept and not any(launcher.names(name) for launcher in own):
             yield Finding(f"conf/{name}.yaml", "has no launcher")
 
 
@@ -161,6 +173,7 @@ def find_remains(subject: Subject) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     find_version,
     find_gone,
+    find_broken_launchers,
     find_unpaired_launchers,
     find_foreign_options,
     find_ignored_directives,

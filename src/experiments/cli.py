@@ -93,7 +93,8 @@ def declare_set_run(parser: argparse.ArgumentParser) -> None:
 def run_set_run(options: argparse.Namespace) -> int:
     from experiments.runs import parse_request, set_run
 
-    print(*set_run(options.path, options.script, options.token, parse_request(options.words)), sep="\n")
+    for path in set_run(options.path, options.script, options.token, parse_request(options.words)):
+        print(path)
     return 0
 
 
@@ -205,12 +206,19 @@ def stop(number: int, frame: object) -> NoReturn:
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run a command, by default that of the command line. What is wrong is one line, with exit code 1."""
     options = make_parser().parse_args(words)
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
     try:
         forget_callers_repository()
-        sys.exit(options.run(options))
+        code = options.run(options)
+        sys.stdout.flush()
+        sys.exit(code)
     except Problem as problem:
         sys.exit(f"experiments: {problem}")
+    except BrokenPipeError:  # of `experiments list | head`; what is left is for nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         sys.exit(f"experiments: {reason(error)}")
     except KeyboardInterrupt:

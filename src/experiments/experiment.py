@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from experiments.errors import Problem, one_line
-from experiments.git import Repository
+from experiments.git import Blob, Repository
 from experiments.template import ANSWERS, SOURCE_ENTRY, Release, Template
 
 REQUIRED = {"_src_path", "_commit", "experiment", "runs"}
@@ -82,6 +82,19 @@ class Experiment:
     def relative(self) -> str:
         """Its path in the repository."""
         return self.path.relative_to(self.repository.root).as_posix()
+
+    @property
+    def title(self) -> str:
+        """What a commit calls it."""
+        return self.path.name if self.relative == "." else self.relative
+
+    def tracked(self, name: str) -> str:
+        """The path in the repository of one of its files. It may be a repository of its own, as a submodule is."""
+        return name if self.relative == "." else f"{self.relative}/{name}"
+
+    def committed(self) -> dict[str, Blob]:
+        """Its files in the last commit, by their path in it."""
+        return self.repository.committed(self.tracked(""))
 
     def answers(self) -> Answers:
         """The recorded answers, in the working tree."""

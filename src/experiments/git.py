@@ -105,12 +105,12 @@ class Repository:
         """One command at a time does this. The lock is in git's own folder, so nothing of it is in the tree."""
         return locked(self.own_path("experiments") / f"{name.replace('/', '%')}.lock")
 
-    def committed(self, folder: str) -> dict[str, Blob]:
-        """The files below a folder in the last commit, by their path in that folder; none without a commit."""
+    def committed(self, prefix: str) -> dict[str, Blob]:
+        """The files in the last commit whose path begins with FOLDER/, by the rest of it; none without a commit."""
         if not run_git(self.root, "rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1)):
             return {}
-        listing = run_git(self.root, "ls-tree", "-r", "-z", "HEAD", "--", f"{folder}/")
-        return {path[len(folder) + 1 :]: Blob(mode, id) for (mode, _, id), path in split_entries(listing)}
+        listing = run_git(self.root, "ls-tree", "-r", "-z", "HEAD", "--", *filter(None, [prefix]))
+        return {path.removeprefix(prefix): Blob(mode, id) for (mode, _, id), path in split_entries(listing)}
 
     def staged(self, paths: Iterable[str]) -> dict[str, Blob | None]:
         """What the index has at these paths; None where a merge left it open."""

@@ -10,6 +10,11 @@ CONFIG_OPTIONS = ("--config-name", "-cn")
 SHORT_OPTIONS = {"p": "partition", "A": "account"}
 
 
+def is_templates(content: bytes) -> bool:
+    """Whether a launcher was rendered by the template, edited or not: one that tells Python how it is started."""
+    return b"EXPERIMENT_MODE" in content
+
+
 @dataclass(frozen=True)
 class Launcher:
     """A file scripts/*.slurm."""
@@ -19,23 +24,29 @@ class Launcher:
     config: str  # the configuration that it names, or nothing
     is_query: bool  # whether it runs a query, which has no configuration
     is_paired: bool  # whether it states its pairing in `run=( ... )`
+    is_readable: bool = True  # whether that could be taken apart
 
     @classmethod
     def read(cls, path: Path) -> "Launcher":
         text = path.read_text(encoding="utf-8", errors="replace")
         lines = text.splitlines()
         array = RUN_ARRAY.search("\n".join(lines) + "\n")
+        words, is_readable = guess_words(lines), True
         if array:
-            words = shlex.split(array[1], comments=True)
-            return cls(path.stem, lines, config_of(words), is_query(words), True)
-        words = guess_words(lines)
-        return cls(path.stem, lines, config_of(words), is_query(words), False)
+            try:
+                words = shlex.split(array[1], comments=True)
+            except ValueError:
+                is_readable = False
+        return cls(path.stem, lines, config_of(words), is_query(words), bool(array), is_readable)
 
     def asked_for(self, option: str) -> list[str]:
         """The values of an option of sbatch in its directives."""
         values = []
         for line in self.directives():
-            words = shlex.split(line, comments=True, posix=True) if line.count('"') % 2 == 0 else line.split()
+            try:
+                words = shlex.split(line, comments=True)
+            except ValueError:  # an open quote
+                words = line.split()
             for number, word in enumerate(words):
                 name, equals, value = word.partition("=")
                 if name == f"--{option}":
@@ -59,6 +70,11 @@ class Launcher:
         read = len(self.directives())
         return [line for line in self.lines if line.lstrip().startswith("#SBATCH")][read:]
 
+    def names(self, config: str) -> bool:
+        """Whether it has the name of a configuration anywhere, as in an array or in the default of a variable."""
+        code = "\n".join(self.code())
+        return re.search(rf"(?<!\w){re.escape(config)}(?![\w-])", code) is not None
+
     def code(self) -> list[str]:
         """Its lines without whole-line comments."""
         return [line for line in self.lines if not line.lstrip().startswith("#") or line.startswith("#SBATCH")]
@@ -77,9 +93,9 @@ def config_of(words: list[str]) -> str:
     """The configuration of the last `--config-name NAME` or `--config-name=NAME`."""
     found = ""
     for number, word in enumerate(words):
-        name, equals, value = word.partition("=")
+        name, _, value = word.partition("=")
         if name in CONFIG_OPTIONS:
-            found = value if equals else "".join(words[number + 1 : number + 2])
+            found = value or "".join(words[number + 1 : number + 2])  # it has a quote between the two
     return found.removesuffix(".yaml").rpartition("/")[2]
 
 

@@ -92,7 +92,7 @@ def look_at(experiment: Experiment, data: Path, jobs: Mapping[str, Job] | None, 
 
 def waiting(experiment: Experiment, runs: list[Attempted], jobs: Mapping[str, Job]) -> list[Attempted]:
     """Jobs of this experiment's folder, or of code pinned below it, that have no record yet."""
-    known = {run.job for run in runs}
+    known = {run.entry for run in runs}
     number = experiment.path.name.partition("-")[0]
     root = str(experiment.repository.root)
     found = []
@@ -101,7 +101,7 @@ def waiting(experiment: Experiment, runs: list[Attempted], jobs: Mapping[str, Jo
         if is_ours and job.name.startswith(f"{number}-") and job.id not in known:
             config = job.name.removeprefix(f"{number}-")
             if (experiment.path / f"conf/{config}.yaml").exists() or is_query(experiment, config):
-                found.append(Attempted(config, "", job.said, job.id))
+                found.append(Attempted(config, "", job.said, job.id, job.id))
     return found
 
 

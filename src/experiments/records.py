@@ -21,6 +21,7 @@ class Attempted:
     name: str
     state: str
     job: str | None = None
+    entry: str = ""  # the job as squeue lists it, which of a pack is one for all its runs
     started: str = ""
     commit: str = ""
     dirty: bool = False
@@ -60,7 +61,8 @@ def read_run(record: Path, folder: Path, jobs: Mapping[str, Job] | None) -> Atte
     run.dirty = found.get("dirty") is True
     run.error = text_of(found.get("error")) or None
     run.figure = (figures_of(found) or [""])[-1]
-    run.state = state_of(text_of(found.get("status")), run.job, found, jobs)
+    run.entry = entry_of(found) if run.job else ""
+    run.state = state_of(text_of(found.get("status")), run.entry, found, jobs)
     return run
 
 
@@ -79,11 +81,20 @@ def figures_of(found: Mapping[str, Any]) -> list[str]:
     return [text_of(figure) for figure in figures] if isinstance(figures, list) else []
 
 
+def entry_of(found: Mapping[str, Any]) -> str:
+    """What squeue calls the job of a record: 686, or 687_3 where it is a task of an array."""
+    slurm = found.get("slurm")
+    if not isinstance(slurm, dict) or "SLURM_JOB_ID" not in slurm:
+        return text_of(found.get("job"))
+    array, task = (text_of(slurm.get(name)) for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"))
+    return f"{array}_{task}" if array else text_of(slurm["SLURM_JOB_ID"])
+
+
 def text_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def state_of(status: str, job: str | None, record: Mapping[str, Any], jobs: Mapping[str, Job] | None) -> str:
+def state_of(status: str, job: str, record: Mapping[str, Any], jobs: Mapping[str, Job] | None) -> str:
     """A run's state: of Slurm where its job is in the queue, else of its record.
 
     A job that is in no queue of this cluster is lost; without squeue, and by hand on another host, nobody knows.

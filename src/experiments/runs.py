@@ -1,5 +1,6 @@
 """`experiments add-run` and `experiments set-run`: runs as data, at the version that the experiment has."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from experiments.errors import Problem
 from experiments.experiment import Answers, Experiment, Templates
 from experiments.files import Write, read_now, write_all
 from experiments.git import merge
+from experiments.launcher import is_templates
 from experiments.template import ANSWERS, File, Release, Run, render, stamp
 
 Request = dict[str, Any]  # what a run asks of Slurm beyond its machine's entry
@@ -63,8 +65,11 @@ def set_run(path: str, script: str, token: str, values: Request) -> list[str]:
         name = f"scripts/{run.launcher}.slurm"
         writes = [merge_launcher(experiment, name, before[name].content, after[name].content)]
         writes.append(write_answers(experiment, answers, after[ANSWERS]))
-        write_all([write for write in writes if write.before != write.content])
-    return [f"{experiment.name}/{name}"]
+        changed = [write for write in writes if write.before != write.content]
+        write_all(changed)
+    if not changed:
+        print(f"{token} of {script} asks for that already; nothing was changed", file=sys.stderr)
+    return [f"{experiment.name}/{name}"] if changed else []
 
 
 def token_of(entry: Any) -> Any:
@@ -101,8 +106,13 @@ def copy_newest(
             newest = max(known, key=lambda other: other.id)
             source = f"conf/{newest.config}.yaml"
             text = (experiment.path / source).read_bytes()
-            copies[name] = (source, text.replace(newest.config.encode(), run.config.encode()))
+            copies[name] = (source, renamed(text, newest.config, run.config))
     return copies
+
+
+def renamed(text: bytes, old: str, new: str) -> bytes:
+    """A configuration under another name. A path that has the old one, as to a checkpoint, stays."""
+    return re.sub(rb"(?<![\w./-])" + re.escape(old.encode()) + rb"(?![\w./-])", new.encode(), text)
 
 
 def refuse_taken(experiment: Experiment, new: Mapping[str, File], added: Sequence[Run], release: Release) -> None:
@@ -148,6 +158,8 @@ def merge_launcher(experiment: Experiment, name: str, old: bytes, new: bytes) ->
     if b"\0" in mine:
         raise Problem(f"{experiment.name}/{name} is no text; nothing was changed")
     merged = merge(mine, old, new)
+    if merged is None and not is_templates(mine):
+        raise Problem(f"{experiment.name}/{name} is not the template's; nothing was changed", "edit its #SBATCH lines")
     if merged is None:
         raise Problem(
             f"{experiment.name}/{name} was edited in the same lines; nothing was changed",
@@ -176,4 +188,4 @@ def parse_request(words: Sequence[str]) -> Request:
 def value_of(text: str) -> str | int | bool | None:
     if text in ("true", "null"):
         return True if text == "true" else None
-    return int(text) if text.isascii() and text.isdigit() else text
+    return int(text) if re.fullmatch("0|[1-9][0-9]*", text) else text  # the number of an account may begin with 0

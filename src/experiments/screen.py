@@ -12,7 +12,7 @@ from rich.text import Text
 
 from experiments.errors import one_line
 
-WIDE = 1000  # columns where the output is no terminal: a line is never broken there
+WIDE = 1_000_000  # columns where the output is no terminal: a line is never broken there
 
 Item = TypeVar("Item")
 
@@ -28,8 +28,15 @@ class Row:
     failed: bool = False
 
 
+class PlainConsole(Console):
+    """Leaves a pipe that was closed to who runs the command: rich would end the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # the error that rich has caught
+
+
 def make_console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+    return PlainConsole(width=None if sys.stdout.isatty() else WIDE, highlight=False)
 
 
 def show_progress(title: str, items: Sequence[Item]) -> Iterator[Item]:

@@ -14,6 +14,7 @@ from experiments.errors import Problem, reason
 from experiments.experiment import Answers, Experiment, Templates, find_experiments
 from experiments.files import Write, read_now, write_all
 from experiments.git import Blob, Repository, blob_id, merge
+from experiments.launcher import is_templates
 from experiments.screen import Row, show_progress, show_table
 from experiments.template import ANSWERS, File, Files, Release, render, stamp
 from experiments.workers import start_workers
@@ -85,7 +86,7 @@ def prepare(
     experiment: Experiment, row: Row, templates: Templates, options: Options, workers: Executor
 ) -> Prepared | None:
     """Begin to render both versions; None where the last commit has the new one."""
-    committed = experiment.repository.committed(experiment.relative)
+    committed = experiment.committed()
     if ANSWERS not in committed:
         raise Problem("it is not committed", "commit it, and run again")
     text = experiment.repository.contents([committed[ANSWERS].id])[0].decode(errors="replace")
@@ -143,7 +144,7 @@ def land(experiment: Experiment, prepared: Prepared, options: Options) -> str:
     merged = merge_versions(experiment, prepared)
     changes = merged.changes
     with experiment.lock():
-        if experiment.repository.committed(experiment.relative) != prepared.committed:
+        if experiment.committed() != prepared.committed:
             raise Problem("it was committed to meanwhile", "run it again")
         # First what is at stake beside a conflict: Copier, with which people resolve that, would not spare it.
         writes = plan_writes(experiment, [*changes, *merged.conflicts])
@@ -155,7 +156,7 @@ def land(experiment: Experiment, prepared: Prepared, options: Options) -> str:
         write_all(writes)
         if options.commit:
             commit(experiment, changes, prepared)
-    return "updated"
+    return f"updated, but for its own {', '.join(merged.own)}" if merged.own else "updated"
 
 
 @dataclass
@@ -165,6 +166,7 @@ class Merged:
     changes: list[Change]  # the answers last: until they are written, the experiment has its old version
     conflicts: list[Change]  # as they are: the template and a person changed the same lines
     unmergeable: list[str]  # files that cannot be merged at all, each with the reason
+    own: list[str]  # launchers that the template never made, of an experiment that was adopted: they stay
 
 
 def merge_versions(experiment: Experiment, prepared: Prepared) -> Merged:
@@ -174,16 +176,19 @@ def merge_versions(experiment: Experiment, prepared: Prepared) -> Merged:
     theirs = prepared.new.people_own(prepared.answers.values)
     paths = sorted(path for path in old.keys() | new.keys() if path != ANSWERS and not theirs.match_file(path))
     mine = read_committed(experiment.repository, prepared.committed, paths)
-    merged = Merged([], [], [])
+    merged = Merged([], [], [], [])
     for path in paths:
         before = prepared.committed.get(path)
         now = File(mine[path], before.mode == "100755") if before and path in mine else None
         try:
             after = merge_file(before, mine.get(path), old.get(path), new.get(path))
-        except Conflict:
-            merged.conflicts.append(Change(path, before, before, mine[path]))
-        except Unmergeable as reason_why:
-            merged.unmergeable.append(f"{path}{reason_why}")
+        except (Conflict, Unmergeable) as left:
+            if is_own_launcher(path, mine.get(path)):
+                merged.own.append(path)
+            elif isinstance(left, Conflict):
+                merged.conflicts.append(Change(path, before, before, mine[path]))
+            else:
+                merged.unmergeable.append(f"{path}{left}")
         else:
             if after != now:
                 merged.changes.append(change_of(path, before, after, prepared))
@@ -202,6 +207,10 @@ def refuse_conflicts(experiment: Experiment, merged: Merged, prepared: Prepared)
         paths = ", ".join(change.path for change in merged.conflicts)
         by_hand = f"by hand: copier update --defaults --vcs-ref {shlex.quote(prepared.new.version)}"
         raise Problem(f"conflict in {paths}", f"{by_hand} {shlex.quote(experiment.name)}")
+
+
+def is_own_launcher(path: str, content: bytes | None) -> bool:
+    return path.endswith(".slurm") and content is not None and not is_templates(content)
 
 
 class Conflict(Exception):
@@ -277,7 +286,7 @@ def stamped(answers: File, prepared: Prepared) -> File:
 def plan_writes(experiment: Experiment, changes: Sequence[Change]) -> list[Write]:
     """The files to write. Raises Problem where that would touch somebody's work. What was written already may stay."""
     repository = experiment.repository
-    paths = {f"{experiment.relative}/{change.path}": change for change in changes}
+    paths = {experiment.tracked(change.path): change for change in changes}
     staged = repository.staged(paths)
     for path, change in paths.items():
         if path in staged and staged[path] is None:
@@ -333,11 +342,11 @@ def write_of(file: Path, content: bytes | None, change: Change) -> Write:
 
 def commit(experiment: Experiment, changes: Sequence[Change], prepared: Prepared) -> None:
     """One commit of these changes alone."""
-    written = [f"{experiment.relative}/{change.path}" for change in changes if change.new]
-    deleted = [f"{experiment.relative}/{change.path}" for change in changes if not change.new]
+    written = [experiment.tracked(change.path) for change in changes if change.new]
+    deleted = [experiment.tracked(change.path) for change in changes if not change.new]
     versions = f"from template {prepared.answers.version} to {prepared.new.version}"
     try:
         with experiment.repository.lock():
-            experiment.repository.commit(written, deleted, f"Update {experiment.relative} {versions}")
+            experiment.repository.commit(written, deleted, f"Update {experiment.title} {versions}")
     except Problem as problem:
         raise Problem(f"updated, but not committed: {problem}", "commit it yourself") from None
