@@ -128,6 +128,20 @@ def test_a_name_with_a_stamp_is_always_a_new_file(figures):
     assert figures.names() == sorted(f"{name}{end}.png" for name in names for end in ("", "_2", "_3", "_4"))
 
 
+def test_the_resolution_is_the_figures_or_that_of_a_matplotlibrc(figures):
+    name = "f'{{len(os.listdir(IMAGES))}}.png'"
+    body = f"run.save(Figure({{}}), osp.join(IMAGES, {name}))"
+    figures.write("figsize=(2, 2)", "figsize=(2, 2), dpi=300", body=body)
+    assert figures.lab.start(script="own").returncode == 0
+    (figures.lab.path / "matplotlibrc").write_text("savefig.dpi: 50\n")
+    assert figures.lab.start(script="own").returncode == 0
+    sizes = []
+    for path in sorted(figures.lab.images.iterdir()):
+        with Image.open(path) as image:
+            sizes.append(image.width)
+    assert sizes == [300, 600, 100, 100]
+
+
 def test_a_stable_name_is_replaced_by_its_own_script_and_configuration_alone(figures):
     paths = [figures.lab.images / f"dose_0_1_2_5_10_20.{ending}" for ending in ("png", "svg", "pdf")]
     figure = "run.save(figure, osp.join(IMAGES, {}), dpi=30, transparent=True)"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.lab import make_lab
-from support.process import commit, git, run
+from support.lab import make_lab, write_program
+from support.process import commit, git, run, wait_until
 
 VARIABLES = ["DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"]
 
@@ -352,7 +352,7 @@ print(len(states))""")
     assert int(done.stdout) < 500, "the record was written at each"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_a_run_and_its_record_says_which(lab, number):
     lab.render()
     script = lab.write_light("print(run.folder, flush=True)\ntime.sleep(60)")
@@ -368,6 +368,102 @@ def test_a_signal_ends_a_run_and_its_record_says_which(lab, number):
     assert record["attempts"][0]["status"] == "terminated" and record["finished"]
     if number != signal.SIGINT:
         assert process.returncode == -number and error == f"The run was ended by {number.name}.\n"
+
+
+CATCHES = """\
+import signal
+print(signal.getsignal(signal.SIGUSR1) == signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL, flush=True)
+for _ in range(2):
+    try:
+        time.sleep(60)
+    except BaseException as error:
+        print("caught", error, flush=True)"""
+
+
+def test_a_signal_that_a_script_catches_ends_the_run_as_terminated_and_the_next_one_comes_too(lab):
+    lab.render()
+    script = lab.write_light(CATCHES)
+    process = subprocess.Popen([sys.executable, script], cwd=lab.path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "True\n", "these are for libraries, like Lightning, which ask that first"
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "caught SIGTERM\n"
+    assert process.wait(60) == -signal.SIGTERM
+    _, [record] = outputs(lab)
+    assert (record["status"], record["error"]) == ("terminated", "SIGTERM")
+
+
+def test_a_signal_while_git_is_slow_is_in_the_record(lab, tmp_path):
+    lab.render()
+    script = lab.write_light()
+    write_program(tmp_path / "slow/git", f"touch {tmp_path}/asked; sleep 60")
+    path = f"{tmp_path}/slow{os.pathsep}{os.environ['PATH']}"
+    process = subprocess.Popen([sys.executable, script], cwd=lab.path, env=os.environ | {"PATH": path})
+    wait_until((tmp_path / "asked").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == -signal.SIGTERM
+    _, [record] = outputs(lab)
+    assert (record["status"], record["error"], record["commit"]) == ("terminated", "SIGTERM", None)
+
+
+def test_a_run_that_cannot_write_its_first_record_says_why(lab):
+    lab.render()
+    script = lab.write_light()
+    limit = "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600)); sys.argv.pop(0); "
+    limit += f"sys.path[0] = {str(script.parent)!r}; runpy.run_path(sys.argv[0], None, '__main__')"
+    done = lab.python("-B", "-c", limit, script, "hydra.output_subdir=null")
+    assert done.returncode == 1 and outputs(lab)[1] == []
+    last = [line for line in done.stderr.splitlines() if line][-2]
+    assert last.startswith("OSError: [Errno 27] File too large: '") and last.endswith("/provenance.json'")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("after", "run.log belongs inside `with Run(cfg) as run:`"),
+        ("before", "run.table belongs inside `with Run(cfg) as run:`"),
+        ("forked", "run.log belongs in the run's own process, and this is one that it forked"),
+        ("other", "a run has one table, and this one's has other columns: a, b"),
+    ],
+)
+def test_what_would_be_lost_is_refused(lab, body, reason):
+    lab.render()
+    bodies = {
+        "after": "pass\n    run.log(a=1)",
+        "before": "Run(cfg).table([{'a': 1}])",
+        "forked": "from multiprocessing import get_context\nget_context('fork').Pool(1).map(run.log, [])\n"
+        "with get_context('fork').Pool(1) as pool:\n    pool.apply(run.log, (), {'a': 1})",
+        "other": "run.table([{'a': 1, 'b': 2}])\nrun.table([{'a': 3, 'b': 4}])\nrun.table([{'c': 1}])",
+    }
+    script = lab.write_light(bodies[body])
+    script.write_text(script.read_text().replace("            run.log(a=1)", "    run.log(a=1)"))
+    done = lab.start(script="light")
+    assert done.returncode == 1 and f"{reason}\n" in done.stderr
+    if body == "other":
+        [table] = lab.data.rglob("x_gh_000.csv")
+        assert table.read_text() == "a,b\n3,4\n"
+
+
+def test_a_configuration_with_its_ending_is_not_another_one(lab):
+    lab.render()
+    said = "--config-name x_gh_000.yaml: leave out .yaml, which would make it another configuration's run.\n"
+    done = lab.start("x_gh_000.yaml")
+    assert (done.returncode, done.stderr) == (1, said)
+    check, script = (f"experiments/011-x/scripts/{name}.py" for name in ("runtime/check", "x"))
+    done = lab.python(check, script, "--config-name", "x_gh_000.yaml")
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_wandb_that_is_not_installed_is_said_before_the_queue(lab):
+    lab.render()
+    program = "import runpy, sys; sys.modules['wandb'] = None; sys.argv.pop(0); "
+    program += "sys.path[0] = 'experiments/011-x/scripts'; runpy.run_path(sys.argv[0], None, '__main__')"
+    said = f"wandb.mode is offline, but wandb is not installed for {sys.executable}\n"
+    check, script = (f"experiments/011-x/scripts/{name}.py" for name in ("runtime/check", "x"))
+    for words in ((check, script), (script,)):
+        done = lab.python("-c", program, *words, "--config-name", "x_gh_000", "wandb.mode=offline")
+        assert (done.returncode, done.stderr) == (1, said)
 
 
 @pytest.mark.parametrize("error", ["", "é" * 2000])

@@ -30,7 +30,8 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], metadata: Mappin
 
     A name that has a stamp, or whose folder has one, is always a new file: where it is taken, _2 follows it. Any other
     is replaced, but only where the figure there has the same Script and Configuration in its metadata. The folder is
-    made. `options` are of matplotlib's savefig, but for `format` and `metadata`. Exits where the path cannot be had.
+    made. `options` are of matplotlib's savefig, but for `format` and `metadata`. A PNG has 150 dots per inch, or the
+    figure's own where these are more. Exits where the path cannot be had.
     """
     path = osp.abspath(path)
     ending = osp.splitext(path)[1]
@@ -59,7 +60,15 @@ def draw(figure: "Figure", file: BinaryIO, kind: str, metadata: Mapping[str, str
         told = {"Description": "\n".join(f"{key}: {' '.join(value.split())}" for key, value in metadata.items())}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unknown infodict keyword")  # of PDF, where they are kept
-        figure.savefig(file, **({"dpi": 150} | dict(options)), format=kind, metadata=told)
+        figure.savefig(file, **({"dpi": resolution(figure)} | dict(options)), format=kind, metadata=told)
+
+
+def resolution(figure: "Figure") -> float:
+    """Dots per inch: those of a matplotlibrc's `savefig.dpi`, or of the figure, but 150 at least."""
+    import matplotlib
+
+    asked = matplotlib.rcParams["savefig.dpi"]
+    return max(150, figure.dpi) if asked == "figure" else float(asked)
 
 
 def stamp_pattern() -> str:

@@ -7,6 +7,7 @@ import os
 import os.path as osp
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def problems(cfg: "DictConfig") -> Iterator[str]:
     """What this run would fail of, each in one line. The preflight asks for it, and so does the run itself."""
     from omegaconf import OmegaConf
 
+    if cfg.config.endswith(".yaml"):
+        yield f"--config-name {cfg.config}: leave out .yaml, which would make it another configuration's run."
     paths = [osp.join(os.environ["DATA_ROOT"], path) for path in named(cfg.get("inputs"))]
     missing = [path for path in paths if not os.access(path, os.R_OK)]
     if missing:
@@ -33,6 +36,8 @@ def problems(cfg: "DictConfig") -> Iterator[str]:
     if mode not in MODES:
         yield f"wandb.mode is {mode}: set it to disabled, offline or online."
     elif mode != "disabled":
+        if not find_spec("wandb"):
+            yield f"wandb.mode is {mode}, but wandb is not installed for {sys.executable}"
         empty = [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]
         yield from (f"{name} is empty: unset it." for name in empty)  # W&B would hide what is wrong
 

@@ -78,14 +78,19 @@ def script_name(path: str) -> str:
     return path if inside.startswith(osp.pardir) else f"experiments/{EXPERIMENT}/scripts/{inside}"
 
 
-def provenance(script: str | None = None) -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
     """What made a result: the script, its command, its commit, its host and job, and when it started."""
     head, dirty = commit()
+    return circumstances(sys.argv[0]) | {"commit": head, "dirty": dirty}
+
+
+def circumstances(script: str) -> dict[str, Any]:
+    """All of that but the commit, which takes long on a slow disk."""
     return {
-        "script": script_name(script or sys.argv[0]),
+        "script": script_name(script),
         "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
-        "commit": head,
-        "dirty": dirty,
+        "commit": None,
+        "dirty": None,
         "host": platform.node(),
         "slurm": {name: os.environ[name] for name in SLURM_VARIABLES if name in os.environ},
         "started": now(),
@@ -117,6 +122,11 @@ class Record:
         self.facts["attempts"] = [*attempts, attempt]
         self.write()
 
+    def identify(self) -> None:
+        """Add the commit."""
+        self.facts["commit"], self.facts["dirty"] = commit()
+        self.write()
+
     def add(self, kind: str, path: str) -> None:
         """Name one of the run's `figures` or `tables`."""
         paths = self.facts[kind]
@@ -131,7 +141,12 @@ class Record:
             self.write()
 
     def end(self, status: str, error: str | None) -> None:
-        """Write how the run ended. Raises OSError on a full disk, where the record may still say that it failed."""
+        """Write how the run ended. Raises OSError on a full disk, where the record may still say that it failed.
+
+        What has not begun has no record.
+        """
+        if not self.facts:
+            return
         self.facts |= {"status": status, "error": error, "finished": now(), "versions": versions()}
         try:
             self.write()
@@ -147,6 +162,8 @@ class Record:
 
     def write_over(self) -> None:
         """Write the record into the bytes that it has, since a full disk gives it no others: densely, and with less."""
+        if not osp.exists(self.path):
+            return
         room = osp.getsize(self.path)
         content = self.dense()
         if len(content) > room:

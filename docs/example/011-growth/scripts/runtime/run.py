@@ -23,7 +23,7 @@ from runtime.files import atomic_write, link_new, naming, part_of
 from runtime.needs import require_needs
 from runtime.place import EXPERIMENT, FOLDER
 from runtime.process import this_process
-from runtime.record import Record, provenance, versions
+from runtime.record import Record, circumstances, versions
 from runtime.signals import Signals, Terminated
 
 if TYPE_CHECKING:
@@ -61,10 +61,12 @@ class Run:
         self.pid = os.getpid()
         self.first = self.process.first
         self.folder: str = cfg.folder
-        self.script = caller.f_code.co_filename
+        self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no file
         self.name = cfg.trial or "_".join([cfg.config, *self.numbers()])
         self.stem = cfg.trial or f"{EXPERIMENT.split('-')[0]}-{self.name}"
         self.record = Record(self.folder)
+        self.is_open = False
+        self.columns: list[str] = []  # of its table
         self.signals = Signals()
         self.profiler: cProfile.Profile | None = None
         self.wandb: Any = None
@@ -97,12 +99,13 @@ class Run:
             except BaseException as error:
                 self.end(error)
                 raise
+        self.is_open = True
         return self
 
     def start(self) -> None:
-        made = provenance(self.script)
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.id}
-        self.record.begin(made | facts | {"overrides": self.overrides(), "versions": versions()})
+        self.record.begin(circumstances(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
+        self.record.identify()
         require_needs(self.cfg)  # of a trial, or of a run of Hydra's -m, nobody has asked before
         if self.cfg.wandb.mode != "disabled":
             self.wandb = tracking.start(self.cfg, self.stem)
@@ -124,13 +127,21 @@ class Run:
         }
         return metadata | ({"Trial": self.cfg.trial} if self.cfg.trial else {})
 
+    def writes(self, what: str) -> bool:
+        """Whether this process writes what is asked of the run. Raises RuntimeError where the run is not at work."""
+        if not self.is_open:
+            raise RuntimeError(f"run.{what} belongs inside `with Run(cfg) as run:`")
+        if self.first and os.getpid() != self.pid:
+            raise RuntimeError(f"run.{what} belongs in the run's own process, and this is one that it forked")
+        return self.first
+
     def save(self, figure: "Figure", path: str | os.PathLike[str], **options: Any) -> None:
         """Write a figure of matplotlib with this run's metadata, as `save_figure` does, and print where it is.
 
         `options` are of matplotlib's savefig, like dpi=300, bbox_inches="tight" or transparent=True. A trial writes
         none where the sweep has `figures: null`.
         """
-        if not self.first or (self.cfg.trial and self.cfg.sweep.figures is None):
+        if not self.writes("save") or (self.cfg.trial and self.cfg.sweep.figures is None):
             return
         written = save_figure(figure, path, self.metadata, **options)
         self.record.add("figures", written)
@@ -139,12 +150,19 @@ class Run:
             tracking.log_figure(self.wandb, figure, path, self.stem, options)
 
     def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows, mappings with the same keys, to <name>.csv in the run's folder, and as the newest in results/."""
-        if not self.first:
+        """Write rows, mappings with the same keys, to <name>.csv in the run's folder, and as the newest in results/.
+
+        A run has one table. Written again, it is replaced; with other keys it is refused.
+        """
+        if not self.writes("table"):
             return
         rows = list(rows)
         if not rows or any(row.keys() != rows[0].keys() for row in rows):
             raise ValueError("run.table takes rows, at least one, that all have the same keys")
+        columns = list(map(str, rows[0]))
+        if self.columns and columns != self.columns:
+            raise ValueError(f"a run has one table, and this one's has other columns: {', '.join(self.columns)}")
+        self.columns = columns
         for folder in (self.folder, osp.join(FOLDER, "results")):
             path = osp.join(folder, f"{self.name}.csv")
             with atomic_write(path) as file:
@@ -159,7 +177,7 @@ class Run:
         JSON has no NaN and no infinity: they are the texts "nan", "inf" and "-inf" there. The record has the newest,
         a second late at most.
         """
-        if not self.first:
+        if not self.writes("log"):
             return
         numbers = {name: number(name, value) for name, value in metrics.items()}
         self.record.measure({name: plain(value) for name, value in numbers.items()})
@@ -169,11 +187,16 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.first and os.getpid() == self.pid:  # and not in a process that this one forked
+        if os.getpid() != self.pid:  # one that this one forked
+            return
+        self.is_open = False
+        if self.first:
             self.end(error)
 
     def end(self, error: BaseException | None) -> None:
         """Close what is open, and then tell the record how the run ended. A signal waits for the record alone."""
+        if not error and self.signals.came:  # the script has caught what was raised
+            error = Terminated(self.signals.came.name)
         try:
             self.close(error)
             self.signals.hold()

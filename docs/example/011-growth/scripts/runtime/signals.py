@@ -13,6 +13,11 @@ from types import FrameType
 ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
+# Of these, those that a run takes note of. The other two are a script's, or its library's: PyTorch Lightning saves and
+# requeues at SIGUSR1, but only where nobody has a handler for it.
+WATCHED = (signal.SIGTERM, signal.SIGHUP)
+
+
 class Terminated(BaseException):
     """Raised in a run by a signal. Like KeyboardInterrupt it is no Exception, so that no script catches it."""
 
@@ -30,7 +35,7 @@ class Signals:
 
     def watch(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in ENDS:
+            for number in WATCHED:
                 if signal.getsignal(number) == signal.SIG_DFL:
                     signal.signal(number, self.handle)
 
@@ -39,7 +44,6 @@ class Signals:
             die(number)
         self.came = signal.Signals(number)
         if not self.held:
-            self.held = True
             raise Terminated(self.came.name)
 
     def hold(self) -> None:
@@ -49,7 +53,7 @@ class Signals:
     def release(self) -> None:
         """Give the signals their usual effect again, and die of the one that came."""
         if threading.current_thread() is threading.main_thread():
-            for number in ENDS:
+            for number in WATCHED:
                 if signal.getsignal(number) == self.handle:
                     signal.signal(number, signal.SIG_DFL)
         if self.came:
