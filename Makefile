@@ -16,7 +16,7 @@ DEMO := copier hydra-core matplotlib numpy python-dotenv
 MYPY := .venv/bin/mypy
 TEST = -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
 PIP := -m pip install --quiet --disable-pip-version-check
-CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10
+CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10)
 
 .PHONY: demo test lint bench test-lowest test-ddp pictures requirements release
 
@@ -24,7 +24,7 @@ demo: .venv/demo
 	@set -e; lab=$$(mktemp -d)/lab; mkdir -p $$lab/data $$lab/images; cd $$lab; git init -q; \
 	printf '%s\n' DATA_ROOT=$$lab/data ASSET_IMAGES_DIR=$$lab/images EXPERIMENT_ROOT=$$lab/experiments > .env; \
 	printf '%s\n' .env data images > .gitignore; \
-	$(CURDIR)/.venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD $(CURDIR) experiments/011-demo; \
+	PYTHONWARNINGS=ignore $(CURDIR)/.venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD $(CURDIR) experiments/011-demo; \
 	git add .; git -c user.name=demo -c user.email=demo@example.org commit -qm "Add experiment 011-demo"; \
 	$(CURDIR)/.venv/bin/python experiments/011-demo/scripts/demo.py
 
@@ -37,7 +37,8 @@ lint: .venv/installed
 	.venv/bin/yamllint --strict .
 	.venv/bin/shellcheck --severity=warning .ci/run scripts/release
 	rm -rf .venv/lint
-	PYTHONWARNINGS=ignore .venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD --data 'runs=$(RUNS)' . .venv/lint/011-growth
+	PYTHONWARNINGS=ignore .venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD \
+	  --data "lab=$$(cat tests/lab.yml)" --data 'runs=$(RUNS)' --data queries=yes . .venv/lint/011-growth
 	$(MYPY)
 	MYPYPATH=.venv/lint/011-growth/scripts \
 	  $(MYPY) --explicit-package-bases .venv/lint/011-growth/scripts

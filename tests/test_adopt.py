@@ -85,7 +85,9 @@ def test_own_launchers_stay_and_all_else_is_updated(found, own_template):
     assert launcher.read_bytes() == mine
 
 
-@pytest.mark.parametrize("name", ["scripts/runtime.py", "scripts/submit.sh", "scripts/runtime", "slurm"])
+@pytest.mark.parametrize(
+    "name", ["scripts/runtime.py", "scripts/submit.sh", "scripts/runtime", "conf/runtime.yaml", "slurm"]
+)
 def test_names_that_clash_are_said_and_nothing_is_added(found, name):
     lab, folder = found
     (folder / name).write_text("mine\n")

@@ -3,8 +3,9 @@
 import shutil
 import sys
 
+from support.process import commit, run
 from support.template import render
-from support.updating import tool
+from support.updating import contents, tool
 
 
 def test_sweeps_are_added_and_checked_as_pairs(lab):
@@ -170,3 +171,21 @@ def test_old_launchers_name_their_configurations_in_many_ways(lab):
     broken, other = done.stdout.splitlines()
     assert broken.startswith("experiments/005-old/scripts/open.slurm: line 3: unexpected EOF"), done.stdout
     assert other == "experiments/005-old/conf/m_gh_006.yaml: has no launcher"
+
+
+def test_a_copied_experiment_is_named_and_gets_no_launcher_of_the_other(old, experiment):
+    copied = shutil.copytree(experiment, experiment.with_name("013-copy"))
+    (copied / "scripts/x.py").unlink()
+    commit(old.path)
+    rename = "copier update --defaults -d experiment=013-copy experiments/013-copy"
+    said = f".copier-answers.yml: is of the experiment 011-x, as its files are; rename them: {rename}"
+    lines = tool(old, "check", "experiments/013-copy").stdout.splitlines()
+    assert f"experiments/013-copy/{said}" in lines
+    assert "experiments/013-copy/scripts/x.py: is gone, and the answers have its run" in lines
+    for command in (["add-run", "gh_005"], ["set-run", "gh_000", "mem=1g"]):
+        before = contents(copied)
+        done = tool(old, command[0], "experiments/013-copy", "x", *command[1:])
+        assert done.returncode == 1 and done.stderr.endswith(f"rename them: {rename}\n")
+        assert contents(copied) == before
+    assert run(*rename.split(), cwd=old.path).returncode == 0
+    assert "--job-name=013-x_gh_000" in (copied / "scripts/gh_x_000.slurm").read_text()

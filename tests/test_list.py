@@ -134,7 +134,7 @@ def test_a_job_that_waits_is_of_this_experiment_by_its_name_and_folder(lab):
         "5": Job("5", "PENDING", "012-x_gh_000", str(root)),
         "6": Job("6", "PENDING", "011-notebook", str(root)),
         "7": Job("7", "RUNNING", "011-x_gh_000", str(root)),
-        "8": Job("8", "PENDING", "011-query_001", str(root)),
+        "8": Job("8", "PENDING", "011-query_gh_001", str(root)),
     }
     known = [Attempted("x_gh_000", "7", "running", "7", "7")]
     waiting = {run.job: run.state for run in listing.waiting(found, known, jobs)}
@@ -142,8 +142,13 @@ def test_a_job_that_waits_is_of_this_experiment_by_its_name_and_folder(lab):
 
 
 def test_a_job_of_another_cluster_is_not_lost():
-    """Its records are on a disk that both have; this cluster's queue says nothing of it."""
-    assert state_of("running", "7", {"slurm": {"SLURM_CLUSTER_NAME": "elsewhere"}}, {}) == "running"
+    """Its records are on a disk that both have; this cluster's queue says nothing of it, nor of another job."""
+    elsewhere = {"slurm": {"SLURM_CLUSTER_NAME": "elsewhere"}}
+    queue = {"7": Job("7", "PENDING", "blast", "/lab")}
+    assert state_of("running", "7", elsewhere, {}) == state_of("running", "7", elsewhere, queue) == "running"
+    assert state_of("finished", "7", elsewhere, queue) == "finished"
+    here = {"slurm": {"SLURM_JOB_NAME": "011-x_gh_000"}}
+    assert state_of("running", "7", here, queue) == "lost" and state_of("finished", "7", here, queue) == "finished"
 
 
 def test_the_queue_is_read_with_throttled_arrays_and_jobs_without_a_record(lab, slurm, monkeypatch):

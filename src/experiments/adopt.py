@@ -17,7 +17,14 @@ from experiments.screen import show_cells
 from experiments.template import ANSWERS, Files, Release, fetched_from, render, stamp
 
 # What the template's own files import or run: if a folder has another file in its place, they would not work.
-LIBRARY = ("scripts/runtime/", "scripts/submit.sh", "scripts/query.py", "scripts/timestamp.py", "scripts/optuna_")
+LIBRARY = (
+    "conf/runtime.yaml",
+    "scripts/optuna_",
+    "scripts/query.py",
+    "scripts/runtime/",
+    "scripts/submit.sh",
+    "scripts/timestamp.py",
+)
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,16 @@ def find_version(subject: Subject) -> Iterator[Finding]:
         yield Finding(ANSWERS, f"is at {subject.answers.version}, and the newest release is {subject.newest}")
 
 
+def find_misnamed(subject: Subject) -> Iterator[Finding]:
+    """A folder that was copied or renamed, whose files are those of another experiment."""
+    if subject.answers and subject.answers.values["experiment"] != subject.path.name:
+        yield Finding(ANSWERS, subject.answers.misnamed(subject.path))
+
+
 def find_gone(subject: Subject) -> Iterator[Finding]:
     """A file of a recorded run, or of the template, is not there."""
     for run in subject.runs:
-        for name in run.files:
+        for name in (f"scripts/{run.script}.py", *run.files):
             if not (subject.path / name).exists():
                 yield Finding(name, "is gone, and the answers have its run")
     for name in subject.release.fixed_scripts() if subject.release else []:
@@ -172,6 +178,7 @@ def find_remains(subject: Subject) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     find_version,
+    find_misnamed,
     find_gone,
     find_broken_launchers,
     find_unpaired_launchers,

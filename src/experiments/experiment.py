@@ -1,6 +1,7 @@
 """An experiment: its folder, its repository, its recorded answers and its template."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -47,6 +48,11 @@ class Answers:
     def source(self) -> Any:
         """As it is recorded: what anybody may have written."""
         return self.values["_src_path"]
+
+    def misnamed(self, folder: Path) -> str:
+        """What is wrong with a folder whose files were rendered for an experiment of another name."""
+        rename = ["copier", "update", "--defaults", "-d", f"experiment={folder.name}", os.path.relpath(folder)]
+        return f"is of the experiment {self.values['experiment']}, as its files are; rename them: {shlex.join(rename)}"
 
     @property
     def source_entry(self) -> str:

@@ -94,16 +94,24 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def state_of(status: str, job: str, record: Mapping[str, Any], jobs: Mapping[str, Job] | None) -> str:
+def state_of(status: str, entry: str, record: Mapping[str, Any], jobs: Mapping[str, Job] | None) -> str:
     """A run's state: of Slurm where its job is in the queue, else of its record.
 
     A job that is in no queue of this cluster is lost; without squeue, and by hand on another host, nobody knows.
     """
-    if job and jobs is not None and job in jobs:
-        return jobs[job].said if status in ("running", "") or jobs[job].state in QUEUED else status
-    if status == "running" and job and jobs is not None and is_here(record):
-        return "lost"
-    return status or "unreadable"
+    if not entry or jobs is None or not (entry in jobs or status == "running") or not is_here(record):
+        return status or "unreadable"
+    job = jobs.get(entry)
+    if job and is_named(record, job.name):
+        return job.said if status in ("running", "") or job.state in QUEUED else status
+    return "lost" if status == "running" else status or "unreadable"
+
+
+def is_named(record: Mapping[str, Any], name: str) -> bool:
+    """Whether a job may be a record's by its name: where a Slurm is set up anew, its numbers begin again."""
+    slurm = record.get("slurm")
+    known = slurm.get("SLURM_JOB_NAME") if isinstance(slurm, dict) else None
+    return not known or known == name
 
 
 def is_here(record: Mapping[str, Any]) -> bool:

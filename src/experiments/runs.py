@@ -22,7 +22,7 @@ def add_run(path: str, script: str, tokens: Sequence[str], request: Request) -> 
     """
     experiment = Experiment.at(path)
     with experiment.lock(), Templates.kept() as templates:
-        answers = experiment.answers()
+        answers = answers_of(experiment)
         release = templates.recorded(answers)
         entries = [entry_of(token, request) for token in tokens]
         release.parse_runs(answers.values, {script: entries}, new=True)
@@ -52,7 +52,7 @@ def set_run(path: str, script: str, token: str, values: Request) -> list[str]:
     """
     experiment = Experiment.at(path)
     with experiment.lock(), Templates.kept() as templates:
-        answers = experiment.answers()
+        answers = answers_of(experiment)
         release = templates.recorded(answers)
         runs = dict(answers.values["runs"])
         request = find_request(runs, script, token, experiment)
@@ -70,6 +70,14 @@ def set_run(path: str, script: str, token: str, values: Request) -> list[str]:
     if not changed:
         print(f"{token} of {script} asks for that already; nothing was changed", file=sys.stderr)
     return [f"{experiment.name}/{name}"] if changed else []
+
+
+def answers_of(experiment: Experiment) -> Answers:
+    """Its answers. Raises Problem where they are another's: a launcher would run that one's script."""
+    answers = experiment.answers()
+    if answers.values["experiment"] != experiment.path.name:
+        raise Problem(f"{experiment.name}/{ANSWERS} {answers.misnamed(experiment.path)}")
+    return answers
 
 
 def token_of(entry: Any) -> Any:
@@ -154,7 +162,7 @@ def merge_launcher(experiment: Experiment, name: str, old: bytes, new: bytes) ->
     path = experiment.path / name
     mine = read_now(path)
     if mine is None:
-        raise Problem(f"{experiment.name}/{name} is gone; nothing was changed", "`git restore` brings it back")
+        raise Problem(f"{experiment.name}/{name} is gone; nothing was changed", "`git restore` it, or write it again")
     if b"\0" in mine:
         raise Problem(f"{experiment.name}/{name} is no text; nothing was changed")
     merged = merge(mine, old, new)

@@ -41,10 +41,6 @@ class Change:
     new: Blob | None
     content: bytes  # of the new one
 
-    @property
-    def is_answers(self) -> bool:
-        return self.path == ANSWERS
-
 
 @dataclass
 class Prepared:

@@ -30,17 +30,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dotenv import load_dotenv
-from neo4j import READ_ACCESS, GraphDatabase
-from neo4j.exceptions import DriverError, Neo4jError
-from neo4j.graph import Node, Relationship
-from neo4j.graph import Path as GraphPath
-from neo4j.spatial import Point
-from neo4j.time import Date, DateTime, Duration, Time
 from runtime import EXPERIMENT, SCRIPTS, end_at_signals, find_env, provenance, require, require_folders
 from runtime.environment import SERVER
 from runtime.files import naming, part_of
 from runtime.signals import ENDS
-from tqdm import tqdm
+
+try:
+    from neo4j import READ_ACCESS, GraphDatabase
+    from neo4j.exceptions import DriverError, Neo4jError
+    from neo4j.graph import Node, Relationship
+    from neo4j.graph import Path as GraphPath
+    from neo4j.spatial import Point
+    from neo4j.time import Date, DateTime, Duration, Time
+    from tqdm import tqdm
+except ModuleNotFoundError as error:
+    sys.exit(f"query.py: {error}, which is no part of {sys.executable}: pip install neo4j tqdm")
 
 QUERIES = Path(SCRIPTS).parent / "queries"  # of this very code, which may be what was submitted
 
@@ -311,7 +315,7 @@ def is_at(path: Path, file: BinaryIO) -> bool:
 
 @dataclass(frozen=True)
 class Result:
-    """The files of a query's rows and of what they came from, of which there is a pair or none."""
+    """The files of a query's rows and of what they came from: never of one query's run and of another's."""
 
     rows: Path
     record: Path

@@ -151,6 +151,7 @@ refuse_options() {
     done
     [[ ! $word =~ ^-[HIOksv]*[DMQVWeho] ]] || stop "${BASH_REMATCH[0]} is not for submit.sh: leave $word out"
   done
+  if [[ ! ${options[*]-} ]]; then return; fi
   # sbatch ends its options at the first word that is none: it would submit that script in place of the launcher.
   message=$(sbatch --test-only ${options[@]+"${options[@]}"} --end-of-options 2>&1 < /dev/null) || true
   case $message in
