@@ -189,3 +189,30 @@ def test_a_copied_experiment_is_named_and_gets_no_launcher_of_the_other(old, exp
         assert contents(copied) == before
     assert run(*rename.split(), cwd=old.path).returncode == 0
     assert "--job-name=013-x_gh_000" in (copied / "scripts/gh_x_000.slurm").read_text()
+
+
+def test_a_folder_that_is_no_experiment_stops_no_other(old, experiment):
+    (old.path / "experiments/README.md").write_text("mine\n")
+    empty = experiment.with_name("013-z")
+    empty.mkdir()
+    (empty / ".copier-answers.yml").touch()
+    commit(old.path)
+    said = "experiments/README.md has neither .copier-answers.yml nor scripts/, so it is no experiment\n"
+    done = tool(old, "check", "experiments/README.md", "experiments/011-x")
+    assert done.returncode == 1 and done.stdout.startswith(said) and "is at v1.0.0" in done.stdout
+    broken = "experiments/013-z/.copier-answers.yml"
+    assert (
+        f"{broken}: cannot be compared with the template: {broken} is not of this template" in tool(old, "check").stdout
+    )
+    done = tool(old, "update", "experiments/README.md", "experiments/011-x")
+    assert done.returncode == 3 and "v1.1.0  updated" in done.stdout
+    assert "left: experiments/README.md has no .copier-answers.yml, so it is no experiment" in done.stdout
+    assert f"left: {broken} of the last commit is not of this template, or has conflicts" in tool(old, "update").stdout
+
+
+def test_a_sweep_by_wandb_names_a_program_that_is_there(lab):
+    experiment = lab.render(runs={"x": ["delta_wandb"]})
+    conf = experiment / "conf/x_delta_wandb.yaml"
+    conf.write_text(conf.read_text().replace("experiments/011-x/scripts/x.py", "experiments/009-old/scripts/x.py"))
+    said = "conf/x_delta_wandb.yaml: names the program experiments/009-old/scripts/x.py, which is not there\n"
+    assert tool(lab, "check").stdout == f"experiments/011-x/{said}"

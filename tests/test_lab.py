@@ -280,6 +280,7 @@ def test_slurm_takes_all_that_another_lab_asks_for(lab_of, queue_of, tmp_path):
 VALUES = [
     "a b",
     "a # b",
+    "a#b",
     "$(touch CANARY)",
     "`touch CANARY`",
     "a;b",

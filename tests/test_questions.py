@@ -354,3 +354,21 @@ def test_a_new_experiment_gives_a_figure_with_no_answer_and_no_edit(lab, package
 def test_queries_are_needed_by_the_script_query(plain_template, tmp_path):
     with pytest.raises(ValueError, match="must be yes: runs has the script query"):
         render(plain_template, tmp_path / "011-x", runs={"query": ["gh_001"]}, queries=False)
+
+
+@pytest.mark.parametrize("name", ["job-name", "output", "error", "chdir", "wrap", "open-mode", "parsable"])
+def test_what_the_template_states_itself_is_no_request(plain_template, tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} is the template's own: leave it out"):
+        render(plain_template, tmp_path / "011-x", runs={"x": [{"gh_000": {name: "a"}}]})
+
+
+@pytest.mark.parametrize(
+    ("own", "others"),
+    [("mem", ["mem-per-cpu", "mem-per-gpu"]), ("gres", ["gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task"])],
+)
+def test_of_two_options_that_slurm_takes_no_two_of_the_request_counts(plain_template, tmp_path, own, others):
+    runs = {"x": [{f"gh_{number:03}": {name: "1"}} for number, name in enumerate(others)]}
+    experiment = render(plain_template, tmp_path / "011-x", runs=runs)
+    for launcher, name in zip(sorted(experiment.glob("scripts/*.slurm")), others, strict=True):
+        text = launcher.read_text()
+        assert f"#SBATCH --{name}=1\n" in text and f"#SBATCH --{own}=" not in text

@@ -92,6 +92,25 @@ def find_unpaired_launchers(subject: Subject) -> Iterator[Finding]:
             yield Finding(f"scripts/{launcher.name}.slurm", f"has no configuration conf/{launcher.config}.yaml")
 
 
+def program_of(path: Path) -> str:
+    """The program of a sweep that W&B reads, which is no configuration of Hydra; nothing for any other file."""
+    try:
+        loaded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return ""
+    is_sweep = isinstance(loaded, dict) and {"program", "method", "parameters"} <= loaded.keys()
+    return str(loaded["program"]) if is_sweep else ""
+
+
+def find_gone_programs(subject: Subject) -> Iterator[Finding]:
+    """A sweep by W&B of a script that is not there, as after a rename."""
+    for run in subject.runs:
+        name = f"conf/{run.config.removesuffix('_run')}.yaml"
+        program = program_of(subject.path / name) if run.sweeper == "wandb" else ""
+        if program and not (subject.path.parents[1] / program).is_file():
+            yield Finding(name, f"names the program {one_line(program)}, which is not there")
+
+
 def find_broken_launchers(subject: Subject) -> Iterator[Finding]:
     """A launcher that bash cannot read, of those whose `run=( ... )` cannot be taken apart."""
     for launcher in subject.launchers:
@@ -180,6 +199,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     find_version,
     find_misnamed,
     find_gone,
+    find_gone_programs,
     find_broken_launchers,
     find_unpaired_launchers,
     find_foreign_options,
@@ -213,8 +233,15 @@ def check(paths: list[str], compose: bool) -> int:
     if compose and not find_spec("hydra"):
         raise Problem("--compose needs Hydra", "install hydra-core beside experiments: `uvx --with hydra-core ...`")
     found = False
+    experiments = [] if paths else find_experiments([])
+    for path in paths:
+        try:
+            experiments.append(find_experiment(path))
+        except Problem as problem:
+            found = True
+            print(problem)
     with Templates.kept() as templates:
-        for experiment in experiments_to_check(paths):
+        for experiment in experiments:
             for finding in findings(experiment, templates, compose):
                 found = True
                 print(f"{experiment.name}/{finding.path}: {one_line(finding.what)}")
@@ -232,17 +259,12 @@ def findings(experiment: Experiment, templates: Templates, compose: bool) -> Ite
             yield Finding(".", f"cannot be checked: {reason(error)}")
 
 
-def experiments_to_check(paths: list[str]) -> list[Experiment]:
-    """Those at paths, adopted or not; without any, all of this template."""
-    if not paths:
-        return find_experiments([])
-    experiments = []
-    for path in paths:
-        folder = Path(path).resolve()
-        if not (folder / ANSWERS).exists() and not (folder / "scripts").is_dir():
-            raise Problem(f"{path} has neither {ANSWERS} nor scripts/, so it is no experiment")
-        experiments.append(Experiment(folder, Repository.of(folder)))
-    return experiments
+def find_experiment(path: str) -> Experiment:
+    """That at a path, adopted or not. Raises Problem where there is none."""
+    folder = Path(path).resolve()
+    if not (folder / ANSWERS).exists() and not (folder / "scripts").is_dir():
+        raise Problem(f"{path} has neither {ANSWERS} nor scripts/, so it is no experiment")
+    return Experiment(folder, Repository.of(folder))
 
 
 def find_uncomposed(subject: Subject) -> Iterator[Finding]:
@@ -254,7 +276,7 @@ def find_uncomposed(subject: Subject) -> Iterator[Finding]:
         return
     with initialize_config_dir(str(subject.path / "conf"), version_base="1.3"):
         for name in subject.configurations:
-            if is_wandb_sweep(subject.path / f"conf/{name}.yaml"):
+            if program_of(subject.path / f"conf/{name}.yaml"):
                 continue
             try:
                 composed = OmegaConf.to_container(compose(name), resolve=False)
@@ -275,12 +297,3 @@ def find_missing(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for number, part in enumerate(value):
             yield from find_missing(part, f"{name}[{number}]")
-
-
-def is_wandb_sweep(path: Path) -> bool:
-    """Whether a file is what W&B reads, which is no configuration of Hydra."""
-    try:
-        loaded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return False
-    return isinstance(loaded, dict) and {"program", "method", "parameters"} <= loaded.keys()

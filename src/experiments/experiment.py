@@ -158,7 +158,7 @@ def is_experiment(folder: Path) -> bool:
     if not (folder / ANSWERS).is_file():
         return False
     text = (folder / ANSWERS).read_text(encoding="utf-8", errors="replace")
-    return "experiment:" in text or "<<<<<<<" in text
+    return "experiment:" in text or "<<<<<<<" in text or "_src_path" not in text  # which each template's has
 
 
 def find_experiments(paths: list[str]) -> list[Experiment]:

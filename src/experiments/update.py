@@ -56,7 +56,7 @@ class Prepared:
 
 def update(paths: list[str], options: Options, jobs: int) -> int:
     """Update experiments, and print a row for each. Returns LEFT if one was left."""
-    experiments = find_experiments(paths)
+    experiments, refused = split_paths(paths)
     rows = [Row(experiment.name) for experiment in experiments]
     with Templates.kept() as templates, start_workers(min(jobs, len(experiments))) as workers:
         begun: list[Prepared | Exception | None] = []
@@ -64,8 +64,22 @@ def update(paths: list[str], options: Options, jobs: int) -> int:
             begun.append(attempt_prepare(experiment, row, templates, options, workers))
         for experiment, row, prepared in show_progress("Updating", list(zip(experiments, rows, begun, strict=True))):
             row.result, row.failed = finish(experiment, prepared, options)
+    rows += refused
     show_table(("experiment", "from", "to", "result"), rows)
     return LEFT if any(row.failed for row in rows) else 0
+
+
+def split_paths(paths: list[str]) -> tuple[list[Experiment], list[Row]]:
+    """The experiments at these paths, or all; and the rows of paths that are none, as of a pattern of the shell."""
+    if not paths:
+        return find_experiments([]), []
+    experiments, refused = [], []
+    for path in paths:
+        try:
+            experiments.append(Experiment.at(path))
+        except Problem as problem:
+            refused.append(Row(path, result=f"left: {problem}", failed=True))
+    return experiments, refused
 
 
 def attempt_prepare(
