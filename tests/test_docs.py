@@ -19,6 +19,8 @@ from support.process import commit, git, run
 from support.template import QUESTIONS, ROOT, copy_template
 from support.updating import TOOL, WITH_TOOL
 
+from experiments.template import Release
+
 
 def shell_blocks(text):
     """The fenced bash blocks of a Markdown text."""
@@ -108,6 +110,8 @@ def test_every_page_that_has_something_to_type_is_typed_below():
 def test_readme_fits_on_a_page_and_names_what_a_starter_requires(lab):
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 100
+    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    assert f"Copier asks {words[len(QUESTIONS)]} questions" in text
     [required] = re.findall(r"^(\w+(?:, \w+)*) = require_folders", (lab.render() / "scripts/x.py").read_text(), re.M)
     assert re.findall(r'"(\w+)=\$PWD', text) == required.split(", ")
     [declared] = re.findall(r"^# dependencies = (.*)$", (lab.path / "experiments/011-x/scripts/x.py").read_text(), re.M)
@@ -147,8 +151,14 @@ def test_readme(own_template, slurm, tmp_path):
 def test_the_page_on_runs(lab, own_template):
     reader = Reader(lab.path, own_template.path)
     reader.read("docs/runs.md")
-    table = re.findall(r"`((?:conf|scripts)/[\w-]+_\d{3}\.\w+)`", (ROOT / "docs/runs.md").read_text())
-    assert len(table) >= 6 and all((lab.path / "experiments/012-yeast" / name).is_file() for name in table)
+    rows = re.findall(
+        r"^\| `(.*)` of `(.*)` \| `(.*)` \| `(.*)` \|$", (ROOT / "docs/runs.md").read_text(), re.MULTILINE
+    )
+    answers = yaml.safe_load((lab.path / "experiments/012-yeast/.copier-answers.yml").read_text())
+    runs = Release("v1.0.0", "", own_template.path).parse_runs(answers, answers["runs"])
+    names = {(run.token, run.script, f"conf/{run.config}.yaml", f"scripts/{run.launcher}.slurm") for run in runs}
+    assert len(rows) == 4 and set(rows) == names
+    assert all((lab.path / "experiments/012-yeast" / name).is_file() for row in rows for name in row[2:])
     assert "--time=0-12:00:00" in (lab.path / "experiments/012-yeast/scripts/igb_cabbi_growth_001.slurm").read_text()
 
 
