@@ -349,7 +349,7 @@ keep_pinned() {
 # Checks ---------------------------------------------------------------------------------------------------------------
 
 check_launchers() {
-  local launcher
+  local launcher message
   for launcher in "${launchers[@]}"; do
     check_file "$launcher" "$tree/$experiment/scripts/$launcher.slurm"
     check_pair "$launcher" "$tree/$experiment/scripts/$launcher.slurm"
@@ -418,23 +418,22 @@ is_array() { # FILE
 }
 
 preflight() { # each launcher with --check, eight at a time: its machine's setup, and Python on runtime/check.py
-  local launcher number=0 code line
+  local launcher number=0 ended line lines failed=''
   for launcher in "${launchers[@]}"; do
     check_alone "$launcher" &
     if ((++number % 8 == 0)); then wait; fi
   done
   wait
-  local failed=''
   for launcher in "${launchers[@]}"; do
-    code=$(< "$work/$launcher.code")
-    if ((code == 0)); then continue; fi
+    ended=$(< "$work/$launcher.ended")
+    if ((ended == 0)); then continue; fi
     mapfile -t lines < <(grep -v '^[[:space:]]*$' "$work/$launcher.check")
-    if ((code == 77)); then
+    if ((ended == 77)); then
       notes+=("$launcher: ${lines[*]}")
       continue
     fi
     failed=yes
-    if [[ ! ${lines[*]-} ]]; then lines=("its --check ended with exit code $code"); fi
+    if [[ ! ${lines[*]-} ]]; then lines=("its --check ended with exit code $ended"); fi
     for line in "${lines[@]}"; do
       # bash names the launcher's path and line before what a launcher says by itself
       printf 'submit.sh: %s: %s\n' "$launcher" "${line#"$tree/$experiment/scripts/$launcher.slurm: line "+([0-9]): }" >&2
@@ -444,16 +443,16 @@ preflight() { # each launcher with --check, eight at a time: its machine's setup
 }
 
 check_alone() { # LAUNCHER
-  local code=0
+  local ended=0
   (cd "$tree" && exec bash "$tree/$experiment/scripts/$1.slurm" --check ${overrides[@]+"${overrides[@]}"}) \
-    < /dev/null > /dev/null 2> "$work/$1.check" || code=$?
-  echo "$code" > "$work/$1.code"
+    < /dev/null > /dev/null 2> "$work/$1.check" || ended=$?
+  echo "$ended" > "$work/$1.ended"
 }
 
 # Submission -----------------------------------------------------------------------------------------------------------
 
 submit_all() {
-  local launcher answer
+  local launcher answer job
   jobs=() interrupted=''
   trap 'interrupted=yes' INT TERM HUP
   for launcher in "${launchers[@]}"; do
