@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import yaml
-from support.process import commit
+from support.process import commit, edit
 from support.updating import RUNS, TOOL, WITH_TOOL, by_tool, changed, contents, is_new, tool
 
 
@@ -102,7 +102,7 @@ def test_two_at_once_lose_no_answer(old, experiment):
 
 def test_set_run_changes_the_launcher_and_the_answer_alone(old, experiment):
     launcher = experiment / "scripts/gh_x_000.slurm"
-    launcher.write_text(launcher.read_text().replace("run=(", "export MINE=1\nrun=("))
+    edit(launcher, "run=(", "export MINE=1\nrun=(")
     (experiment / "scripts/x.py").write_text("mine, not committed\n")
     before = contents(old.path)
     words = ["mem=100g", "time=0-12:00:00", "gres=null", "exclusive=true", "nodes=1"]
@@ -150,7 +150,7 @@ def test_set_run_changes_a_sweep(lab):
 )
 def test_set_run_refuses_and_changes_nothing(old, experiment, words, reason):
     launcher = experiment / "scripts/delta_x_001.slurm"
-    launcher.write_text(launcher.read_text().replace("--mem=200g", "--mem=201g"))
+    edit(launcher, "--mem=200g", "--mem=201g")
     before = contents(experiment)
     done = tool(old, "set-run", "experiments/011-x", *words)
     assert done.returncode == 1 and reason in done.stderr and done.stderr.count("\n") == 1, done.stderr

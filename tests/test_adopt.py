@@ -4,7 +4,7 @@ import os
 
 import pytest
 import yaml
-from support.process import commit
+from support.process import commit, edit
 from support.updating import SUBMIT, contents, tool
 
 
@@ -54,7 +54,7 @@ def test_without_a_run_of_the_grammar_and_with_the_template_of_the_others(found)
     (other / "scripts").mkdir(parents=True)
     relative = os.path.relpath(lab.template.path, lab.path)
     answers = lab.render() / ".copier-answers.yml"
-    answers.write_text(answers.read_text().replace(str(lab.template.path), relative))
+    edit(answers, str(lab.template.path), relative)
     for path in (folder, other):
         done = tool(lab, "adopt", path.relative_to(lab.path))
         assert done.returncode == 0, done.stderr

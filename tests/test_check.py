@@ -3,7 +3,7 @@
 import shutil
 import sys
 
-from support.process import commit, run
+from support.process import commit, edit, run
 from support.template import render
 from support.updating import contents, tool
 
@@ -213,6 +213,6 @@ def test_a_folder_that_is_no_experiment_stops_no_other(old, experiment):
 def test_a_sweep_by_wandb_names_a_program_that_is_there(lab):
     experiment = lab.render(runs={"x": ["delta_wandb"]})
     conf = experiment / "conf/x_delta_wandb.yaml"
-    conf.write_text(conf.read_text().replace("experiments/011-x/scripts/x.py", "experiments/009-old/scripts/x.py"))
+    edit(conf, "experiments/011-x/scripts/x.py", "experiments/009-old/scripts/x.py")
     said = "conf/x_delta_wandb.yaml: names the program experiments/009-old/scripts/x.py, which is not there\n"
     assert tool(lab, "check").stdout == f"experiments/011-x/{said}"

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image, ImageChops, ImageStat
 from support.document import SHORT, TYPED, Reader, blocks, commands
 from support.lab import TIMESTAMP, make_lab, stand_ins, write_program
-from support.process import commit, git, run
+from support.process import commit, edit, git, run
 from support.template import QUESTIONS, ROOT, copy_template
 from support.updating import TOOL, WITH_TOOL
 
@@ -199,7 +199,7 @@ def test_the_page_on_sweeps(lab, own_template, slurm):
     def few_trials(command):
         if command.startswith("copier copy"):
             conf = lab.path / "experiments/013-yeast/conf/yeast_slurm_optuna.yaml"
-            conf.write_text(conf.read_text().replace("n_trials: 64", "n_trials: 4"))
+            edit(conf, "n_trials: 64", "n_trials: 4")
         elif "submit.sh" in command:
             [number] = re.findall(r": job (\d+)$", reader.printed, flags=re.MULTILINE)
             assert {slurm.wait(f"{number}_{task}")["JobState"] for task in range(8)} == {"COMPLETED"}
@@ -288,7 +288,7 @@ def test_the_list_on_updating(lab, own_template):
     assert (growth / "scripts/delta_growth_001.slurm").is_file()
     commit(lab.path)
 
-    launcher.write_text(launcher.read_text().replace("--time=1-00:00:00", "--time=9-00:00:00"))
+    edit(launcher, "--time=1-00:00:00", "--time=9-00:00:00")
     commit(lab.path)
     release("v1.2.0", 1, 3)
     ok(update)
@@ -360,12 +360,6 @@ def with_conda(home):
     script.parent.mkdir(parents=True)
     script.write_text(f'conda() {{ [ "$2" = yeast ] || return 1; PATH="{Path(sys.executable).parent}:$PATH"; }}\n')
     return home
-
-
-def edit(path, old, new):
-    text = path.read_text()
-    assert old in text, f"{old!r} is not in {path}"
-    path.write_text(text.replace(old, new))
 
 
 def lend_environment(checkout):
@@ -486,7 +480,7 @@ def test_a_release_is_a_tag_that_experiments_are_updated_to(checkout, lab):
     edit(changelog, "[Unreleased]\n", "[Unreleased]\n\nOn update: time limits.\n")
     assert refused("7.10.0") == "make release: the tree is not clean; commit first"
     machines = checkout / "lab.yml"
-    machines.write_text(machines.read_text().replace("time: 2-00:00:00", "time: 1-00:00:00"))
+    edit(machines, "time: 2-00:00:00", "time: 1-00:00:00")
     commit(checkout, "Shorten the time limits")
     hook = checkout / ".git/hooks/commit-msg"
     hook.parent.mkdir()

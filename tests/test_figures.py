@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from support.process import run
+from support.process import edit, run
 
 SCRIPT = """\
 import os
@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_no_half_figure(figures):
         "        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))\n"
     )
-    script.write_text(script.read_text().replace("        stem =", f"{full}        stem ="))
+    edit(script, "        stem =", f"{full}        stem =")
     done = run(sys.executable, script, cwd=figures.lab.path, env=os.environ)
     assert done.returncode == 1
     assert f"File too large: '{figures.lab.images / 'a.png'}'\n" in done.stderr

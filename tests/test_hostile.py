@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 import yaml
-from support.process import commit, git, run
+from support.process import commit, edit, git, run
 from support.updating import by_tool, contents, is_new, left, tool
 
 from experiments.errors import Problem
@@ -60,7 +60,7 @@ def test_hostile_sources_in_a_repository_leave_their_experiments(old, experiment
 def test_a_source_may_say_that_it_is_of_git(old, experiment):
     answers = experiment / ".copier-answers.yml"
     source = f"_src_path: git+file://{old.template.path}\n"
-    answers.write_text(answers.read_text().replace(f"_src_path: {old.template.path}\n", source))
+    edit(answers, f"_src_path: {old.template.path}\n", source)
     commit(old.path)
     assert tool(old, "add-run", "experiments/011-x", "x", "gh_002").returncode == 0
     commit(old.path)
@@ -70,7 +70,7 @@ def test_a_source_may_say_that_it_is_of_git(old, experiment):
 
 def test_insteadof_of_the_user_is_followed(old, experiment, tmp_path, monkeypatch):
     answers = experiment / ".copier-answers.yml"
-    answers.write_text(answers.read_text().replace(str(old.template.path), "gh:lab/t"))
+    edit(answers, str(old.template.path), "gh:lab/t")
     commit(old.path)
     config = f'[url "file://{old.template.path}"]\ninsteadOf = https://github.com/lab/t.git\n'
     with open(os.environ["GIT_CONFIG_GLOBAL"]) as file:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.lab import make_lab, write_program
-from support.process import commit, git, run, wait_until
+from support.process import commit, edit, git, run, wait_until
 
 VARIABLES = ["DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"]
 
@@ -438,7 +438,8 @@ def test_what_would_be_lost_is_refused(lab, body, reason):
         "other": "run.table([{'a': 1, 'b': 2}])\nrun.table([{'a': 3, 'b': 4}])\nrun.table([{'c': 1}])",
     }
     script = lab.write_light(bodies[body])
-    script.write_text(script.read_text().replace("            run.log(a=1)", "    run.log(a=1)"))
+    if body == "after":
+        edit(script, "            run.log(a=1)", "    run.log(a=1)")
     done = lab.start(script="light")
     assert done.returncode == 1 and f"{reason}\n" in done.stderr
     if body == "other":

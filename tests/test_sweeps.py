@@ -20,7 +20,7 @@ import yaml
 from optuna.trial import TrialState
 from PIL import Image
 from support.lab import stand_ins
-from support.process import git, run, wait_until
+from support.process import edit, git, run, wait_until
 from support.slurm import Submitter, submitted
 
 WORKER = "experiments/011-x/scripts/optuna_worker.py"
@@ -79,10 +79,8 @@ def records_of(lab):
     return [json.loads(path.read_text()) for path in lab.data.glob("experiments/011-x/runs/*/*/provenance.json")]
 
 
-def edit(lab, old, new, name="conf/x_slurm_optuna.yaml"):
-    file = lab.path / "experiments/011-x" / name
-    assert old in file.read_text()
-    file.write_text(file.read_text().replace(old, new))
+def change(lab, old, new, name="conf/x_slurm_optuna.yaml"):
+    edit(lab.path / "experiments/011-x" / name, old, new)
 
 
 # In jobs -----------------------------------------------------------------------------------------------------------
@@ -95,7 +93,7 @@ class Sweep:
         self.jobs = Submitter(lab, slurm, runs={"x": [token, "gh_000"]})
         self.lab, self.slurm = lab, slurm
         (self.jobs.experiment / "scripts/x.py").write_text(QUICK.format(body=body))
-        edit(lab, "n_trials: 64", f"n_trials: {n_trials}")
+        change(lab, "n_trials: 64", f"n_trials: {n_trials}")
 
     def submit(self, tasks):
         [number] = submitted(self.jobs.submit("slurm_x_optuna", "--", f"--array=0-{tasks - 1}"))
@@ -119,7 +117,7 @@ def test_what_killed_workers_left_is_taken_up_by_two_launchers_at_once(lab, slur
     for task in range(2):
         slurm("scancel", "--full", "--signal=KILL", f"{first}_{task}")
     assert sweep.wait(first, 4)["COMPLETED"] == 2
-    edit(lab, "n_trials: 12", "n_trials: 64")
+    change(lab, "n_trials: 12", "n_trials: 64")
     (lab.data / "again").touch()
     numbers = [sweep.submit(4), sweep.submit(4)]
     for number in numbers:
@@ -169,7 +167,7 @@ def test_several_workers_in_one_job(lab, slurm):
 def by_hand(lab):
     """An experiment with a sweep of 2 quick trials, run without Slurm."""
     experiment = lab.render(package="", runs={"x": ["slurm_optuna", "gh_000", "gh_optuna"]})
-    edit(lab, "n_trials: 64", "n_trials: 2")
+    change(lab, "n_trials: 64", "n_trials: 2")
     (experiment / "scripts/x.py").write_text(QUICK.format(body="pass"))
     return lab
 
@@ -250,11 +248,11 @@ def test_a_worker_that_cannot_tell_who_lives_stops(by_hand):
 
 def test_trials_that_fail_are_recorded_and_a_worker_with_too_many_stops(by_hand):
     raising = "[lambda: 1 / 0, lambda: None, lambda: float('nan'), offline, no_strain]"
-    edit(by_hand, "with Run(cfg):", f"with Run(cfg):\n        return {raising}[int(cfg.trial[-1])]()", "scripts/x.py")
+    change(by_hand, "with Run(cfg):", f"with Run(cfg):\n        return {raising}[int(cfg.trial[-1])]()", "scripts/x.py")
     with (by_hand.path / "experiments/011-x/scripts/x.py").open("a") as file:
         file.write("def offline():\n    socket.create_connection(('127.0.0.1', 1))\n")
         file.write("def no_strain():\n    raise SystemExit('no such strain')\n")
-    edit(by_hand, "max_failures: 3", "max_failures: 5")
+    change(by_hand, "max_failures: 3", "max_failures: 5")
     done = worker(by_hand)
     last = "optuna_worker.py: 5 trials failed, as above: mend the cause, then submit again\n"
     assert done.returncode == 1 and done.stderr.endswith(last) and done.stderr.count("Traceback") == 5
@@ -276,11 +274,11 @@ def test_trials_that_fail_are_recorded_and_a_worker_with_too_many_stops(by_hand)
 
 def test_figures_of_trials_are_in_a_folder_of_their_own_or_off(lab):
     lab.render(package="", runs={"x": ["slurm_optuna"]})
-    edit(lab, "n_trials: 64", "n_trials: 1")
+    change(lab, "n_trials: 64", "n_trials: 1")
     assert worker(lab).stdout.startswith(f"figure: {lab.images}/{STUDY}/{STUDY}_0_")
     assert [path.name for path in lab.images.iterdir()] == [STUDY] and len(list(lab.images.rglob("*.png"))) == 1
-    edit(lab, f"figures: {STUDY}", "figures: null")
-    edit(lab, "n_trials: 1", "n_trials: 2")
+    change(lab, f"figures: {STUDY}", "figures: null")
+    change(lab, "n_trials: 1", "n_trials: 2")
     done = worker(lab)
     assert done.returncode == 0 and "figure" not in done.stdout
     assert sorted(len(record["figures"]) for record in records_of(lab)) == [0, 1]
@@ -296,8 +294,8 @@ def test_a_study_may_be_shared_and_keeps_its_params_and_direction(by_hand):
     reason = f"study {STUDY} was begun with another direction or other params: name a new one"
     assert refused(by_hand, [(conf, text.replace(*other), []) for other in others]) == [reason, reason]
     conf.write_text(text)
-    edit(by_hand, "study: 011-x_gh_optuna", f"study: {STUDY}", "conf/x_gh_optuna.yaml")
-    edit(by_hand, "n_trials: 64", "n_trials: 4", "conf/x_gh_optuna.yaml")
+    change(by_hand, "study: 011-x_gh_optuna", f"study: {STUDY}", "conf/x_gh_optuna.yaml")
+    change(by_hand, "n_trials: 64", "n_trials: 4", "conf/x_gh_optuna.yaml")
     assert "is finished: 4 of 4 trials complete" in worker(by_hand, config="x_gh_optuna").stdout
     runs = by_hand.data / "experiments/011-x/runs"
     assert {path.name[-2:] for path in (runs / "x_gh_optuna").iterdir()} == {"_2", "_3"}
@@ -310,20 +308,20 @@ def test_a_study_may_be_shared_and_keeps_its_params_and_direction(by_hand):
     "sampler", ["GridSampler\n    search_space: {hours: [12, 24], interval: [0.5, 1.0]}", "QMCSampler"]
 )
 def test_samplers_that_end_or_are_experimental_work_too(by_hand, sampler):
-    edit(by_hand, "TPESampler", sampler)
+    change(by_hand, "TPESampler", sampler)
     conf = by_hand.path / "experiments/011-x/conf/x_slurm_optuna.yaml"
     conf.write_text(re.sub("^    (start|capacity): {.*\n", "", conf.read_text(), flags=re.MULTILINE))
     first = worker(by_hand)
-    edit(by_hand, "n_trials: 2", "n_trials: 4")
+    change(by_hand, "n_trials: 2", "n_trials: 4")
     second = worker(by_hand)
     assert (first.returncode, first.stderr) == (second.returncode, second.stderr) == (0, "")
     check(by_hand, 4)
 
 
 def test_after_its_timeout_a_worker_begins_no_other_trial(by_hand):
-    edit(by_hand, "pass", "time.sleep(1)", "scripts/x.py")
-    edit(by_hand, "n_trials: 2", "n_trials: 100")
-    edit(by_hand, "timeout: null", "timeout: 1")
+    change(by_hand, "pass", "time.sleep(1)", "scripts/x.py")
+    change(by_hand, "n_trials: 2", "n_trials: 100")
+    change(by_hand, "timeout: null", "timeout: 1")
     done = worker(by_hand)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"study {STUDY}: 1 of 100 trials complete, 0 running, 0 failed, best " in done.stdout
@@ -332,8 +330,8 @@ def test_after_its_timeout_a_worker_begins_no_other_trial(by_hand):
 def test_any_title_and_choice_reaches_the_trial_as_it_is(lab):
     title = "\"ΔΔ\" 'x' \\n \\ # {a: b}, [$HOME] = 酵母 \\"
     experiment = lab.render(package="", title=title, runs={"x": ["slurm_optuna"]})
-    edit(lab, "n_trials: 64", "n_trials: 3")
-    edit(lab, "choices: [2.0, 4.0, 8.0]", "choices: ['a \"b\" = \\, c', null, true]")
+    change(lab, "n_trials: 64", "n_trials: 3")
+    change(lab, "choices: [2.0, 4.0, 8.0]", "choices: ['a \"b\" = \\, c', null, true]")
     (experiment / "scripts/x.py").write_text(QUICK.format(body="print(repr(cfg.title), repr(cfg.capacity))"))
     done = worker(lab)
     assert done.returncode == 0, done.stderr
@@ -354,7 +352,7 @@ def test_a_study_is_repeated_by_its_seed(by_hand):
     first = proposals()
     assert len(set(first)) == 2
     assert proposals() == first
-    edit(by_hand, "seed: 0 # with", "seed: 1 # with")
+    change(by_hand, "seed: 0 # with", "seed: 1 # with")
     assert not set(proposals()) & set(first)
 
 
@@ -363,30 +361,30 @@ def test_a_study_is_repeated_by_its_seed(by_hand):
 
 def hasten(lab):
     """Let workers wait a few seconds, instead of minutes, for a lock that a killed one left."""
-    edit(lab, "grace_period=120", "grace_period=5", "scripts/optuna_study.py")
-    edit(lab, "JournalFileOpenLock(path)", "JournalFileOpenLock(path, grace_period=5)", "scripts/optuna_journal.py")
+    change(lab, "grace_period=120", "grace_period=5", "scripts/optuna_study.py")
+    change(lab, "JournalFileOpenLock(path)", "JournalFileOpenLock(path, grace_period=5)", "scripts/optuna_journal.py")
 
 
 def test_workers_by_hand_take_up_what_a_killed_one_left(by_hand):
-    edit(by_hand, "pass", "time.sleep(60)", "scripts/x.py")
+    change(by_hand, "pass", "time.sleep(60)", "scripts/x.py")
     first = subprocess.Popen(command(), cwd=by_hand.path)
     wait_until(lambda: list(by_hand.data.rglob("provenance.json")))
     assert "0 of 2 trials complete, 1 running" in worker(by_hand, "--report").stdout
     first.kill()
     first.wait()
-    edit(by_hand, "time.sleep(60)", "pass", "scripts/x.py")
+    change(by_hand, "time.sleep(60)", "pass", "scripts/x.py")
     done = worker(by_hand)
     assert f"study {STUDY} is finished: 2 of 2 trials complete, 0 running, 1 failed, best " in done.stdout
 
 
 def test_interrupted_by_hand_a_worker_says_so_in_one_line(by_hand):
-    edit(by_hand, "pass", "time.sleep(60)", "scripts/x.py")
+    change(by_hand, "pass", "time.sleep(60)", "scripts/x.py")
     process = subprocess.Popen(command(), cwd=by_hand.path, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: list(by_hand.data.rglob("provenance.json")))
     process.send_signal(signal.SIGINT)
     said = "optuna_worker.py: x_slurm_optuna: interrupted; the next worker takes its trial up again\n"
     assert (process.communicate()[1], process.returncode) == (said, 1)
-    edit(by_hand, "time.sleep(60)", "pass", "scripts/x.py")
+    change(by_hand, "time.sleep(60)", "pass", "scripts/x.py")
     done = worker(by_hand)
     assert "finished: 2 of 2 trials complete, 0 running, 1 failed" in done.stdout
     first, *_ = trials_of(by_hand)
@@ -414,8 +412,8 @@ def test_workers_killed_at_random_lose_and_repeat_nothing(by_hand, seed):
     """FAULT_ROUNDS=20 repeats it as often, each time with other moments."""
     hasten(by_hand)
     random, wanted = Random(seed), 32
-    edit(by_hand, "n_trials: 2", f"n_trials: {wanted}")
-    edit(by_hand, "pass", "time.sleep(0.2)", "scripts/x.py")
+    change(by_hand, "n_trials: 2", f"n_trials: {wanted}")
+    change(by_hand, "pass", "time.sleep(0.2)", "scripts/x.py")
     workers = [subprocess.Popen(command(), cwd=by_hand.path, stdout=subprocess.DEVNULL) for _ in range(8)]
     wait_until(lambda: len(records_of(by_hand)) >= 4)
     for process in workers:
@@ -448,7 +446,7 @@ def limited(lab, size, reach):
 def test_a_full_disk_and_a_kill_in_the_middle_of_an_append_lose_nothing(by_hand):
     """Three times the disk is full in the middle of a trial; then a worker is killed in the middle of a line."""
     hasten(by_hand)
-    edit(by_hand, "n_trials: 2", "n_trials: 16")
+    change(by_hand, "n_trials: 2", "n_trials: 16")
     journal = journal_of(by_hand)
     for size in (6100, 8300, 10600):
         full = limited(by_hand, size, "SIG_IGN")
@@ -477,7 +475,7 @@ def test_what_a_crash_left_at_the_journals_end_is_cut(by_hand):
         assert done.stderr == f"{journal}: cut {len(rest)} bytes that a crash left after the last whole line\n"
         assert journal.read_bytes() == whole
     journal.write_bytes(whole + b'{"op_code":4,"tri')
-    edit(by_hand, "n_trials: 2", "n_trials: 3")
+    change(by_hand, "n_trials: 2", "n_trials: 3")
     assert "2 of 3 trials complete" in worker(by_hand, "--report").stdout
     assert journal.read_bytes() == whole + b'{"op_code":4,"tri', "a report writes nothing"
     done = worker(by_hand)
@@ -510,9 +508,9 @@ def test_other_damage_names_its_line_and_a_new_journal_begins_anew(by_hand):
 
 
 def test_several_directions_have_a_pareto_front(by_hand):
-    edit(by_hand, "direction: minimize", "directions: [minimize, maximize]")
-    edit(by_hand, "n_trials: 2", "n_trials: 12")
-    edit(by_hand, "return abs(cfg.start - 0.05)", "return cfg.start, cfg.hours", "scripts/x.py")
+    change(by_hand, "direction: minimize", "directions: [minimize, maximize]")
+    change(by_hand, "n_trials: 2", "n_trials: 12")
+    change(by_hand, "return abs(cfg.start - 0.05)", "return cfg.start, cfg.hours", "scripts/x.py")
     assert "12 of 12 trials complete, 0 running, 0 failed" in worker(by_hand).stdout
     done = worker(by_hand, "--report")
     assert (done.returncode, done.stderr) == (0, "")
@@ -527,22 +525,22 @@ def test_several_directions_have_a_pareto_front(by_hand):
     assert header.split()[:3] == ["trial", "value_0", "value_1"]
     assert [int(row.split()[0]) for row in rows[: len(front)]] == front
     assert len(list(by_hand.images.glob(f"{STUDY}_pareto_front_*.png"))) == 1
-    edit(by_hand, "return cfg.start, cfg.hours", "return cfg.start", "scripts/x.py")
-    edit(by_hand, "n_trials: 12", "n_trials: 13")
+    change(by_hand, "return cfg.start, cfg.hours", "return cfg.start", "scripts/x.py")
+    change(by_hand, "n_trials: 12", "n_trials: 13")
     assert "the objective returned 1 values for 2 directions" in worker(by_hand).stderr
 
 
 def test_the_report_has_the_best_trials_and_figures_of_them_all(by_hand):
-    edit(by_hand, "choices: [2.0, 4.0, 8.0]", "choices: ['a \"b\" = \\, c$HOME', 'x']")
+    change(by_hand, "choices: [2.0, 4.0, 8.0]", "choices: ['a \"b\" = \\, c$HOME', 'x']")
     none = worker(by_hand, "--report")
     lacks = f"study {STUDY} has not begun: there is no {journal_of(by_hand)}"
     assert (none.returncode, none.stderr) == (1, f"optuna_worker.py: x_slurm_optuna: {lacks}\n")
     assert list(by_hand.data.iterdir()) == list(by_hand.images.iterdir()) == []
-    edit(by_hand, "n_trials: 2", "n_trials: 1")
+    change(by_hand, "n_trials: 2", "n_trials: 1")
     assert worker(by_hand).returncode == 0
     one = worker(by_hand, "--report")
     assert (one.returncode, one.stderr) == (1, "A report needs two complete trials.\n")
-    edit(by_hand, "n_trials: 1", "n_trials: 12")
+    change(by_hand, "n_trials: 1", "n_trials: 12")
     assert worker(by_hand).returncode == 0
     content = journal_of(by_hand).read_bytes()
     done = worker(by_hand, "--report")
@@ -563,7 +561,7 @@ def test_the_report_has_the_best_trials_and_figures_of_them_all(by_hand):
             assert image.text["Commit"] == git(by_hand.path, "rev-parse", "HEAD").strip()
     best = min(trials_of(by_hand), key=lambda trial: trial.value)
     printed = "print(cfg.start, cfg.interval, cfg.hours, cfg.capacity)\n    return abs"
-    edit(by_hand, "return abs", printed, "scripts/x.py")
+    change(by_hand, "return abs", printed, "scripts/x.py")
     with (by_hand.path / "experiments/011-x/scripts/x.py").open("a") as file:
         file.write("\nmain()\n")
     typed = run("bash", "-c", rows[-1].removeprefix("again:  "), cwd=by_hand.path)
@@ -571,7 +569,7 @@ def test_the_report_has_the_best_trials_and_figures_of_them_all(by_hand):
 
 
 def test_the_command_of_the_rendered_readme(by_hand):
-    edit(by_hand, "n_trials: 64", "n_trials: 2", "conf/x_gh_optuna.yaml")
+    change(by_hand, "n_trials: 64", "n_trials: 2", "conf/x_gh_optuna.yaml")
     text = (by_hand.path / "experiments/011-x/README.md").read_text()
     [work] = re.findall("^python .*optuna_worker.py --config-name x_gh_optuna$", text, flags=re.MULTILINE)
     assert "is finished: 2 of 2 trials complete" in run("bash", "-c", work, cwd=by_hand.path).stdout
@@ -579,7 +577,7 @@ def test_the_command_of_the_rendered_readme(by_hand):
 
 def test_the_oldest_optuna(by_hand):
     """All other tests run the newest."""
-    edit(by_hand, "n_trials: 2", "n_trials: 8")
+    change(by_hand, "n_trials: 2", "n_trials: 8")
     uv = ["uv", "run", "--python", sys.executable, "--with", "optuna==4.3.0", *command()[1:]]
     assert run(*uv, "--help", cwd=by_hand.path).returncode == 0
     workers = [subprocess.Popen(uv, cwd=by_hand.path) for _ in range(2)]
@@ -629,7 +627,7 @@ def test_the_sweep_file_is_one_of_wandb(wandb_lab):
     ],
 )
 def test_a_spoiled_sweep_file_is_none_of_wandb(wandb_lab, old, new):
-    edit(wandb_lab, old, new, "conf/x_delta_wandb.yaml")
+    change(wandb_lab, old, new, "conf/x_delta_wandb.yaml")
     assert list(schema().iter_errors(sweep_file(wandb_lab)))
 
 

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support.lab import make_lab
-from support.process import commit, git, run
+from support.process import commit, edit, git, run
 from support.updating import BOTH, RUNS, by_copier, by_tool, contents, is_new, left, tool
 
 from experiments.git import Repository
@@ -69,7 +69,7 @@ def test_a_machine_that_a_release_takes_away_stops_the_update(own_old, update):
 def test_a_conflict_leaves_its_experiment_and_others_proceed(old, experiment):
     shutil.copytree(experiment, experiment.with_name("012-y"))
     launcher = experiment / "scripts/delta_x_001.slurm"
-    launcher.write_text(launcher.read_text().replace("bfjt-delta-gpu", "my-account"))
+    edit(launcher, "bfjt-delta-gpu", "my-account")
     commit(old.path)
     before = contents(experiment)
     done = by_tool(old)
@@ -105,7 +105,7 @@ def test_edits_that_git_was_told_to_overlook_stay(old, experiment, bit):
 
 def test_an_answers_file_edited_by_hand_neither_adds_nor_loses(old, experiment):
     answers = experiment / ".copier-answers.yml"
-    answers.write_text(answers.read_text().replace("    - delta_001\n", "    - delta_001\n    - gh_002\n"))
+    edit(answers, "    - delta_001\n", "    - delta_001\n    - gh_002\n")
     commit(old.path)
     assert by_tool(old).returncode == 0
     assert is_new(experiment) and not (experiment / "conf/x_gh_002.yaml").exists()
@@ -119,7 +119,7 @@ def never_commit(repository, experiment):
     git(repository, "commit", "--quiet", "--message", "Remove")
 
 
-def edit(repository, experiment):
+def write(repository, experiment):
     (experiment / "scripts/submit.sh").write_text("mine\n")
 
 
@@ -128,7 +128,7 @@ def delete(repository, experiment):
 
 
 def stage(repository, experiment):
-    edit(repository, experiment)
+    write(repository, experiment)
     git(repository, "add", experiment)
 
 
@@ -152,7 +152,7 @@ def leave_open(repository, experiment):
 
 STAKES = {
     never_commit: "it is not committed",
-    edit: "scripts/submit.sh has uncommitted changes",
+    write: "scripts/submit.sh has uncommitted changes",
     delete: "scripts/submit.sh is deleted, and that is not committed",
     stage: "scripts/submit.sh has staged changes",
     untrack: "scripts/submit.sh has staged changes",

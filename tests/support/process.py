@@ -21,6 +21,13 @@ def commit(repository, message="Work"):
     git(repository, "commit", "--quiet", "--allow-empty", "--message", message)
 
 
+def edit(path, old, new):
+    """Replace a text of a file, which has it."""
+    text = path.read_text()
+    assert old in text, f"{old!r} is not in {path}"
+    path.write_text(text.replace(old, new))
+
+
 def free_port():
     """A port that nothing has, below those that a system gives to outgoing connections: one of them could take it."""
     ports = random.SystemRandom()  # the other's seed is the same in each process of the tests

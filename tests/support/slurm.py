@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 from support.lab import stand_ins
-from support.process import commit, free_port, run, wait_until
+from support.process import commit, edit, free_port, run, wait_until
 from support.template import MACHINES
 
 
@@ -175,10 +175,7 @@ class Submitter:
         self.edit("scripts/x.py", IN_RUN, "\n        ".join([IN_RUN.rstrip(), *lines]) + "\n")
 
     def edit(self, name, old, new):
-        file = self.experiment / name
-        text = file.read_text()
-        assert old in text
-        file.write_text(text.replace(old, new))
+        edit(self.experiment / name, old, new)
 
     def records(self):
         return [json.loads(path.read_text()) for path in sorted(self.lab.data.rglob("provenance.json"))]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import copier
 import yaml
-from support.process import commit, git
+from support.process import commit, edit, git
 
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
@@ -52,10 +52,7 @@ class Template:
     def release(self, version, changes=()):
         """Commit and tag. Each change is (file, old text, new text)."""
         for name, old, new in changes:
-            file = self.path / name
-            text = file.read_text()
-            assert old in text, f"{old!r} is not in {name}"
-            file.write_text(text.replace(old, new))
+            edit(self.path / name, old, new)
         commit(self.path, version)
         git(self.path, "tag", "--annotate", version, "--message", version)
         git(self.path, "repack", "--quiet", "-a", "-d")  # as in a clone: Copier makes several of it at each update
