@@ -18,7 +18,8 @@ list(grow(cfg))
         total = torch.tensor([float(torch.distributed.get_rank())])
         torch.distributed.all_reduce(total)
         run.log(total=total)
-        print("rank", run.process.rank, run.first, run.folder, total.item())
+        import os
+        os.write(1, f"rank {run.process.rank} {run.first} {run.folder} {total.item()}\\n".encode())  # at once
         torch.distributed.destroy_process_group()
 """
 

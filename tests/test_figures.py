@@ -111,7 +111,7 @@ def timestamp():
 IN_ALL_FORMATS = """\
 import torchcell.timestamp as stamps
         for stamps.FORMAT in stamps.FORMATS:
-            for name in ("{}.png", "{}/a.png"):
+            for name in ("{}.png", "{}/a.png", "fold1{}2.png"):
                 for _ in range(2):
                     run.save(figure, osp.join(IMAGES, f"{stem}_{name.format(timestamp())}"))
 """
@@ -124,7 +124,7 @@ def test_a_name_with_a_stamp_is_always_a_new_file(figures):
         done = figures.lab.start(script="own")
         assert done.returncode == 0, done.stderr
     stamps = ("2026-11-25-10-15-53", "20261125_101553", f"{datetime(2026, 11, 25, 10, 15, 53).timestamp():.0f}")
-    names = [f"011-x_gh_000_{stamp}{name}" for stamp in stamps for name in ("", "/a")]
+    names = [f"011-x_gh_000_{name}" for stamp in stamps for name in (stamp, f"{stamp}/a", f"fold1{stamp}2")]
     assert figures.names() == sorted(f"{name}{end}.png" for name in names for end in ("", "_2", "_3", "_4"))
 
 

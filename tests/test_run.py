@@ -447,6 +447,25 @@ def test_what_would_be_lost_is_refused(lab, body, reason):
         assert table.read_text() == "a,b\n3,4\n"
 
 
+def test_a_table_has_plain_numbers_and_says_what_it_takes(lab):
+    lab.render()
+    lab.write_light("import numpy as np\nrun.table([{'a': np.float32(0.5), 'b': np.array(3), 'c': 'x'}])")
+    assert lab.start(script="light").returncode == 0
+    [table] = lab.data.rglob("x_gh_000.csv")
+    assert table.read_text() == "a,b,c\n0.5,3,x\n"
+    for rows in ("5", "'ab'", "[3]", "[]", "[{'a': 1}, {'b': 1}]"):
+        lab.write_light(f"try:\n    run.table({rows})\nexcept ValueError as error:\n    print(error)")
+        assert lab.start(script="light").stdout.startswith("run.table takes rows, at least one, ")
+
+
+@pytest.mark.parametrize("inputs", ["5", "[{a: b}]"])
+def test_inputs_that_are_no_paths_are_said(lab, inputs):
+    lab.render()
+    done = lab.start("x_gh_000", f"inputs={inputs}")
+    assert done.returncode == 1 and done.stderr.endswith(": it must be a list of paths in DATA_ROOT.\n")
+    assert done.stderr.count("\n") == 1 and outputs(lab) == ([], [])
+
+
 def test_a_configuration_with_its_ending_is_not_another_one(lab):
     lab.render()
     said = "--config-name x_gh_000.yaml: leave out .yaml, which would make it another configuration's run.\n"
@@ -490,12 +509,17 @@ if {error!r}:
 
 def test_a_run_that_was_killed_says_so_once_it_is_requeued(lab):
     lab.render()
-    lab.write_light("'SLURM_RESTART_COUNT' in os.environ or os.kill(os.getpid(), 9)")
+    lab.write_light(
+        "again = 'SLURM_RESTART_COUNT' in os.environ\n"
+        "run.log(**{'b' if again else 'a': 1})\nagain or (time.sleep(1), run.log(a=1), os.kill(os.getpid(), 9))\nraise ValueError('é' * 10**6)"
+    )
     assert lab.start(script="light", env=JOB).returncode == -9
     assert outputs(lab)[1][0]["status"] == "running"
-    assert lab.start(script="light", env=JOB | {"SLURM_RESTART_COUNT": "1"}).returncode == 0
-    attempts = outputs(lab)[1][0]["attempts"]
-    assert [attempt["status"] for attempt in attempts] == ["terminated", "finished"]
+    assert lab.start(script="light", env=JOB | {"SLURM_RESTART_COUNT": "1"}).returncode == 1
+    [record] = outputs(lab)[1]
+    assert [attempt["status"] for attempt in record["attempts"]] == ["terminated", "failed"]
+    assert record["metrics"] == {"a": 1, "b": 1} and record["error"].startswith("ValueError: éé")
+    assert len(record["error"]) == 10_000, "a reader takes no record of any size"
 
 
 ERRORS = [

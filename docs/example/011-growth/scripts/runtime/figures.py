@@ -72,10 +72,9 @@ def resolution(figure: "Figure") -> float:
 
 
 def stamp_pattern() -> str:
-    """A pattern of what the package's timestamp() gives: its digits are any digits."""
+    """A pattern of what the package's timestamp() gives, anywhere in a name: its digits are any digits."""
     module = import_module("torchcell.timestamp")
-    shape = re.sub(r"\d", r"\\d", re.escape(module.timestamp()))
-    return rf"(?<!\d){shape}(?!\d)"
+    return re.sub(r"\d", r"\\d", re.escape(module.timestamp()))
 
 
 def has_stamp(path: str) -> bool:

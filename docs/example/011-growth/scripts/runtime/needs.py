@@ -6,7 +6,7 @@
 import os
 import os.path as osp
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,11 @@ def problems(cfg: "DictConfig") -> Iterator[str]:
 
     if cfg.config.endswith(".yaml"):
         yield f"--config-name {cfg.config}: leave out .yaml, which would make it another configuration's run."
-    paths = [osp.join(os.environ["DATA_ROOT"], path) for path in named(cfg.get("inputs"))]
+    inputs = named(cfg.get("inputs"))
+    if not all(isinstance(path, str) for path in inputs):
+        yield f"inputs is {cfg.inputs}: it must be a list of paths in DATA_ROOT."
+        return
+    paths = [osp.join(os.environ["DATA_ROOT"], path) for path in inputs]
     missing = [path for path in paths if not os.access(path, os.R_OK)]
     if missing:
         yield f"inputs: missing, or not to be read: {', '.join(missing)}"
@@ -42,6 +46,7 @@ def problems(cfg: "DictConfig") -> Iterator[str]:
         yield from (f"{name} is empty: unset it." for name in empty)  # W&B would hide what is wrong
 
 
-def named(inputs: Any) -> list[str]:
-    """The paths of `inputs:`, relative to DATA_ROOT, or the only one."""
-    return [inputs] if isinstance(inputs, str) else list(map(str, inputs or []))
+def named(inputs: Any) -> list[Any]:
+    """The paths of `inputs:`, relative to DATA_ROOT, or the only one, or what stands in their place."""
+    is_list = isinstance(inputs, Sequence) and not isinstance(inputs, str)
+    return list(inputs) if is_list else [inputs] if inputs is not None else []

@@ -106,7 +106,7 @@ class Record:
         self.written = 0.0  # seconds of the monotonic clock
 
     def begin(self, facts: Mapping[str, Any]) -> None:
-        """Write that the run is running, after the attempts, figures and tables of an earlier start."""
+        """Write that the run is running, after the attempts, numbers, figures and tables of an earlier start."""
         earlier: dict[str, Any] = {}
         if osp.exists(self.path):
             with open(self.path, encoding="utf-8") as file:
@@ -117,6 +117,7 @@ class Record:
         attempt = {name: facts[name] for name in ("started", "host", "job")}
         attempt["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         self.facts = {"status": "running", "error": None, "finished": None, "metrics": {}} | dict(facts)
+        self.facts["metrics"] = earlier.get("metrics", {})
         self.facts["figures"] = earlier.get("figures", [])
         self.facts["tables"] = earlier.get("tables", [])
         self.facts["attempts"] = [*attempts, attempt]

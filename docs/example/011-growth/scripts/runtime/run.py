@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+LONGEST_ERROR = 10_000  # characters, of what a record keeps
+
+
 class Run:
     """One run of a script, which keeps its provenance.json in the run's folder from its start to its end.
 
@@ -156,9 +159,12 @@ class Run:
         """
         if not self.writes("table"):
             return
-        rows = list(rows)
+        try:
+            rows = [{key: plain_cell(value) for key, value in dict(row).items()} for row in rows]
+        except (TypeError, ValueError):
+            rows = []
         if not rows or any(row.keys() != rows[0].keys() for row in rows):
-            raise ValueError("run.table takes rows, at least one, that all have the same keys")
+            raise ValueError("run.table takes rows, at least one, that all have the same keys, as df.to_dict('records')")
         columns = list(map(str, rows[0]))
         if self.columns and columns != self.columns:
             raise ValueError(f"a run has one table, and this one's has other columns: {', '.join(self.columns)}")
@@ -227,7 +233,12 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "terminated", "SIGINT"
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", None
-    return "failed", "".join(traceback.format_exception_only(error)).strip()
+    return "failed", "".join(traceback.format_exception_only(error)).strip()[:LONGEST_ERROR]
+
+
+def plain_cell(value: Any) -> Any:
+    """A number of numpy or torch as Python's own, and anything else as it is."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "shape", None) else value
 
 
 def number(name: str, value: Any) -> int | float:
