@@ -511,7 +511,8 @@ def test_a_run_that_was_killed_says_so_once_it_is_requeued(lab):
     lab.render()
     lab.write_light(
         "again = 'SLURM_RESTART_COUNT' in os.environ\n"
-        "run.log(**{'b' if again else 'a': 1})\nagain or (time.sleep(1), run.log(a=1), os.kill(os.getpid(), 9))\nraise ValueError('é' * 10**6)"
+        "if not again:\n    time.sleep(1)\n    run.log(a=1)\n    os.kill(os.getpid(), 9)\n"
+        "run.log(b=1)\nraise ValueError('é' * 10**6)"
     )
     assert lab.start(script="light", env=JOB).returncode == -9
     assert outputs(lab)[1][0]["status"] == "running"
