@@ -73,11 +73,14 @@ def split_paths(paths: list[str]) -> tuple[list[Experiment], list[Row]]:
     """The experiments at these paths, or all; and the rows of paths that are none, as of a pattern of the shell."""
     if not paths:
         return find_experiments([]), []
-    experiments, refused = [], []
+    experiments: list[Experiment] = []
+    refused: list[Row] = []
     for path in paths:
         try:
             experiments.append(Experiment.at(path))
         except Problem as problem:
+            if len(paths) == 1:
+                raise
             refused.append(Row(path, result=f"left: {problem}", failed=True))
     return experiments, refused
 

@@ -164,7 +164,7 @@ class Run:
         except (TypeError, ValueError):
             rows = []
         if not rows or any(row.keys() != rows[0].keys() for row in rows):
-            raise ValueError("run.table takes rows, at least one, that all have the same keys, as df.to_dict('records')")
+            raise ValueError("run.table takes rows, at least one, all with the same keys, as df.to_dict('records')")
         columns = list(map(str, rows[0]))
         if self.columns and columns != self.columns:
             raise ValueError(f"a run has one table, and this one's has other columns: {', '.join(self.columns)}")
