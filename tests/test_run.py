@@ -532,7 +532,7 @@ ERRORS = [
     (
         "run.table([{'a': 1}, {'b': 1}])",
         [],
-        "ValueError: run.table takes rows, at least one, that all have the same keys",
+        "ValueError: run.table takes rows, at least one, all with the same keys",
     ),
     ("pass", ["profiler=null"], "AttributeError: 'NoneType' object has no attribute 'enabled'"),
     ("pass", ["profiler.enabled=true"], "FileExistsError: [Errno 17] File exists: "),

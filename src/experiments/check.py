@@ -238,6 +238,8 @@ def check(paths: list[str], compose: bool) -> int:
         try:
             experiments.append(find_experiment(path))
         except Problem as problem:
+            if len(paths) == 1:
+                raise
             found = True
             print(problem)
     with Templates.kept() as templates:
