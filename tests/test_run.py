@@ -376,6 +376,7 @@ import signal
 print(signal.getsignal(signal.SIGUSR1) == signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL, flush=True)
 for _ in range(2):
     try:
+        print("ready", flush=True)
         time.sleep(60)
     except BaseException as error:
         print("caught", error, flush=True)"""
@@ -387,6 +388,7 @@ def test_a_signal_that_a_script_catches_ends_the_run_as_terminated_and_the_next_
     process = subprocess.Popen([sys.executable, script], cwd=lab.path, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "True\n", "these are for libraries, like Lightning, which ask that first"
     for _ in range(2):
+        assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "caught SIGTERM\n"
     assert process.wait(60) == -signal.SIGTERM
