@@ -73,9 +73,10 @@ class Experiment:
         """The experiment of a folder that has an answers file. Raises Problem."""
         folder = Path(path).resolve()
         if not (folder / ANSWERS).is_file():
+            may_be_one = folder.is_dir() and folder.parent.name == "experiments"
             raise Problem(
                 f"{path} has no {ANSWERS}, so it is no experiment of a template",
-                f"`experiments adopt {path}` makes it one" if folder.is_dir() else "",
+                f"`experiments adopt {shlex.quote(str(path))}` makes it one" if may_be_one else "",
             )
         return cls(folder, Repository.of(folder))
 
