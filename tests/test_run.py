@@ -451,10 +451,15 @@ def test_what_would_be_lost_is_refused(lab, body, reason):
 
 def test_a_table_has_plain_numbers_and_says_what_it_takes(lab):
     lab.render()
-    lab.write_light("import numpy as np\nrun.table([{'a': np.float32(0.5), 'b': np.array(3), 'c': 'x'}])")
+    lab.write_light(
+        "import numpy as np\nfrom types import SimpleNamespace\n"
+        "tensor = SimpleNamespace(detach=None, shape=(), item=lambda: 0.123456)\n"
+        "day = np.datetime64('2026-01-02', 'ns')\n"
+        "run.table([{'a': np.float32(0.5), 'b': np.array(3), 'c': 'x', 'd': tensor, 'e': day}])"
+    )
     assert lab.start(script="light").returncode == 0
     [table] = lab.data.rglob("x_gh_000.csv")
-    assert table.read_text() == "a,b,c\n0.5,3,x\n"
+    assert table.read_text() == "a,b,c,d,e\n0.5,3,x,0.123456,2026-01-02T00:00:00.000000000\n"
     for rows in ("5", "'ab'", "[3]", "[]", "[{'a': 1}, {'b': 1}]"):
         lab.write_light(f"try:\n    run.table({rows})\nexcept ValueError as error:\n    print(error)")
         assert lab.start(script="light").stdout.startswith("run.table takes rows, at least one, ")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from experiments.errors import Problem, one_line, reason
-from experiments.experiment import Answers, Experiment, Templates, find_experiments
+from experiments.experiment import Answers, Experiment, Templates, find_each, find_experiments
 from experiments.git import Repository
 from experiments.launcher import Launcher
 from experiments.template import ANSWERS, Release, Run
@@ -66,8 +66,8 @@ def find_version(subject: Subject) -> Iterator[Finding]:
 
 def find_misnamed(subject: Subject) -> Iterator[Finding]:
     """A folder that was copied or renamed, whose files are those of another experiment."""
-    if subject.answers and subject.answers.values["experiment"] != subject.path.name:
-        yield Finding(ANSWERS, subject.answers.misnamed(subject.path))
+    if subject.answers and (problem := subject.answers.misnamed(subject.path)):
+        yield Finding(ANSWERS, problem)
 
 
 def find_gone(subject: Subject) -> Iterator[Finding]:
@@ -232,16 +232,10 @@ def check(paths: list[str], compose: bool) -> int:
     """Print one line for each finding. Returns 1 if there is one."""
     if compose and not find_spec("hydra"):
         raise Problem("--compose needs Hydra", "install hydra-core beside experiments: `uvx --with hydra-core ...`")
-    found = False
-    experiments = [] if paths else find_experiments([])
-    for path in paths:
-        try:
-            experiments.append(find_experiment(path))
-        except Problem as problem:
-            if len(paths) == 1:
-                raise
-            found = True
-            print(problem)
+    experiments, problems = find_each(paths, find_experiment) if paths else (find_experiments([]), {})
+    found = bool(problems)
+    for problem in problems.values():
+        print(problem)
     with Templates.kept() as templates:
         for experiment in experiments:
             for finding in findings(experiment, templates, compose):

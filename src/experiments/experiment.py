@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +50,9 @@ class Answers:
         return self.values["_src_path"]
 
     def misnamed(self, folder: Path) -> str:
-        """What is wrong with a folder whose files were rendered for an experiment of another name."""
+        """What is wrong with a folder whose files were rendered for an experiment of another name, or nothing."""
+        if self.values["experiment"] == folder.name:
+            return ""
         rename = ["copier", "update", "--defaults", "-d", f"experiment={folder.name}", os.path.relpath(folder)]
         return f"is of the experiment {self.values['experiment']}, as its files are; rename them: {shlex.join(rename)}"
 
@@ -160,6 +162,23 @@ def is_experiment(folder: Path) -> bool:
         return False
     text = (folder / ANSWERS).read_text(encoding="utf-8", errors="replace")
     return "experiment:" in text or "<<<<<<<" in text or "_src_path" not in text  # which each template's has
+
+
+def find_each(paths: list[str], find: Callable[[str], Experiment]) -> tuple[list[Experiment], dict[str, Problem]]:
+    """What is found at these paths, and why nothing is at others, as of a pattern of the shell.
+
+    Raises Problem for the only one.
+    """
+    experiments: list[Experiment] = []
+    problems: dict[str, Problem] = {}
+    for path in paths:
+        try:
+            experiments.append(find(path))
+        except Problem as problem:
+            if len(paths) == 1:
+                raise
+            problems[path] = problem
+    return experiments, problems
 
 
 def find_experiments(paths: list[str]) -> list[Experiment]:

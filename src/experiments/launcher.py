@@ -31,21 +31,17 @@ class Launcher:
         text = path.read_text(encoding="utf-8", errors="replace")
         lines = text.splitlines()
         array = RUN_ARRAY.search("\n".join(lines) + "\n")
-        words, is_readable = guess_words(lines), True
-        if array:
-            try:
-                words = shlex.split(array[1], comments=True)
-            except ValueError:
-                is_readable = False
+        stated = shell_words(array[1]) if array else None
+        words = guess_words(lines) if stated is None else stated
+        is_readable = not array or stated is not None
         return cls(path.stem, lines, config_of(words), is_query(words), bool(array), is_readable)
 
     def asked_for(self, option: str) -> list[str]:
         """The values of an option of sbatch in its directives."""
         values = []
         for line in self.directives():
-            try:
-                words = shlex.split(line, comments=True)
-            except ValueError:  # an open quote
+            words = shell_words(line)
+            if words is None:
                 words = line.split()
             for number, word in enumerate(words):
                 name, equals, value = word.partition("=")
@@ -78,6 +74,14 @@ class Launcher:
     def code(self) -> list[str]:
         """Its lines without whole-line comments."""
         return [line for line in self.lines if not line.lstrip().startswith("#") or line.startswith("#SBATCH")]
+
+
+def shell_words(text: str) -> list[str] | None:
+    """The words of a text of bash without comments; None where a quote is open."""
+    try:
+        return shlex.split(text, comments=True)
+    except ValueError:
+        return None
 
 
 def guess_words(lines: list[str]) -> list[str]:

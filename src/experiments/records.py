@@ -83,11 +83,15 @@ def figures_of(found: Mapping[str, Any]) -> list[str]:
 
 def entry_of(found: Mapping[str, Any]) -> str:
     """What squeue calls the job of a record: 686, or 687_3 where it is a task of an array."""
+    names = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
+    job, array, task = (text_of(slurm_of(found).get(name)) for name in names)
+    return f"{array}_{task}" if array else job or text_of(found.get("job"))
+
+
+def slurm_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Slurm's variables in a record."""
     slurm = found.get("slurm")
-    if not isinstance(slurm, dict) or "SLURM_JOB_ID" not in slurm:
-        return text_of(found.get("job"))
-    array, task = (text_of(slurm.get(name)) for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"))
-    return f"{array}_{task}" if array else text_of(slurm["SLURM_JOB_ID"])
+    return slurm if isinstance(slurm, dict) else {}
 
 
 def text_of(value: Any) -> str:
@@ -109,13 +113,11 @@ def state_of(status: str, entry: str, record: Mapping[str, Any], jobs: Mapping[s
 
 def is_named(record: Mapping[str, Any], name: str) -> bool:
     """Whether a job may be a record's by its name: where a Slurm is set up anew, its numbers begin again."""
-    slurm = record.get("slurm")
-    known = slurm.get("SLURM_JOB_NAME") if isinstance(slurm, dict) else None
+    known = slurm_of(record).get("SLURM_JOB_NAME")
     return not known or known == name
 
 
 def is_here(record: Mapping[str, Any]) -> bool:
     """Whether a job was one of this cluster: its record names none, or ours."""
-    slurm = record.get("slurm")
-    cluster = slurm.get("SLURM_CLUSTER_NAME") if isinstance(slurm, dict) else None
+    cluster = slurm_of(record).get("SLURM_CLUSTER_NAME")
     return not cluster or cluster == own_cluster()

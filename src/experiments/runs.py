@@ -75,8 +75,8 @@ def set_run(path: str, script: str, token: str, values: Request) -> list[str]:
 def answers_of(experiment: Experiment) -> Answers:
     """Its answers. Raises Problem where they are another's: a launcher would run that one's script."""
     answers = experiment.answers()
-    if answers.values["experiment"] != experiment.path.name:
-        raise Problem(f"{experiment.name}/{ANSWERS} {answers.misnamed(experiment.path)}")
+    if problem := answers.misnamed(experiment.path):
+        raise Problem(f"{experiment.name}/{ANSWERS} {problem}")
     return answers
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.errors import Problem, reason
-from experiments.experiment import Answers, Experiment, Templates, find_experiments
+from experiments.experiment import Answers, Experiment, Templates, find_each, find_experiments
 from experiments.files import Write, read_now, write_all
 from experiments.git import Blob, Repository, blob_id, merge
 from experiments.launcher import is_templates
@@ -56,7 +56,7 @@ class Prepared:
 
 def update(paths: list[str], options: Options, jobs: int) -> int:
     """Update experiments, and print a row for each. Returns LEFT if one was left."""
-    experiments, refused = split_paths(paths)
+    experiments, problems = find_each(paths, Experiment.at) if paths else (find_experiments([]), {})
     rows = [Row(experiment.name) for experiment in experiments]
     with Templates.kept() as templates, start_workers(min(jobs, len(experiments))) as workers:
         begun: list[Prepared | Exception | None] = []
@@ -64,25 +64,9 @@ def update(paths: list[str], options: Options, jobs: int) -> int:
             begun.append(attempt_prepare(experiment, row, templates, options, workers))
         for experiment, row, prepared in show_progress("Updating", list(zip(experiments, rows, begun, strict=True))):
             row.result, row.failed = finish(experiment, prepared, options)
-    rows += refused
+    rows += [Row(path, result=f"left: {problem}", failed=True) for path, problem in problems.items()]
     show_table(("experiment", "from", "to", "result"), rows)
     return LEFT if any(row.failed for row in rows) else 0
-
-
-def split_paths(paths: list[str]) -> tuple[list[Experiment], list[Row]]:
-    """The experiments at these paths, or all; and the rows of paths that are none, as of a pattern of the shell."""
-    if not paths:
-        return find_experiments([]), []
-    experiments: list[Experiment] = []
-    refused: list[Row] = []
-    for path in paths:
-        try:
-            experiments.append(Experiment.at(path))
-        except Problem as problem:
-            if len(paths) == 1:
-                raise
-            refused.append(Row(path, result=f"left: {problem}", failed=True))
-    return experiments, refused
 
 
 def attempt_prepare(

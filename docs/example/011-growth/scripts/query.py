@@ -32,7 +32,7 @@ from typing import Any, BinaryIO
 from dotenv import load_dotenv
 from runtime import EXPERIMENT, SCRIPTS, end_at_signals, find_env, provenance, require, require_folders
 from runtime.environment import SERVER
-from runtime.files import naming, part_of
+from runtime.files import part_of
 from runtime.signals import ENDS
 
 try:
@@ -354,16 +354,15 @@ def run(name: str, options: argparse.Namespace) -> None:
     query = prepare(name, options.param)
     made = provenance()
     result.prepare()
-    with part_of(str(result.rows)) as rows_part, part_of(str(result.record)) as record_part:
+    with part_of(str(result.rows)) as rows_part:
         start = time.perf_counter()
-        with naming(result.rows):
-            count, agent = fetch(server, query, options.limit, rows_part)
+        count, agent = fetch(server, query, options.limit, rows_part)
         made |= {"uri": server.uri, "server": agent, "parameters": query.parameters, "query": query.text}
         made |= {"sha256": sha256(query.text.encode()).hexdigest(), "rows": count}
         made["seconds"] = time.perf_counter() - start
-        with naming(result.record):
+        with part_of(str(result.record)) as record_part:
             Path(record_part).write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        result.publish(rows_part, record_part)
+            result.publish(rows_part, record_part)
     print(f"{count} rows: {result.rows}")
 
 

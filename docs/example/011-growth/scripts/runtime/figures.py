@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.etree import ElementTree
 
-from runtime.files import link_new, naming, part_of
+from runtime.files import link_new, part_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], metadata: Mappin
     is_new = has_stamp(path)
     if not is_new and osp.lexists(path) and not has_origin(path, metadata):
         sys.exit(f"{path} is not by this script and configuration, and stays: move it away, or choose another name.")
-    with part_of(path) as part, naming(path):
+    with part_of(path) as part:
         with open(part, "xb") as file:
             draw(figure, file, ending[1:], metadata, options)
         if is_new:

@@ -21,12 +21,19 @@ PARTS: set[str] = set()  # the files being written, for end_at_signals, which en
 
 @contextmanager
 def part_of(path: str) -> Iterator[str]:
-    """The path of a file to write first, in the folder of `path`, which is made. What is left of it is removed."""
+    """The path of a file to write first, in the folder of `path`, which is made. What is left of it is removed.
+
+    Raises OSError, with `path`, where the disk does not take what is written.
+    """
     os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
     part = f"{path}.{token_hex(4)}.part"
     PARTS.add(part)
     try:
         yield part
+    except OSError as error:
+        if error.filename or error.errno not in NO_ROOM:
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
     finally:
         remove_part(part)
 
@@ -38,24 +45,13 @@ def remove_part(part: str) -> None:
 
 
 @contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Give the OSError of a write that a disk does not take the name of its file."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename or error.errno not in NO_ROOM:
-            raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
-
-
-@contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """The file at `path`, open for text in UTF-8, replaced as a whole when it is complete. Its folder is made.
 
     A byte of a file's name that is no UTF-8 is written as \\udc80, as JSON has it.
     """
     path = os.fspath(path)
-    with part_of(path) as part, naming(path):
+    with part_of(path) as part:
         with open(part, "x", encoding="utf-8", errors="backslashreplace") as file:
             yield file
         os.replace(part, path)

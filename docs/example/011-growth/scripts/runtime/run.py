@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import tracking
 from runtime.environment import refuse_other_experiment
 from runtime.figures import save_figure
-from runtime.files import atomic_write, link_new, naming, part_of
+from runtime.files import atomic_write, link_new, part_of
 from runtime.needs import require_needs
 from runtime.place import EXPERIMENT, FOLDER
 from runtime.process import this_process
@@ -218,7 +218,7 @@ class Run:
         if self.profiler:
             self.profiler.disable()
             path = osp.join(FOLDER, "profiling_results", f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof")
-            with part_of(path) as part, naming(path):
+            with part_of(path) as part:
                 self.profiler.dump_stats(part)
                 link_new(part, path)
         if self.wandb:
@@ -237,8 +237,8 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
 
 
 def plain_cell(value: Any) -> Any:
-    """A number of numpy or torch as Python's own, and anything else as it is."""
-    return value.item() if hasattr(value, "item") and not getattr(value, "shape", None) else value
+    """A number of torch, whose text has four digits, as Python's own; anything else as it is."""
+    return value.item() if hasattr(value, "detach") and not value.shape else value
 
 
 def number(name: str, value: Any) -> int | float:
