@@ -19,7 +19,7 @@ list(grow(cfg))
         torch.distributed.all_reduce(total)
         run.log(total=total)
         import os
-        os.write(1, f"rank {run.process.rank} {run.first} {run.folder} {total.item()}\\n".encode())  # at once
+        os.write(1, f"rank {run.process.rank} {run.is_main} {run.folder} {total.item()}\\n".encode())  # at once
         torch.distributed.destroy_process_group()
 """
 

@@ -17,8 +17,6 @@ def test_sweeps_are_added_and_checked_as_pairs(lab):
         "conf/x_mmli_optuna.yaml",
         "scripts/delta_x_wandb.slurm",
         "scripts/igb_mmli_x_optuna.slurm",
-        "scripts/optuna_journal.py",
-        "scripts/optuna_study.py",
         "scripts/optuna_worker.py",
     ]
     assert tool(lab, "check").stdout == ""

@@ -93,7 +93,7 @@ def test_what_a_script_can_do_without_is_no_problem(jobs, slurm):
     lines = [
         "try:\n    import no_such\nexcept ImportError:\n    no_such = None",
         "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    import neither",
-        "import os.path\nimport xml.etree.ElementTree\nimport runtime.place",
+        "import os.path\nimport xml.etree.ElementTree\nimport runtime.paths",
         'print("noise")\nimport sys\n\nsys.stderr.write("noise\\n")\nos.system("echo noise >&2")',
         "def unused():\n    from . import nothing\n    import concurrent.futures.thread, hydra.core.config_store",
     ]

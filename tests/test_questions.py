@@ -115,7 +115,7 @@ WRONG = [
     ("runs", {"query": ["gh_optuna"]}, "must be MACHINE_NNN, and NNN the number of a query"),
     ("runs", {"query": ["gh_001_a"]}, "must be MACHINE_NNN, and NNN the number of a query"),
     ("runs", {"Query": ["gh_001"]}, "script Query would hide the Python module"),
-    ("runs", {"optuna_study": ["gh_000"]}, "would hide the Python module or keyword"),
+    ("runs", {"optuna_worker": ["gh_000"]}, "would hide the Python module or keyword"),
     ("runs", {"growth-curves": ["gh_000"]}, "must be a Python module's name"),
     ("runs", {"x\n": ["gh_000"]}, "must be a Python module's name"),
     ("runs", {"../x": ["gh_000"]}, "must be a Python module's name"),

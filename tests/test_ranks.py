@@ -47,7 +47,7 @@ def launcher(name):
 def test_four_processes_of_srun_are_one_run_though_sbatch_exports_nothing(jobs):
     jobs.edit("scripts/gh_x-srun_000.slurm", PYTHON, sys.executable)
     jobs.edit(
-        "scripts/x.py", "list(grow(cfg))", "list(grow(cfg)); print('rank', run.process.rank, run.first, run.folder)"
+        "scripts/x.py", "list(grow(cfg))", "list(grow(cfg)); print('rank', run.process.rank, run.is_main, run.folder)"
     )
     job = jobs.sbatch("--export=NONE", launcher("gh_x-srun_000"))
     assert jobs.slurm.wait(job)["JobState"] == "COMPLETED", log(jobs, job)

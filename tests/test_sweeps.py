@@ -361,8 +361,9 @@ def test_a_study_is_repeated_by_its_seed(by_hand):
 
 def hasten(lab):
     """Let workers wait a few seconds, instead of minutes, for a lock that a killed one left."""
-    change(lab, "grace_period=120", "grace_period=5", "scripts/optuna_study.py")
-    change(lab, "JournalFileOpenLock(path)", "JournalFileOpenLock(path, grace_period=5)", "scripts/optuna_journal.py")
+    change(lab, "grace_period=120", "grace_period=5", "scripts/runtime/optuna_study.py")
+    journal = "scripts/runtime/optuna_journal.py"
+    change(lab, "JournalFileOpenLock(path)", "JournalFileOpenLock(path, grace_period=5)", journal)
 
 
 def test_workers_by_hand_take_up_what_a_killed_one_left(by_hand):
@@ -468,10 +469,10 @@ def test_what_a_crash_left_at_the_journals_end_is_cut(by_hand):
     assert worker(by_hand).returncode == 0
     journal = journal_of(by_hand)
     whole = journal.read_bytes()
-    mend = "import optuna_journal, sys; optuna_journal.Journal(sys.argv[1]).begin()"
+    truncate = "from runtime.optuna_journal import Journal; import sys; Journal(sys.argv[1]).begin()"
     for rest in (b'{"op_code":4,"tri', b"\0\0\0\0", b"\n", b'\0\n\n{"op_code": 4}'):
         journal.write_bytes(whole + rest)
-        done = by_hand.python("-c", mend, journal, env={"PYTHONPATH": "experiments/011-x/scripts"})
+        done = by_hand.python("-c", truncate, journal, env={"PYTHONPATH": "experiments/011-x/scripts"})
         assert done.stderr == f"{journal}: cut {len(rest)} bytes that a crash left after the last whole line\n"
         assert journal.read_bytes() == whole
     journal.write_bytes(whole + b'{"op_code":4,"tri')

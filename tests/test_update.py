@@ -265,17 +265,17 @@ def test_a_file_that_a_release_adds_and_its_mode(own_old):
         (folder / "scripts/same.sh").write_text("echo same\n")
     (own_old.path / ".gitignore").write_text((own_old.path / ".gitignore").read_text() + "new.sh\n")
     commit(own_old.path)
-    edit(own_old.template.path / "template/scripts/runtime/place.py.jinja", "import shlex\n", "import shlex\n\n")
+    edit(own_old.template.path / "template/scripts/runtime/paths.py.jinja", "import shlex\n", "import shlex\n\n")
     own_old.template.release("v1.2.0")
     own = experiment / "scripts/delta_x_001.slurm"
     own.chmod(0o700)
     commit(own_old.path)
-    for name in ("runtime/place.py", "submit.sh"):
+    for name in ("runtime/paths.py", "submit.sh"):
         (experiment / f"scripts/{name}").chmod(0o600)
     done = tool(own_old, "update", "--commit")
     assert done.returncode == 0, done.stdout
     assert os.access(experiment / "scripts/new.sh", os.X_OK) and os.access(experiment / "scripts/submit.sh", os.X_OK)
-    assert (experiment / "scripts/runtime/place.py").stat().st_mode & 0o777 == 0o600
+    assert (experiment / "scripts/runtime/paths.py").stat().st_mode & 0o777 == 0o600
     assert (experiment / "scripts/submit.sh").stat().st_mode & 0o777 == 0o700
     assert own.stat().st_mode & 0o777 == 0o700 and "new-account" in own.read_text(), "a person's own mode"
     assert "scripts/new.sh\n" in git(experiment, "ls-files"), "it is ignored, and was not committed"

@@ -19,7 +19,7 @@ from experiments.template import ANSWERS, Files, Release, fetched_from, render, 
 # What the template's own files import or run: if a folder has another file in its place, they would not work.
 LIBRARY = (
     "conf/runtime.yaml",
-    "scripts/optuna_",
+    "scripts/optuna_worker.py",
     "scripts/query.py",
     "scripts/runtime/",
     "scripts/submit.sh",

@@ -1,19 +1,18 @@
-# experiments/011-growth/scripts/runtime/__init__.py
-# [[experiments.011-growth.scripts.runtime.__init__]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/__init__.py
 """The small library of a run. The template owns this folder and improves it in updates.
 
-place        where this code is, and where its experiment is
+paths        where this code is, and where its experiment is
 environment  .env, and the variables and folders that a script requires
 process      which process of which run this one is
-needs        what a run needs by its configuration, like its inputs
-start        what happens before Hydra makes a run's folder
+requirements what a run needs by its configuration, like its inputs
+claim        what happens before Hydra makes a run's folder
 run          Run: its names, figures, tables, numbers and state
 record       provenance.json: what made a result
 figures      figures that say what made them, and that overwrite nothing
 tracking     Weights & Biases, without the secrets of the environment
 signals      how a run ends at a signal
 files        files that are whole or not there
+check        the preflight of a run, which launchers start
+optuna_*     the journal and the study of a sweep by Optuna
 """
 
 import os
@@ -22,8 +21,8 @@ import sys
 from runtime.environment import find_env, require, require_folders
 from runtime.figures import save_figure
 from runtime.files import atomic_write, end_at_signals, write_json
-from runtime.place import CONF, EXPERIMENT, FOLDER, ROOT, SCRIPTS
-from runtime.process import announce
+from runtime.paths import CONF, EXPERIMENT, FOLDER, ROOT, SCRIPTS
+from runtime.process import export_run_variables
 from runtime.record import provenance
 from runtime.run import Run
 
@@ -51,4 +50,4 @@ for source in (os.path.join(ROOT, "src"), ROOT):
     if os.path.isdir(source):
         sys.path.insert(1, source)
 
-announce()
+export_run_variables()

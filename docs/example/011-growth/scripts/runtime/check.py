@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/check.py
-# [[experiments.011-growth.scripts.runtime.check]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/check.py
 """Say what is wrong with a run before it waits in a queue: check.py SCRIPT ARGUMENT..., as launchers do at --check.
 
 Each problem is one line on stderr, and the exit code is then 1. The script is imported and not run: one that would
@@ -28,8 +25,8 @@ sys.path[0] = SCRIPTS
 
 from runtime.environment import SERVER, find_env  # noqa: E402
 from runtime.files import try_to_write  # noqa: E402
-from runtime.needs import problems as needs  # noqa: E402
-from runtime.place import EXPERIMENT, FOLDER, ROOT, misplaced  # noqa: E402
+from runtime.paths import EXPERIMENT, FOLDER, ROOT, location_error  # noqa: E402
+from runtime.requirements import unmet_requirements  # noqa: E402
 
 FOLDERS = ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT")
 
@@ -149,7 +146,7 @@ def environment() -> Iterator[str]:
     except ImportError:
         yield f"python-dotenv is not installed for {sys.executable}"
         return
-    if problem := misplaced():
+    if problem := location_error():
         yield one_line(problem)
         return
     load_dotenv(find_env())
@@ -316,7 +313,7 @@ def configuration(folder: str, name: str | None, overrides: list[str]) -> Iterat
     values = list(unresolved(cfg, ""))
     yield from (f"conf/{name}.yaml: {problem}" for problem in values)
     if not values:
-        yield from needs(cfg)
+        yield from unmet_requirements(cfg)
 
 
 def unresolved(node: Any, prefix: str) -> Iterator[str]:

@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/environment.py
-# [[experiments.011-growth.scripts.runtime.environment]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/environment.py
 """The variables and folders that a script requires, of .env or of its environment."""
 
 import os
@@ -10,7 +7,7 @@ from importlib.machinery import PathFinder
 from typing import NoReturn
 
 from runtime.files import try_to_write
-from runtime.place import EXPERIMENT, FOLDER, ROOT, SCRIPTS, misplaced
+from runtime.paths import EXPERIMENT, FOLDER, ROOT, SCRIPTS, location_error
 
 SERVER = ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")  # of the database that queries read
 
@@ -60,13 +57,13 @@ def refuse_other_experiment(script: str | None) -> None:
     Python imports a name once a process, so that the script's own `runtime` is never asked. A notebook has no file:
     there it is the one that would be imported now.
     """
-    if problem := misplaced():
+    if problem := location_error():
         sys.exit(problem)
     if script:
-        own = osp.join(osp.dirname(osp.realpath(script)), "runtime", "place.py")
+        own = osp.join(osp.dirname(osp.realpath(script)), "runtime", "paths.py")
     else:
         spec = PathFinder.find_spec("runtime")
-        own = osp.join(osp.dirname(spec.origin), "place.py") if spec and spec.origin else ""
+        own = osp.join(osp.dirname(spec.origin), "paths.py") if spec and spec.origin else ""
     scripts = osp.dirname(osp.dirname(osp.realpath(own)))
     if scripts != SCRIPTS and osp.exists(own):
         sys.exit(f"This process has the runtime of {FOLDER}: {script or scripts} needs a process of its own.")

@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/figures.py
-# [[experiments.011-growth.scripts.runtime.figures]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/figures.py
 """Figures that say what made them, and that overwrite nothing of others."""
 
 import codecs
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.etree import ElementTree
 
 from runtime.files import link_new, part_of
+from runtime.paths import PACKAGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +71,7 @@ def resolution(figure: "Figure") -> float:
 
 def stamp_pattern() -> str:
     """A pattern of what the package's timestamp() gives, anywhere in a name: its digits are any digits."""
-    module = import_module("torchcell.timestamp")
+    module = import_module(f"{PACKAGE}.timestamp" if PACKAGE else "timestamp")
     return re.sub(r"\d", r"\\d", re.escape(module.timestamp()))
 
 

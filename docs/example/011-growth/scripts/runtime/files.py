@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/files.py
-# [[experiments.011-growth.scripts.runtime.files]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/files.py
 """Files that are whole or not there."""
 
 import errno

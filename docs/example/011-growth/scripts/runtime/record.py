@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/record.py
-# [[experiments.011-growth.scripts.runtime.record]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/record.py
 """provenance.json: what made a result, and how that went."""
 
 import json
@@ -17,9 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from runtime.files import write_json
-from runtime.place import EXPERIMENT, FOLDER, ROOT, SCRIPTS, SUBMITTED
+from runtime.paths import EXPERIMENT, FOLDER, PACKAGE, ROOT, SCRIPTS, SUBMITTED
 
-PACKAGE = "torchcell"
 SLURM_VARIABLES = (
     "SLURM_CLUSTER_NAME",
     "SLURM_JOB_ID",
@@ -81,10 +77,10 @@ def script_name(path: str) -> str:
 def provenance() -> dict[str, Any]:
     """What made a result: the script, its command, its commit, its host and job, and when it started."""
     head, dirty = commit()
-    return circumstances(sys.argv[0]) | {"commit": head, "dirty": dirty}
+    return run_facts(sys.argv[0]) | {"commit": head, "dirty": dirty}
 
 
-def circumstances(script: str) -> dict[str, Any]:
+def run_facts(script: str) -> dict[str, Any]:
     """All of that but the commit, which takes long on a slow disk."""
     return {
         "script": script_name(script),
@@ -166,18 +162,18 @@ class Record:
         if not osp.exists(self.path):
             return
         room = osp.getsize(self.path)
-        content = self.dense()
+        content = self.compact()
         if len(content) > room:
             self.facts["attempts"][-1]["error"] = None
             del self.facts["versions"]
-            content = self.dense()
+            content = self.compact()
         while self.facts["error"] and len(content) > room:
             self.facts["error"] = self.facts["error"][: len(self.facts["error"]) // 2]
-            content = self.dense()
+            content = self.compact()
         if len(content) <= room:
             with suppress(OSError), open(self.path, "r+b") as file:
                 file.write(content)
                 file.truncate()
 
-    def dense(self) -> bytes:
+    def compact(self) -> bytes:
         return json.dumps(self.facts, separators=(",", ":"), allow_nan=False).encode()

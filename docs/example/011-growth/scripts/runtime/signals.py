@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/signals.py
-# [[experiments.011-growth.scripts.runtime.signals]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/signals.py
 """How a run ends at a signal: its record says so, and then the signal has its usual effect."""
 
 import os

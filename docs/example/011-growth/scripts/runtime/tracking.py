@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/tracking.py
-# [[experiments.011-growth.scripts.runtime.tracking]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/tracking.py
 """Weights & Biases. No secret of the environment leaves this machine."""
 
 import io

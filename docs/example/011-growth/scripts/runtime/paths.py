@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/place.py
-# [[experiments.011-growth.scripts.runtime.place]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/place.py
 """Where this code is, and where its experiment is: for code that was pinned when it was submitted, these differ."""
 
 import json
@@ -9,6 +6,7 @@ import shlex
 from typing import Any
 
 EXPERIMENT = "011-growth"
+PACKAGE = "torchcell"  # whose timestamp() names images; empty: timestamp.py beside the scripts
 SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
 CONF = osp.join(osp.dirname(SCRIPTS), "conf")
 ROOT = osp.dirname(osp.dirname(osp.dirname(SCRIPTS)))
@@ -30,8 +28,8 @@ SUBMITTED = read_submitted()
 FOLDER: str = SUBMITTED["experiment"] if SUBMITTED else osp.dirname(SCRIPTS)
 
 
-def misplaced() -> str | None:
-    """What is wrong where this folder is not the experiments/011-growth that its files were rendered for."""
+def location_error() -> str | None:
+    """What is wrong where this folder is not the experiments/EXPERIMENT that its files were rendered for."""
     folder = osp.dirname(SCRIPTS)
     if folder.endswith(osp.join(osp.sep, "experiments", EXPERIMENT)):
         return None

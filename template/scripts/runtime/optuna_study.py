@@ -1,5 +1,3 @@
-{% from 'rules/header.jinja' import header -%}
-{{ header(experiment, 'scripts/optuna_study.py', repository) }}
 """The study that all workers of a sweep share. The template owns this file and improves it in updates."""
 
 import math
@@ -18,7 +16,7 @@ from optuna.samplers import GridSampler, QMCSampler
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
-from optuna_journal import Journal, held
+from runtime.optuna_journal import Journal, held
 
 # The sweep of a configuration -----------------------------------------------------------------------------------------
 
@@ -196,7 +194,7 @@ class Study:
         """
         self.sweep, self.name = sweep, sweep.study
         self.journal = Journal(osp.join(folder, f"{self.name}.journal"))
-        self.turn = JournalFileOpenLock(f"{self.journal.path}.turn", grace_period=120)
+        self.claim_lock = JournalFileOpenLock(f"{self.journal.path}.turn", grace_period=120)
         self.study = self.load() if read_only else self.begin()
         self.study.stop = lambda: None  # type: ignore[method-assign]  # GridSampler calls it, but n_trials decides
         self.refuse_another()
@@ -212,7 +210,7 @@ class Study:
     def begin(self) -> optuna.Study:
         sampler = instantiate(self.sweep.sampler)
         os.makedirs(osp.dirname(self.journal.path), exist_ok=True)
-        with held(self.turn):
+        with held(self.claim_lock):
             self.journal.begin()
             storage = self.journal.storage()
             if self.name not in [study.study_name for study in storage.get_all_studies()]:
@@ -237,7 +235,7 @@ class Study:
 
         What lost workers left is taken up first. One worker at a time is here, so that no more begin than are wanted.
         """
-        with held(self.turn):
+        with held(self.claim_lock):
             for running in self.trials("RUNNING"):
                 if "worker" not in running.user_attrs or worker.is_gone(*running.user_attrs["worker"]):
                     self.replace(running)

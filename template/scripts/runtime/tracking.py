@@ -1,5 +1,3 @@
-{% from 'rules/header.jinja' import header -%}
-{{ header(experiment, 'scripts/runtime/tracking.py', repository) }}
 """Weights & Biases. No secret of the environment leaves this machine."""
 
 import io

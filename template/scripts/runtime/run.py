@@ -1,5 +1,3 @@
-{% from 'rules/header.jinja' import header -%}
-{{ header(experiment, 'scripts/runtime/run.py', repository) }}
 """One run of a script."""
 
 import cProfile
@@ -19,10 +17,10 @@ from runtime import tracking
 from runtime.environment import refuse_other_experiment
 from runtime.figures import save_figure
 from runtime.files import atomic_write, link_new, part_of
-from runtime.needs import require_needs
-from runtime.place import EXPERIMENT, FOLDER
+from runtime.paths import EXPERIMENT, FOLDER
 from runtime.process import this_process
-from runtime.record import Record, circumstances, versions
+from runtime.record import Record, run_facts, versions
+from runtime.requirements import require_needs
 from runtime.signals import Signals, Terminated
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ class Run:
     folder  where it keeps its record, and where a checkpoint belongs: a job that was requeued finds it there
     name    for tables: the configuration's, and the number of a task of a job array or pack, or of Hydra's -m
     stem    for images: the experiment's number, and the name
-    first   whether this process writes; of several that share a run, the others save, log and record nothing
+    is_main whether this process writes; of several that share a run, the others save, log and record nothing
 
     A trial of a sweep by Optuna has the study's name and its own number as its name and its stem.
 
@@ -61,7 +59,7 @@ class Run:
         self.cfg = cfg
         self.process = this_process()
         self.pid = os.getpid()
-        self.first = self.process.first
+        self.is_main = self.process.is_main
         self.folder: str = cfg.folder
         self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no file
         self.name = cfg.trial or "_".join([cfg.config, *self.numbers()])
@@ -94,7 +92,7 @@ class Run:
         return list(typed)
 
     def __enter__(self) -> "Run":
-        if self.first:
+        if self.is_main:
             self.signals.watch()
             try:
                 self.start()
@@ -106,7 +104,7 @@ class Run:
 
     def start(self) -> None:
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.id}
-        self.record.begin(circumstances(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
+        self.record.begin(run_facts(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
         self.record.identify()
         require_needs(self.cfg)  # of a trial, or of a run of Hydra's -m, nobody has asked before
         if self.cfg.wandb.mode != "disabled":
@@ -133,9 +131,9 @@ class Run:
         """Whether this process writes what is asked of the run. Raises RuntimeError where the run is not at work."""
         if not self.is_open:
             raise RuntimeError(f"run.{what} belongs inside `with Run(cfg) as run:`")
-        if self.first and os.getpid() != self.pid:
+        if self.is_main and os.getpid() != self.pid:
             raise RuntimeError(f"run.{what} belongs in the run's own process, and this is one that it forked")
-        return self.first
+        return self.is_main
 
     def save(self, figure: "Figure", path: str | os.PathLike[str], **options: Any) -> None:
         """Write a figure of matplotlib with this run's metadata, as `save_figure` does, and print where it is.
@@ -195,7 +193,7 @@ class Run:
         if os.getpid() != self.pid:  # one that this one forked
             return
         self.is_open = False
-        if self.first:
+        if self.is_main:
             self.end(error)
 
     def end(self, error: BaseException | None) -> None:

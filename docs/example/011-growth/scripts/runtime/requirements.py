@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/needs.py
-# [[experiments.011-growth.scripts.runtime.needs]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/needs.py
 """What a run needs by its configuration: its inputs, and settings that Weights & Biases takes."""
 
 import os
@@ -18,11 +15,11 @@ MODES = ("disabled", "offline", "online")
 
 def require_needs(cfg: "DictConfig") -> None:
     """Exits where something that this run needs is not there."""
-    for problem in problems(cfg):
+    for problem in unmet_requirements(cfg):
         sys.exit(problem)
 
 
-def problems(cfg: "DictConfig") -> Iterator[str]:
+def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
     """What this run would fail of, each in one line. The preflight asks for it, and so does the run itself."""
     from omegaconf import OmegaConf
 

@@ -1,5 +1,3 @@
-{% from 'rules/header.jinja' import header -%}
-{{ header(experiment, 'scripts/runtime/files.py', repository) }}
 """Files that are whole or not there."""
 
 import errno

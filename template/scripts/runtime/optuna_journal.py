@@ -1,5 +1,3 @@
-{% from 'rules/header.jinja' import header -%}
-{{ header(experiment, 'scripts/optuna_journal.py', repository) }}
 """A journal of Optuna that outlives full disks and killed workers. The template owns this file and improves it."""
 
 import json
@@ -52,7 +50,7 @@ class Journal(BaseJournalBackend):
         """Write records at the end, all or none. Raises OSError where the disk does not take them."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with held(self.lock), open(self.path, "r+b", buffering=0, opener=append_opener) as file:
-            end = mend(file)
+            end = truncate_partial(file)
             try:
                 write_all(file, lines.encode())
                 os.fsync(file.fileno())
@@ -63,7 +61,7 @@ class Journal(BaseJournalBackend):
     def begin(self) -> None:
         """Make the file, or mend the one that is there."""
         with held(self.lock), open(self.path, "a+b", buffering=0) as file:
-            mend(file)
+            truncate_partial(file)
 
 
 @contextmanager
@@ -81,7 +79,7 @@ def append_opener(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_APPEND)
 
 
-def mend(file: BinaryIO) -> int:
+def truncate_partial(file: BinaryIO) -> int:
     """Cut what a crash left after the last finished line of a journal, and say so. Returns the size in bytes."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 2))

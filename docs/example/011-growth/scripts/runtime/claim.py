@@ -1,6 +1,3 @@
-# experiments/011-growth/scripts/runtime/start.py
-# [[experiments.011-growth.scripts.runtime.start]]
-# https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/runtime/start.py
 """What happens before Hydra makes a run's folder."""
 
 import json
@@ -12,8 +9,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from runtime.needs import require_needs
-from runtime.process import Process, announce, names, this_process
+from runtime.process import Process, candidate_names, export_run_variables, this_process
+from runtime.requirements import require_needs
 
 
 class Start(Callback):
@@ -30,20 +27,20 @@ def start(config: DictConfig, key: str) -> None:
     """Exits where something that the run needs is missing, or the folder that `key` gives is another run's."""
     HydraConfig.instance().set_config(config)
     try:
-        if this_process().first:
+        if this_process().is_main:
             require_needs(config)
-        take_folder(config, key)
+        claim_run_folder(config, key)
     except Exception as error:  # which Hydra would make a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
 
 
-def take_folder(config: DictConfig, key: str) -> None:
+def claim_run_folder(config: DictConfig, key: str) -> None:
     process = this_process()
     refused = None
-    for name in names(process):
-        announce(name)
+    for name in candidate_names(process):
+        export_run_variables(name)
         folder = osp.abspath(OmegaConf.select(config, key))
-        if not process.first or take(folder, process):
+        if not process.is_main or claim_folder(folder, process):
             return
         if folder == refused:
             break
@@ -51,20 +48,20 @@ def take_folder(config: DictConfig, key: str) -> None:
     sys.exit(f"{refused} is not this run's: move it away, or start this one under another name.")
 
 
-def take(folder: str, process: Process) -> bool:
+def claim_folder(folder: str, process: Process) -> bool:
     """Whether a folder is now this run's alone. What says so is a folder that only one process can make."""
     if process.restart:
         if not is_earlier_attempt(folder, process):
             return False
-    elif process.has_peers:  # which may have made it by now
+    elif process.is_distributed:  # which may have made it by now
         if osp.islink(folder) or osp.exists(osp.join(folder, "provenance.json")):
             return False
-    elif not make(folder):
+    elif not mkdir_exclusive(folder):
         return False
-    return make(osp.join(folder, process.record))
+    return mkdir_exclusive(osp.join(folder, process.record))
 
 
-def make(folder: str) -> bool:
+def mkdir_exclusive(folder: str) -> bool:
     """Whether a folder is now made that was not there."""
     os.makedirs(osp.dirname(folder), exist_ok=True)
     try:

@@ -1,5 +1,3 @@
-{% from 'rules/header.jinja' import header -%}
-{{ header(experiment, 'scripts/runtime/signals.py', repository) }}
 """How a run ends at a signal: its record says so, and then the signal has its usual effect."""
 
 import os

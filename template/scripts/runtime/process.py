@@ -1,5 +1,3 @@
-{% from 'rules/header.jinja' import header -%}
-{{ header(experiment, 'scripts/runtime/process.py', repository) }}
 """Which process of which run this one is, by what Slurm, torchrun and the launcher say."""
 
 import os
@@ -17,14 +15,14 @@ class Process:
     job        Slurm's number of the job, or of the array; None by hand, in an interactive job too
     task       in a job array or a pack, which of its runs; else None
     rank       which of the processes that share the run; the first, 0, is the one that writes
-    has_peers  whether other processes were started with it that share the run
+    is_distributed  whether other processes were started with it that share the run
     restart    how often Slurm has requeued the job, and torchrun its processes: "", "1" or "1_2"
     """
 
     job: str | None
     task: int | None
     rank: int
-    has_peers: bool
+    is_distributed: bool
     restart: str
 
     @property
@@ -33,7 +31,7 @@ class Process:
         return self.job if self.job is None or self.task is None else f"{self.job}_{self.task}"
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     @property
@@ -66,7 +64,7 @@ def launcher_mode() -> str | None:
     return os.environ.get("EXPERIMENT_MODE") if "SLURM_JOB_ID" in os.environ else None
 
 
-def names(process: Process) -> Iterator[str]:
+def candidate_names(process: Process) -> Iterator[str]:
     """The names that a run's folder may have, best first: any number by hand, else the one that its processes know."""
     if process.id:
         yield process.id
@@ -83,7 +81,7 @@ def names(process: Process) -> Iterator[str]:
         yield from (f"{time}_{number}" for number in count(2))
 
 
-def announce(name: str | None = None) -> None:
+def export_run_variables(name: str | None = None) -> None:
     """Set the variables that conf/runtime.yaml interpolates.
 
     A process that a run starts to work for it, as a loader of data does, has the run's name from its environment. One
@@ -91,9 +89,9 @@ def announce(name: str | None = None) -> None:
     """
     process = this_process()
     os.environ["RUN_TASK"] = str(process.task or 0)
-    os.environ["RUN_RECORD"] = process.record if process.first else "null"
-    os.environ["RUN_LOG"] = "[console, file]" if process.first else "[console]"
+    os.environ["RUN_RECORD"] = process.record if process.is_main else "null"
+    os.environ["RUN_LOG"] = "[console, file]" if process.is_main else "[console]"
     if name or process.id:
         os.environ["RUN_NAME"] = name or str(process.id)
     elif "RUN_NAME" not in os.environ:
-        os.environ["RUN_NAME"] = next(names(process))
+        os.environ["RUN_NAME"] = next(candidate_names(process))

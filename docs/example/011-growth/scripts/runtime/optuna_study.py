@@ -1,0 +1,300 @@
+"""The study that all workers of a sweep share. The template owns this file and improves it in updates."""
+
+import math
+import os
+import os.path as osp
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import optuna
+from hydra.utils import instantiate
+from optuna.samplers import GridSampler, QMCSampler
+from optuna.storages.journal import JournalFileOpenLock
+from optuna.study import StudyDirection
+from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
+from runtime.optuna_journal import Journal, held
+
+# The sweep of a configuration -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What `sweep` in a configuration says.
+
+    study         the name of the study and of its journal
+    objective     the function to optimise, as MODULE.FUNCTION
+    directions    minimize or maximize, for each value that the objective returns
+    n_trials      how many complete trials are wanted
+    max_failures  with so many failed trials a worker stops
+    timeout       seconds after which a worker begins no other trial, or None
+    figures       the folder in ASSET_IMAGES_DIR where those of trials are, or None where none are saved
+    sampler       the class of Optuna that proposes, with its arguments, a `seed` among them
+    params        by name a `type`, and the arguments of Optuna's suggest_<type>
+    """
+
+    study: str
+    objective: str
+    directions: list[str]
+    n_trials: int
+    max_failures: int
+    timeout: float | None
+    figures: str | None
+    sampler: dict[str, Any]
+    params: dict[str, dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where anything is not as it must be."""
+        for key, (wanted, is_right) in WANTED.items():
+            value = getattr(self, key)
+            if not is_right(value):
+                raise ValueError(f"sweep.{key} must be {wanted}, and is {value!r}")
+        if not is_count(self.sampler.get("seed"), least=0):
+            raise ValueError(f"sweep.sampler.seed must be a whole number, and is {self.sampler.get('seed')!r}")
+
+    def propose(self, trial: BaseTrial) -> dict[str, Any]:
+        """A trial's value of each param."""
+        return {name: suggest(trial, name, param) for name, param in self.params.items()}
+
+    def example(self) -> dict[str, Any]:
+        """Any value of each param. Raises ValueError where Optuna does not take a param."""
+        values = {}
+        for name, param in self.params.items():
+            try:
+                first = param["choices"][0] if "choices" in param else param["low"]
+                values[name] = suggest(FixedTrial({name: first}), name, param)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                problem = f"sweep.params.{name} is no float, int or categorical with its bounds: {error}"
+                raise ValueError(problem) from None
+        return values
+
+
+def suggest(trial: BaseTrial, name: str, param: Mapping[str, Any]) -> Any:
+    arguments = {key: value for key, value in param.items() if key != "type"}
+    return getattr(trial, f"suggest_{param['type']}")(name, **arguments)
+
+
+def is_count(value: Any, least: int = 1) -> bool:
+    return type(value) is int and value >= least
+
+
+def is_directions(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(each in ("minimize", "maximize") for each in value)
+
+
+def is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value
+
+
+def is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0
+
+
+WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "study": ("the name of a file", is_file_name),
+    "objective": ("MODULE.FUNCTION", lambda value: isinstance(value, str)),
+    "directions": ("a list of minimize and maximize", is_directions),
+    "n_trials": ("a whole number above 0", is_count),
+    "max_failures": ("a whole number above 0", is_count),
+    "timeout": ("seconds above 0, or null", lambda value: value is None or is_seconds(value)),
+    "figures": ("the name of a folder, or null", lambda value: value is None or is_file_name(value)),
+    "sampler": ("a class of Optuna with its arguments", lambda value: isinstance(value, dict)),
+    "params": ("a mapping of names to their bounds", lambda value: isinstance(value, dict)),
+}
+
+
+def read_sweep(written: Any) -> Sweep:
+    """The sweep that a configuration holds. Raises ValueError where it is not as a sweep must be."""
+    if not isinstance(written, dict):
+        raise ValueError(f"sweep must be a mapping, and is {written!r}")
+    sweep = dict(written)
+    if "direction" in sweep and "directions" not in sweep:
+        sweep["directions"] = [sweep.pop("direction")]
+    keys = [field.name for field in fields(Sweep)]
+    if "directions" not in sweep:
+        raise ValueError("sweep lacks its direction, or of several values their directions")
+    if missing := [key for key in keys if key not in sweep]:
+        raise ValueError(f"sweep lacks {', '.join(missing)}")
+    if unknown := [str(key) for key in sweep if key not in keys]:
+        raise ValueError(f"sweep has no {', '.join(unknown)}")
+    return Sweep(**sweep)
+
+
+# Workers --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A task of Slurm in one of its lives, or its several processes; elsewhere, a process.
+
+    place  the user and the cluster, elsewhere the host
+    job    like 687_3, elsewhere the number of the process
+    life   how often it was requeued
+    live   the jobs that squeue lists, which the launcher gives at the standard input: Python may be in a container
+    """
+
+    place: str
+    job: str
+    life: int
+    live: frozenset[str]
+
+    def is_gone(self, place: str, job: str, life: int) -> bool:
+        """Whether a worker is no more. Of one in another place, or of a newer job, this worker does not know."""
+        if place != self.place:
+            return False
+        if job == self.job:
+            return life < self.life
+        if self.live:
+            return job not in self.live and array(job) <= array(self.job)
+        return not is_process(int(job))
+
+
+def array(job: str) -> int:
+    """The number of a job without its task's."""
+    return int(job.split("_")[0])
+
+
+def is_process(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another person's
+        return True
+    return True
+
+
+def this_worker() -> Worker:
+    """Raises ValueError in a job of which the standard input does not say which jobs live."""
+    if "EXPERIMENT_MODE" not in os.environ or "SLURM_JOB_ID" not in os.environ:
+        return Worker(platform.node(), str(os.getpid()), 0, frozenset())
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    live = frozenset(sys.stdin.read().split())
+    if job not in live:
+        raise ValueError(f"what squeue lists of this user's {len(live)} jobs lacks this very job, {job}")
+    place = f"{os.environ['SLURM_JOB_USER']} on {os.environ['SLURM_CLUSTER_NAME']}"
+    return Worker(place, job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), live)
+
+
+# The study ------------------------------------------------------------------------------------------------------------
+
+
+class Study:
+    """The study of a sweep, with its trials. `claim`, `tell` and `fail` are for workers."""
+
+    def __init__(self, sweep: Sweep, folder: str, read_only: bool) -> None:
+        """Open the study whose journal a folder has, or begin it there.
+
+        Raises ValueError where the study was begun with other directions or params, or its journal is damaged.
+        """
+        self.sweep, self.name = sweep, sweep.study
+        self.journal = Journal(osp.join(folder, f"{self.name}.journal"))
+        self.claim_lock = JournalFileOpenLock(f"{self.journal.path}.turn", grace_period=120)
+        self.study = self.load() if read_only else self.begin()
+        self.study.stop = lambda: None  # type: ignore[method-assign]  # GridSampler calls it, but n_trials decides
+        self.refuse_another()
+
+    def load(self) -> optuna.Study:
+        if not osp.exists(self.journal.path):
+            raise ValueError(f"study {self.name} has not begun: there is no {self.journal.path}")
+        try:
+            return optuna.load_study(study_name=self.name, storage=self.journal.storage())
+        except KeyError:
+            raise ValueError(f"study {self.name} has not begun: it is not in {self.journal.path}") from None
+
+    def begin(self) -> optuna.Study:
+        sampler = instantiate(self.sweep.sampler)
+        os.makedirs(osp.dirname(self.journal.path), exist_ok=True)
+        with held(self.claim_lock):
+            self.journal.begin()
+            storage = self.journal.storage()
+            if self.name not in [study.study_name for study in storage.get_all_studies()]:
+                directions = [StudyDirection[direction.upper()] for direction in self.sweep.directions]
+                optuna.create_study(study_name=self.name, storage=storage, directions=directions)
+            study = optuna.load_study(study_name=self.name, storage=storage, sampler=sampler)
+            if not study.get_trials(deepcopy=False):
+                study.set_user_attr("params", self.sweep.params)
+            return study
+
+    def refuse_another(self) -> None:
+        directions = [direction.name.lower() for direction in self.study.directions]
+        params = self.study.user_attrs.get("params", self.sweep.params)
+        if (directions, params) != (self.sweep.directions, self.sweep.params):
+            raise ValueError(f"study {self.name} was begun with another direction or other params: name a new one")
+
+    def trials(self, *states: str) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=[TrialState[state] for state in states] or None)
+
+    def claim(self, worker: Worker) -> Trial | None:
+        """A trial for a worker to run, or None where enough are complete or at work.
+
+        What lost workers left is taken up first. One worker at a time is here, so that no more begin than are wanted.
+        """
+        with held(self.claim_lock):
+            for running in self.trials("RUNNING"):
+                if "worker" not in running.user_attrs or worker.is_gone(*running.user_attrs["worker"]):
+                    self.replace(running)
+            if len(self.trials("COMPLETE", "RUNNING")) >= self.sweep.n_trials:
+                return None
+            self.seed()
+            trial = self.study.ask()
+            trial.set_user_attr("worker", [worker.place, worker.job, worker.life])
+            return trial
+
+    def seed(self) -> None:
+        """Let the sampler propose by the number of the trial that `ask` will give, whichever worker it is."""
+        if isinstance(self.study.sampler, GridSampler | QMCSampler):  # of which all workers follow one sequence
+            return
+        waiting = [trial.number for trial in self.trials("WAITING")]
+        number = min(waiting, default=len(self.trials()))
+        seed = np.random.SeedSequence([self.sweep.sampler["seed"], number]).generate_state(1)[0]
+        self.study.sampler = instantiate(self.sweep.sampler, seed=int(seed))
+
+    def replace(self, lost: FrozenTrial) -> None:
+        """Let a lost trial fail, and propose it once more: once also where this worker ends between the two."""
+        if lost.number not in [trial.user_attrs.get("replaces") for trial in self.trials()]:
+            params = lost.system_attrs.get("fixed_params", {}) | lost.params
+            self.study.enqueue_trial(params, user_attrs={"replaces": lost.number})
+        self.study.tell(lost.number, state=TrialState.FAIL)
+
+    def values(self, returned: Any) -> list[float]:
+        """What an objective returned, a number for each direction. Raises TypeError or ValueError."""
+        values = [float(value) for value in (returned if isinstance(returned, tuple | list) else [returned])]
+        if len(values) != len(self.sweep.directions):
+            raise ValueError(f"the objective returned {len(values)} values for {len(self.sweep.directions)} directions")
+        if any(map(math.isnan, values)):
+            raise ValueError("the objective returned nan")
+        return values
+
+    def tell(self, trial: Trial, values: list[float]) -> None:
+        """Complete a trial with its values."""
+        self.study.tell(trial, values)
+
+    def fail(self, trial: Trial, error: BaseException) -> None:
+        """Record a trial's error."""
+        trial.set_user_attr("error", repr(error))
+        self.study.tell(trial, state=TrialState.FAIL)
+
+    def best(self) -> list[FrozenTrial]:
+        """The best trials, best first: of several directions those that none is better than in all, by number."""
+        if len(self.sweep.directions) > 1:
+            return sorted(self.study.best_trials, key=lambda trial: trial.number)
+        is_up = self.sweep.directions == ["maximize"]
+        return sorted(self.trials("COMPLETE"), key=lambda trial: trial.values, reverse=is_up)
+
+    def __str__(self) -> str:
+        complete, running, failed = (len(self.trials(state)) for state in ("COMPLETE", "RUNNING", "FAIL"))
+        finished = " is finished" if complete >= self.sweep.n_trials else ""
+        trials = f"{complete} of {self.sweep.n_trials} trials complete, {running} running, {failed} failed"
+        if not complete:
+            best = ""
+        elif len(self.sweep.directions) > 1:
+            best = f", {len(self.best())} of them on the Pareto front"
+        else:
+            best = f", best {self.best()[0].value:.6g} in trial {self.best()[0].number}"
+        return f"study {self.name}{finished}: {trials}{best}"
