@@ -121,10 +121,10 @@ def test_readme_fits_on_a_page_and_names_what_a_starter_requires(lab):
 
 
 def test_all_say_the_same_range_of_python():
-    """A project file, a Makefile and inline metadata cannot import it from one place."""
+    """A project file, a script and inline metadata cannot import it from one place."""
     [package] = re.findall('^requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     [scripts] = re.findall('^# requires-python = "(.*)"', (ROOT / "rules/header.jinja").read_text(), re.MULTILINE)
-    [low, high] = re.findall(r"\((3), (\d+)\)", (ROOT / "Makefile").read_text())
+    [low, high] = re.findall(r"\((3), (\d+)\)", (ROOT / "scripts/find-python").read_text())
     assert package == scripts == f">={'.'.join(low)},<{'.'.join(high)}"
     assert f"Python {'.'.join(low)} to 3.{int(high[1]) - 1}" in (ROOT / "README.md").read_text()
 
