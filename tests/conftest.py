@@ -113,6 +113,14 @@ def plain_template(template, tmp_path_factory):
 
 
 @pytest.fixture
+def copie(copie):
+    """pytest-copie's fixture, without the `!include` that it gives to yaml.SafeLoader for the whole process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml.SafeLoader, "yaml_constructors", dict(yaml.SafeLoader.yaml_constructors))
+        yield copie
+
+
+@pytest.fixture
 def own_template(template, tmp_path):
     """The template at v1.0.0, which the test may change and release."""
     return template.copy(tmp_path / "template")
@@ -173,7 +181,7 @@ def slurm(needs_slurm, tmp_path_factory):
 def bolt(tmp_path_factory):
     """A Bolt server."""
     if not importlib.util.find_spec("arcadedb_embedded"):
-        pytest.fail("not installed: arcadedb-embedded, which has no package for some machines. Skip: make test SKIP=bolt")
+        pytest.fail("not installed: arcadedb-embedded. Some machines have no package of it: make test SKIP=bolt")
     server = Bolt(tmp_path_factory.mktemp("bolt"))
     yield server
     server.stop()
