@@ -8,18 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import skips
 from support.lab import write_program
 from support.process import run, wait_until
 from support.template import ROOT
 
 SCRIPT = ROOT / "scripts/install-programs"
+WANTS = "etc/systemd/system/multi-user.target.wants"
 TOOLS = ("bash", "cat", "chmod", "dirname", "env", "grep", "paste", "rm", "sed", "sleep", "touch", "true")
 # Installs each package as a program of the same name, and notes what Debian would ask before it starts a service.
 APT_GET = """\
 echo "$*" >> {machine}/apt
 if [[ $* == *" install "* ]]; then
   {machine}/usr/sbin/policy-rc.d; echo $? > {machine}/policy
-  touch {machine}/lib/systemd/system/slurmctld.service
+  touch {machine}/{{lib/systemd/system,etc/systemd/system/multi-user.target.wants}}/slurmctld.service
   for package in slurmctld sbatch; do echo "#!/bin/bash" > {bin}/$package; chmod 755 {bin}/$package; done
   {then}
 fi
@@ -31,7 +33,7 @@ class Machine:
 
     def __init__(self, folder):
         self.path, self.bin = folder / "root", folder / "bin"
-        for name in ("etc", "usr/sbin", "lib/systemd/system"):
+        for name in (WANTS, "usr/sbin", "lib/systemd/system"):
             (self.path / name).mkdir(parents=True)
         (self.path / "etc/debian_version").touch()
         self.bin.mkdir()
@@ -59,6 +61,9 @@ class Machine:
         """The packages that apt-get was asked for."""
         file = self.path / "apt"
         return file.read_text().split("no-install-recommends ")[1].split() if file.exists() else []
+
+    def enabled(self):
+        return sorted(path.name for path in (self.path / WANTS).iterdir())
 
     def __call__(self, *programs, **environment):
         return run("bash", SCRIPT, *programs, env=self.environment | environment)
@@ -149,13 +154,25 @@ def test_install_starts_no_service_and_leaves_nothing(machine, place):
     environment = {"INSTALL": {"INSTALL": "1"}, "CI": {"CI": "true"}}.get(place, {})
     if not environment:
         machine.write(place)
-    write_program(machine.bin / "systemctl", f'echo "$*" >> {machine.path}/systemctl')
-    machine.write("lib/systemd/system/munge.service")  # which somebody may use
+    for name in (f"{WANTS}/munge.service", "lib/systemd/system/munge.service"):  # which somebody may use
+        machine.write(name)
     done = machine("slurmctld", "sbatch", **environment)
     assert done.returncode == 0, done.stderr
     assert machine.installed() == ["slurmctld", "slurm-client"]
     assert (machine.path / "policy").read_text() == "101\n" and not machine.policy.exists()
-    assert (machine.path / "systemctl").read_text() == "--quiet disable --now slurmctld\n"
+    assert machine.enabled() == ["munge.service"]
+
+
+def test_services_are_disabled_by_systemd_where_it_is(machine):
+    write_program(machine.bin / "systemctl", f'echo "$*" >> {machine.path}/systemctl')
+    assert machine("slurmctld", INSTALL="1").returncode == 0
+    assert (machine.path / "systemctl").read_text() == "--quiet disable slurmctld\n"
+    (machine.path / "systemctl").unlink()
+    (machine.path / "lib/systemd/system/slurmctld.service").unlink()
+    (machine.path / "run/systemd/system").mkdir(parents=True)
+    (machine.bin / "slurmctld").unlink()
+    assert machine("slurmctld", INSTALL="1").returncode == 0
+    assert (machine.path / "systemctl").read_text() == "--quiet disable slurmctld\n--quiet stop slurmctld\n"
 
 
 def test_install_by_sudo(machine):
@@ -230,9 +247,10 @@ def test_skip_is_reported_last():
     assert int(number) > 10 and report == f"skipped {number} tests: SKIP=slurm"
 
 
-def test_unknown_skip_is_refused():
-    done = typed(*PYTEST, "tests/test_pin.py", SKIP="slrum")
-    assert done.returncode != 0 and 'SKIP: unknown word "slrum"; expected some of: slurm' in done.stderr
+def test_unknown_skip_is_refused(monkeypatch):
+    monkeypatch.setenv("SKIP", "slurm,slrum")
+    with pytest.raises(pytest.UsageError, match='SKIP: unknown word "slrum"; expected some of: slurm, bolt, index'):
+        skips.check_words()
 
 
 def test_absent_slurm_fails_its_tests(tmp_path):
