@@ -231,12 +231,12 @@ def test_pinned_code_may_be_on_scratch(jobs, slurm, tmp_path):
     assert slurm.job(number)["WorkDir"].startswith(str(tmp_path / "scratch %").split()[0])
     assert jobs.finish(number)["JobState"] == "COMPLETED"
     assert (jobs.experiment / "results/x_gh_000.csv").is_file()
-    assert git(jobs.lab.path, "status", "--porcelain") == ""
+    assert git(jobs.lab.path, "status", "--porcelain") == "?? experiments/011-x/results/x_gh_000.csv\n"
     other = Submitter(jobs.lab, slurm, "012-y", package="torchcell")
     (other.experiment / "slurm/code").symlink_to(tmp_path / "scratch %")
     commit(jobs.lab.path)
     slurm("scancel", jobs.hold("gh_x_000"))
-    assert "is not of this experiment: slurm/code must be its own folder" in other.refused("gh_x_000")
+    assert "is not a copy of this experiment: give slurm/code a folder of its own" in other.refused("gh_x_000")
 
 
 def test_a_full_disk_is_said_in_one_line(jobs, slurm, tmp_path):

@@ -23,7 +23,9 @@ LAYOUT = {
     "scripts/gh_x_000.slurm",
     "scripts/query.py",
     "scripts/runtime/__init__.py",
+    "scripts/runtime/arguments.sh",
     "scripts/runtime/check.py",
+    "scripts/runtime/checks.sh",
     "scripts/runtime/claim.py",
     "scripts/runtime/environment.py",
     "scripts/runtime/figures.py",
@@ -31,6 +33,7 @@ LAYOUT = {
     "scripts/runtime/optuna_journal.py",
     "scripts/runtime/optuna_study.py",
     "scripts/runtime/paths.py",
+    "scripts/runtime/pin.sh",
     "scripts/runtime/process.py",
     "scripts/runtime/record.py",
     "scripts/runtime/requirements.py",
@@ -143,12 +146,12 @@ def test_nothing_of_jinja_is_left(every_option):
         ["ruff", "check", "--isolated", "--select=B,E,F,I,UP,W", "--line-length=120"],
         ["ruff", "format", "--isolated", "--check", "--line-length=120"],
         ["yamllint", "--strict", "--config-data", "{extends: .yamllint.yml, ignore: []}"],
-        ["shellcheck", "--shell=bash"],
+        ["shellcheck", "--shell=bash", "--external-sources", "--check-sourced", "--source-path=SCRIPTDIR"],
     ],
     ids=" ".join,
 )
 def test_no_linter_finds_anything(every_option, command):
-    patterns = {"ruff": ["*.py"], "yamllint": ["conf/*.yaml"], "shellcheck": ["*.slurm", "*.sh"]}[command[0]]
+    patterns = {"ruff": ["*.py"], "yamllint": ["conf/*.yaml"], "shellcheck": ["*.slurm", "submit.sh"]}[command[0]]
     paths = [path for pattern in patterns for path, _ in texts(every_option, pattern)]
     assert len(paths) >= len(OPTIONS)
     linted = run(*command, *paths, cwd=ROOT)
@@ -221,7 +224,7 @@ def test_a_launcher_asks_for_what_lab_yml_says(rendered, machine):
     assert f"python=(\n  {entry['python']}\n)\n" in text
     assert f"run=(\n  experiments/A011-x-y/scripts/x.py\n  --config-name x_{label}_007\n)\n" in text
     assert text.endswith('exec "${python[@]}" "${run[@]}" "$@"\n')
-    assert ("export EXPERIMENT_MODE=one\n" in text) == entry.get("slurm", True)
+    assert ("export EXPERIMENT_MODE=one " in text) == entry.get("slurm", True)
 
 
 def test_between_two_options_stands_a_line_that_nothing_changes(rendered):
@@ -293,19 +296,22 @@ def test_an_experiment_without_runs_or_queries_says_nothing_of_them(rendered):
     assert not list((experiment / "scripts").glob("*.slurm"))
 
 
-def test_logs_results_profiles_and_rejects_are_ignored(lab):
+def test_logs_profiles_and_rejects_are_ignored(lab):
     experiment = lab.render()
     names = [
         "slurm/output/a.out",
-        "results/a.csv",
+        "slurm/code/a.py",
+        "slurm/submitted/a/words",
         "profiling_results/a.prof",
         "conf/x.rej",
         "scripts/__pycache__/a.pyc",
     ]
     for name in names:
-        (experiment / name).parent.mkdir(exist_ok=True)
+        (experiment / name).parent.mkdir(parents=True, exist_ok=True)
         (experiment / name).touch()
     assert git(experiment, "check-ignore", *names).split() == names
+    (experiment / "results/a.csv").touch()
+    assert git(lab.path, "status", "--porcelain") == "?? experiments/011-x/results/a.csv\n", "results are committed"
 
 
 def test_two_renders_of_one_answer_are_equal(rendered):

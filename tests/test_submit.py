@@ -63,7 +63,7 @@ def test_a_launcher_of_another_experiment_is_refused(jobs):
         ("scripts/gh_x_000.slurm", other),
         ("./gh_x_000", other),
     ):
-        assert jobs.refused(path, cwd=cwd) == f"submit.sh: {path} is no launcher of {jobs.experiment}/scripts"
+        assert jobs.refused(path, cwd=cwd) == f"submit.sh: {path} is not a launcher in {jobs.experiment}/scripts"
 
 
 def test_spaces_and_signs_in_the_path(tmp_path, template, slurm):
@@ -152,7 +152,7 @@ def test_from_inside_another_job(jobs, slurm):
     script = jobs.lab.path / "outer.sh"
     script.write_text("#!/bin/bash\nbash experiments/011-x/scripts/submit.sh gh_x_000\n")
     outer = jobs.sbatch("--output=outer.out", "--array=5", "--mem=1g", "--cpus-per-task=2", script)
-    assert slurm.wait(f"{outer}_5")["JobState"] == "COMPLETED"
+    assert slurm.wait(f"{outer}_5")["JobState"] == "COMPLETED", (jobs.lab.path / "outer.out").read_text()
     [number] = re.findall(r": job (\d+)$", (jobs.lab.path / "outer.out").read_text(), flags=re.MULTILINE)
     assert slurm.wait(number)["JobState"] == "COMPLETED"
     assert "SLURM_ARRAY_TASK_ID" not in jobs.records()[0]["slurm"]
@@ -160,7 +160,7 @@ def test_from_inside_another_job(jobs, slurm):
 
 def test_a_name_that_no_log_can_have_is_refused(jobs, slurm):
     reason = "submit.sh: gh_x_000: its job's name has a /, so Slurm could write no log: "
-    for words in ("-J a/b", "-Ja/b", "--job-name=a/b", "--job-name a/b", "--job=a/b", "--hold -J=a/b"):
+    for words in ("-J a/b", "-Ja/b", "--job-name=a/b", "--job-name a/b", "--job=a/b", "--hold -Ja/b"):
         assert jobs.refused("gh_x_000", "--", *words.split()) == f"{reason}a/b"
     assert jobs.refused("gh_x_000", "--dry-run", "--", "-Ja/b") == f"{reason}a/b"
     jobs.edit("scripts/gh_x_000.slurm", "--job-name=011-x_gh_000", "--job-name=dose/1")
@@ -256,7 +256,7 @@ def test_one_wrong_launcher_holds_back_all_before_the_queue(lab, slurm):
         ("x_gh_000\n", "x_gh_999\n", "no configuration experiments/011-x/conf/x_gh_999.yaml"),
         ("--config-name x_gh_000", "'--config-name=x_gh_999'", "no configuration experiments/011-x/conf/x_gh_999.yaml"),
         ("scripts/x.py", "scripts/z.py", "no script experiments/011-x/scripts/z.py"),
-        ("run=(", "walk=(", "has no run=( ... ), which says what it runs"),
+        ("run=(", "walk=(", "has no run=( ... ), which names what it runs"),
         ("\n", "\r\n", "has DOS line breaks"),
     ]:
         assert old in original

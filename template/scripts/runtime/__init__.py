@@ -3,7 +3,9 @@
 paths        where this code is, and where its experiment is
 environment  .env, and the variables and folders that a script requires
 process      which process of which run this one is
-requirements what a run needs by its configuration, like its inputs
+requirements what a run needs by its configuration: values, settings of W&B
+inputs       the files that a run declares, and whether they changed since it was submitted
+hydra_help   a remedy for Hydra 1.3 on Python 3.14
 claim        what happens before Hydra makes a run's folder
 run          Run: its names, figures, tables, numbers and state
 record       provenance.json: what made a result
@@ -11,14 +13,17 @@ figures      figures that say what made them, and that overwrite nothing
 tracking     Weights & Biases, without the secrets of the environment
 signals      how a run ends at a signal
 files        files that are whole or not there
-check        the preflight of a run, which launchers start
+check        the preflight of launchers, which submit.sh starts
+preflight    the check of one script and its configurations
+source       what a script's text shows without running it
 optuna_*     the journal and the study of a sweep by Optuna
 """
 
 import os
 import sys
 
-from runtime.environment import find_env, require, require_folders
+from runtime import hydra_help
+from runtime.environment import find_env, interpreter_error, require, require_folders
 from runtime.figures import save_figure
 from runtime.files import atomic_write, end_at_signals, write_json
 from runtime.paths import CONF, EXPERIMENT, FOLDER, ROOT, SCRIPTS
@@ -43,6 +48,9 @@ __all__ = [
     "write_json",
 ]
 
+if problem := interpreter_error():
+    sys.exit(problem)
+
 # The package of this very tree is imported, right after what is beside the script, and whatever PYTHONPATH has.
 for source in (os.path.join(ROOT, "src"), ROOT):
     if source in sys.path[1:]:
@@ -51,3 +59,4 @@ for source in (os.path.join(ROOT, "src"), ROOT):
         sys.path.insert(1, source)
 
 export_run_variables()
+hydra_help.mend()

@@ -7,7 +7,7 @@ from importlib.machinery import PathFinder
 from typing import NoReturn
 
 from runtime.files import try_to_write
-from runtime.paths import EXPERIMENT, FOLDER, ROOT, SCRIPTS, location_error
+from runtime.paths import EXPERIMENT, FOLDER, ROOT, SCRIPTS, location_error, package_error
 
 SERVER = ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")  # of the database that queries read
 
@@ -49,6 +49,26 @@ def require_folders(*names: str) -> list[str]:
         if name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != FOLDER:
             stop(f"{name} names a folder that does not hold this experiment, {FOLDER}: {folder}.", name)
     return folders
+
+
+def interpreter_error() -> str | None:
+    """Return what is wrong with how Python was started: without the script's folder, or without PYTHONPATH."""
+    if sys.flags.isolated:
+        option = "python -I"
+    elif getattr(sys.flags, "safe_path", False):  # since Python 3.11
+        option = "PYTHONSAFEPATH" if os.environ.get("PYTHONSAFEPATH") else "python -P"
+    elif sys.flags.ignore_environment:
+        option = "python -E"
+    else:
+        return None
+    remedy = "Unset it" if option == "PYTHONSAFEPATH" else "Leave the option out"
+    return f"{option}: Python cannot find the modules of this experiment and of this tree. {remedy}."
+
+
+def refuse_other_package() -> None:
+    """Exit if the lab's package was imported from another place than the tree whose commit is recorded."""
+    if problem := package_error():
+        sys.exit(problem)
 
 
 def refuse_other_experiment(script: str | None) -> None:

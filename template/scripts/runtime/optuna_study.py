@@ -17,6 +17,7 @@ from optuna.storages.journal import JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
 from runtime.optuna_journal import Journal, held
+from runtime.process import queue_id, require_passed
 
 # The sweep of a configuration -----------------------------------------------------------------------------------------
 
@@ -169,11 +170,10 @@ def is_process(number: int) -> bool:
 
 def this_worker() -> Worker:
     """Raises ValueError in a job of which the standard input does not say which jobs live."""
-    if "EXPERIMENT_MODE" not in os.environ or "SLURM_JOB_ID" not in os.environ:
+    job = queue_id()
+    if not job:
         return Worker(platform.node(), str(os.getpid()), 0, frozenset())
-    job = os.environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    require_passed(f"EXPERIMENT_JOB is {os.environ['EXPERIMENT_JOB']}", "SLURM_JOB_USER", "SLURM_CLUSTER_NAME")
     live = frozenset(sys.stdin.read().split())
     if job not in live:
         raise ValueError(f"what squeue lists of this user's {len(live)} jobs lacks this very job, {job}")

@@ -8,13 +8,13 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from runtime.files import write_json
-from runtime.paths import EXPERIMENT, FOLDER, PACKAGE, ROOT, SCRIPTS, SUBMITTED
+from runtime.paths import EXPERIMENT, FOLDER, SCRIPTS, SUBMITTED, package_folder
 
 SLURM_VARIABLES = (
     "SLURM_CLUSTER_NAME",
@@ -27,30 +27,49 @@ SLURM_VARIABLES = (
 )
 
 
-def commit() -> tuple[str | None, bool | None]:
-    """The commit, and whether this experiment or the package differs from it, by a changed or a new file.
+def commit(own_inputs: Sequence[str] = ()) -> tuple[str | None, bool | None]:
+    """Return the commit, and whether this experiment or the package differs from it, by a changed or a new file.
 
-    Pinned code knows it. Else it is one call of git, which looks at these two folders alone.
+    What runs write, results/ and slurm/, is left out, but not the declared inputs of the experiment, whose paths are
+    relative to its folder: these are read from the live tree, also by pinned code. Without them pinned code calls no
+    git, and other code calls it once, for these two folders alone.
     """
-    if SUBMITTED:
-        return SUBMITTED["commit"], SUBMITTED["dirty"]
-    folders = [FOLDER]
-    if PACKAGE:
-        folders += filter(osp.isdir, (osp.join(ROOT, PACKAGE), osp.join(ROOT, "src", PACKAGE)))
-    command = ["git", "--no-optional-locks", "-C", FOLDER]
-    command += ["status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", *folders]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
-    except (OSError, subprocess.CalledProcessError) as error:
+        head, dirty = (SUBMITTED["commit"], SUBMITTED["dirty"]) if SUBMITTED else tree_state()
+        return head, dirty or is_uncommitted(head, own_inputs)
+    except (OSError, subprocess.CalledProcessError, LookupError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().split("\n")[0]
+        if SUBMITTED:
+            print(f"Unknown whether inputs are committed, in this run's provenance: {reason}", file=sys.stderr)
+            return SUBMITTED["commit"], None
         print(f"No commit in this run's provenance: {reason}", file=sys.stderr)
         return None, None
-    lines = done.stdout.splitlines()
+
+
+def tree_state() -> tuple[str, bool]:
+    """Return the commit of the live tree, and whether the experiment or the package differs from it."""
+    package = package_folder()
+    folders = [".", ":(exclude)results", ":(exclude)slurm", *([package] if package else [])]
+    lines = git_lines("status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", *folders)
     head = lines[0].removeprefix("# branch.oid ")
     if head == "(initial)":
-        print("No commit in this run's provenance: the repository has none", file=sys.stderr)
-        return None, None
+        raise LookupError("the repository has none")
     return head, any(not line.startswith("# ") for line in lines)
+
+
+def is_uncommitted(head: str, paths: Sequence[str]) -> bool:
+    """Whether files of the experiment differ from a commit, or are not in it; git may ignore them."""
+    if not paths:
+        return False
+    files = [f":(literal){path}" for path in paths]
+    return bool(git_lines("diff", "--name-only", head, "--", *files) or git_lines("ls-files", "--others", "--", *files))
+
+
+def git_lines(*words: str) -> list[str]:
+    """Return what git prints in the experiment's folder. It takes no lock."""
+    command = ["git", "--no-optional-locks", "-C", FOLDER, *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
+    return done.stdout.splitlines()
 
 
 def now() -> str:
@@ -89,6 +108,7 @@ def run_facts(script: str) -> dict[str, Any]:
         "dirty": None,
         "host": platform.node(),
         "slurm": {name: os.environ[name] for name in SLURM_VARIABLES if name in os.environ},
+        "submission": osp.basename(os.environ.get("EXPERIMENT_SUBMISSION", "")) or None,
         "started": now(),
     }
 
@@ -119,9 +139,9 @@ class Record:
         self.facts["attempts"] = [*attempts, attempt]
         self.write()
 
-    def identify(self) -> None:
-        """Add the commit."""
-        self.facts["commit"], self.facts["dirty"] = commit()
+    def identify(self, own_inputs: Sequence[str]) -> None:
+        """Add the commit, which the declared inputs of the experiment must be part of, or the run is dirty."""
+        self.facts["commit"], self.facts["dirty"] = commit(own_inputs)
         self.write()
 
     def add(self, kind: str, path: str) -> None:

@@ -1,38 +1,43 @@
-"""What a run needs by its configuration: its inputs, and settings that Weights & Biases takes."""
+"""What a run needs by its configuration: values, inputs, and settings that Weights & Biases takes."""
 
 import os
-import os.path as osp
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from runtime import inputs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+LACKS_RUNTIME = "This configuration lacks conf/runtime.yaml: give it `defaults: [runtime, default, _self_]`."
 MODES = ("disabled", "offline", "online")
 
 
+def has_runtime(cfg: "DictConfig") -> bool:
+    """Whether a configuration has conf/runtime.yaml among its defaults. Its keys may have no value yet."""
+    return {"config", "folder", "task", "trial", "inputs", "wandb"} <= set(cfg)
+
+
 def require_needs(cfg: "DictConfig") -> None:
-    """Exits where something that this run needs is not there."""
+    """Exit if something that this run needs is missing, or an input changed since the run was submitted."""
     for problem in unmet_requirements(cfg):
         sys.exit(problem)
+    inputs.refuse_changed(cfg.inputs)
 
 
 def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
-    """What this run would fail of, each in one line. The preflight asks for it, and so does the run itself."""
-    from omegaconf import OmegaConf
-
+    """Yield what this run would fail of, each in one line. The preflight asks for it, and so does the run itself."""
     if cfg.config.endswith(".yaml"):
         yield f"--config-name {cfg.config}: leave out .yaml, which would make it another configuration's run."
-    inputs = named(cfg.get("inputs"))
-    if not all(isinstance(path, str) for path in inputs):
-        yield f"inputs is {cfg.inputs}: it must be a list of paths in DATA_ROOT."
-        return
-    paths = [osp.join(os.environ["DATA_ROOT"], path) for path in inputs]
-    missing = [path for path in paths if not os.access(path, os.R_OK)]
-    if missing:
-        yield f"inputs: missing, or not to be read: {', '.join(missing)}"
+    yield from inputs.problems(cfg.inputs)
+    yield from wandb_problems(cfg)
+
+
+def wandb_problems(cfg: "DictConfig") -> Iterator[str]:
+    from omegaconf import OmegaConf
+
     mode = OmegaConf.select(cfg, "wandb.mode", default="disabled")
     if mode not in MODES:
         yield f"wandb.mode is {mode}: set it to disabled, offline or online."
@@ -43,7 +48,19 @@ def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
         yield from (f"{name} is empty: unset it." for name in empty)  # W&B would hide what is wrong
 
 
-def named(inputs: Any) -> list[Any]:
-    """The paths of `inputs:`, relative to DATA_ROOT, or the only one, or what stands in their place."""
-    is_list = isinstance(inputs, Sequence) and not isinstance(inputs, str)
-    return list(inputs) if is_list else [inputs] if inputs is not None else []
+def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | None]]:
+    """Yield the keys that have no value: those left as ???, with None, and the others with their error."""
+    from omegaconf import Container, OmegaConf
+
+    for key in range(len(node)) if OmegaConf.is_list(node) else list(node):
+        name = f"{prefix}[{key}]" if OmegaConf.is_list(node) else f"{prefix}.{key}".lstrip(".")
+        if OmegaConf.is_missing(node, key):
+            yield name, None
+            continue
+        try:
+            value = node[key]
+        except Exception as error:
+            yield name, error
+            continue
+        if isinstance(value, Container) and not OmegaConf.is_interpolation(node, key):
+            yield from unresolved(value, name)

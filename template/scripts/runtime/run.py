@@ -14,13 +14,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from runtime import tracking
-from runtime.environment import refuse_other_experiment
+from runtime.environment import refuse_other_experiment, refuse_other_package
 from runtime.figures import save_figure
 from runtime.files import atomic_write, link_new, part_of
+from runtime.inputs import own_paths
 from runtime.paths import EXPERIMENT, FOLDER
 from runtime.process import this_process
 from runtime.record import Record, run_facts, versions
-from runtime.requirements import require_needs
+from runtime.requirements import LACKS_RUNTIME, has_runtime, require_needs
 from runtime.signals import Signals, Terminated
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class Run:
         """`cfg` is a configuration that has conf/runtime.yaml among its defaults. Exits where it has not."""
         caller = sys._getframe(1)
         refuse_other_experiment(caller.f_globals.get("__file__"))
-        if "folder" not in list(cfg):  # it may be there and have no value yet
-            sys.exit("This configuration lacks conf/runtime.yaml: give it `defaults: [runtime, default, _self_]`.")
+        refuse_other_package()
+        if not has_runtime(cfg):
+            sys.exit(LACKS_RUNTIME)
         self.cfg = cfg
         self.process = this_process()
         self.pid = os.getpid()
@@ -105,7 +107,7 @@ class Run:
     def start(self) -> None:
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.id}
         self.record.begin(run_facts(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
-        self.record.identify()
+        self.record.identify(own_paths(self.cfg.inputs))
         require_needs(self.cfg)  # of a trial, or of a run of Hydra's -m, nobody has asked before
         if self.cfg.wandb.mode != "disabled":
             self.wandb = tracking.start(self.cfg, self.stem)

@@ -1,0 +1,92 @@
+"""What the preflight found of a launcher, in lines that hold no secret."""
+
+import os
+import os.path as osp
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from runtime.paths import ROOT
+
+SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
+SHORTEST_SECRET = 6
+# What a login node may lack, and a job has.
+OF_A_JOB = re.compile(
+    r"'(SLURM\w*|(LOCAL_|GROUP_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_\w+|CUDA_\w+)'|\bCUDA\b|NVIDIA|\bGPUs?\b"
+)
+HYDRAS_OWN = ("full_key:", "object_type=", "reference_type=")  # lines that it adds to errors
+LIBRARIES = ("antlr4", "hydra", "omegaconf")
+
+
+@dataclass
+class Findings:
+    """Problems, which stop a submission; notes, which do not; and the checksums of declared inputs."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    def add(self, line: str, is_note: bool = False) -> None:
+        lines = self.notes if is_note else self.problems
+        if line not in lines:
+            lines.append(line)
+
+    def copy(self) -> "Findings":
+        return Findings(list(self.problems), list(self.notes), dict(self.inputs))
+
+    def extend(self, other: "Findings") -> None:
+        self.problems += other.problems
+        self.notes += other.notes
+        self.inputs |= other.inputs
+
+
+def one_line(error: object) -> str:
+    """Return an exception's text in one line, without what Hydra adds about itself, and with paths from the root."""
+    cause = getattr(error, "__cause__", None) if type(error).__module__.startswith("hydra") else None
+    text = f"{error}\n{cause or ''}".partition("Config search path")[0].replace(f"{ROOT}/", "")
+    lines = [line.strip() for line in text.splitlines()]
+    return without_secrets(" ".join(line for line in lines if line and not line.startswith(HYDRAS_OWN)))
+
+
+def without_secrets(text: str, variables: Mapping[str, str] = os.environ) -> str:
+    """Return a text in which the values of variables like NEO4J_PASSWORD are their names."""
+    for name, value in variables.items():
+        if SECRET.search(name) and len(value) >= SHORTEST_SECRET:
+            text = text.replace(value, f"${name}")
+    return text
+
+
+def raised(error: BaseException, script: str) -> str:
+    """Return an exception in one line, with the script's line that led to it."""
+    if isinstance(error, SystemExit):
+        return one_line(error) if isinstance(error.code, str) else f"it exits with {error.code} when it is imported"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if osp.realpath(frame.filename) == osp.realpath(script)]
+    line = f"line {lines[-1]}: " if lines else ""
+    return f"{line}{type(error).__name__}: {one_line(error)}"
+
+
+def is_of_a_job(error: BaseException) -> bool:
+    """Whether an error may be due to this machine, which has no GPU and no variables of a job."""
+    return bool(OF_A_JOB.search(str(error)))
+
+
+def is_of_a_resolver(error: BaseException) -> bool:
+    """Whether an error of OmegaConf comes from a resolver of the user's own, or from one that is not known yet."""
+    from omegaconf.errors import UnsupportedInterpolationType
+
+    return isinstance(error, UnsupportedInterpolationType) or not is_library(innermost(error.__traceback__))
+
+
+def innermost(trace: TracebackType | None) -> str:
+    """Return the file of the frame that raised an exception."""
+    frames = list(traceback.walk_tb(trace))
+    return frames[-1][0].f_code.co_filename if frames else ""
+
+
+def is_library(file: str) -> bool:
+    folders = [osp.dirname(sys.modules[name].__file__ or "") for name in LIBRARIES if name in sys.modules]
+    return any(file.startswith(osp.join(folder, "")) for folder in folders)
