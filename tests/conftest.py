@@ -118,6 +118,7 @@ def copie(copie):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yaml.SafeLoader, "yaml_constructors", dict(yaml.SafeLoader.yaml_constructors))
         yield copie
+    assert "!include" not in yaml.SafeLoader.yaml_constructors, "the next test would read files by a tag"
 
 
 @pytest.fixture
