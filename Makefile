@@ -16,7 +16,7 @@
 RUNS := {growth: [gh_000, gh_optuna]} # which have every Python file that the template renders
 DEMO := copier hydra-core matplotlib numpy python-dotenv
 MYPY := .venv/bin/mypy
-TEST = -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
+TEST = -m pytest -o cache_dir=.venv/pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
 PIP := -m pip install --quiet --disable-pip-version-check
 INSTALL_PROGRAMS := GOALS="$(or $(MAKECMDGOALS),demo)" scripts/install-programs
 comma := ,
