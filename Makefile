@@ -1,24 +1,33 @@
 # make demo    a rendered experiment and its first figure, in a throw-away repository
-# make test    the whole suite
+# make test    the whole suite, after the programs that it needs are installed (Debian and Ubuntu)
 # make lint    the style and the types of the template's files, and of what they render
 # make bench   measured figures, as a table
 # make test-lowest  the suite with the oldest versions that pyproject.toml allows, on Python 3.10 or PYTHON
 # make test-ddp  data-parallel runs with the torch of requirements-ddp.txt: up to 5 GB
+# make programs     what make test installs by apt-get, alone
 # make pictures     what README shows, and docs/example, made anew
 # make requirements  requirements-dev.txt with the newest versions
 # make release VERSION=X.Y.Z  after all checks, the commit and the tag of a release
 # PYTHON=...   the Python that makes .venv, 3.10 to 3.13
 # PYTEST=...   options of pytest for make test, like PYTEST="-k sweep"
+# INSTALL=1    lets make install programs outside continuous integration and containers
+# SKIP=slurm   leaves out the tests that need Slurm; SKIP=bolt, those that need a Bolt server; SKIP=index, a package index
 
-SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
 RUNS := {growth: [gh_000, gh_optuna]} # which have every Python file that the template renders
 DEMO := copier hydra-core matplotlib numpy python-dotenv
 MYPY := .venv/bin/mypy
 TEST = -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST)
 PIP := -m pip install --quiet --disable-pip-version-check
-CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10)
+INSTALL_PROGRAMS := GOALS="$(or $(MAKECMDGOALS),demo)" scripts/install-programs
+comma := ,
+SKIPPED := $(subst $(comma), ,$(SKIP))
+SLURM := setpriv slurmctld slurmd sbatch slurmdbd mariadbd
+# Root can write to read-only folders, and tests look whether a program stops there: they run without that right.
+LIMITED := setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-dac_override,-dac_read_search
+AS_USER := $(if $(filter Linux-0,$(shell uname)-$(shell id -u)),$(LIMITED))
 
-.PHONY: demo test lint bench test-lowest test-ddp pictures requirements release
+.PHONY: demo test lint bench programs test-lowest test-ddp pictures requirements release
+.NOTPARALLEL:
 
 demo: .venv/demo
 	@set -e; lab=$$(mktemp -d)/lab; mkdir -p $$lab/data $$lab/images; cd $$lab; git init -q; \
@@ -28,14 +37,18 @@ demo: .venv/demo
 	git add .; git -c user.name=demo -c user.email=demo@example.org commit -qm "Add experiment 011-demo"; \
 	$(CURDIR)/.venv/bin/python experiments/011-demo/scripts/demo.py
 
-test: .venv/installed
-	.venv/bin/python $(TEST)
+test: programs .venv/installed
+	$(AS_USER) .venv/bin/python $(TEST)
+
+programs:
+	@$(INSTALL_PROGRAMS) git $(if $(wildcard .venv/demo),,python) \
+	  $(if $(AS_USER),setpriv) $(if $(filter slurm,$(SKIPPED)),,$(SLURM))
 
 lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/yamllint --strict .
-	.venv/bin/shellcheck --severity=warning .ci/run scripts/release
+	.venv/bin/shellcheck --severity=warning .ci/run scripts/find-python scripts/install-programs scripts/release
 	rm -rf .venv/lint
 	PYTHONWARNINGS=ignore .venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD \
 	  --data "lab=$$(cat tests/lab.yml)" --data 'runs=$(RUNS)' --data queries=yes . .venv/lint/011-growth
@@ -43,7 +56,7 @@ lint: .venv/installed
 	MYPYPATH=.venv/lint/011-growth/scripts \
 	  $(MYPY) --explicit-package-bases .venv/lint/011-growth/scripts
 
-bench: .venv/installed
+bench: programs .venv/installed
 	.venv/bin/python benchmarks/render.py
 	.venv/bin/python benchmarks/update.py
 	.venv/bin/python benchmarks/list.py
@@ -52,12 +65,12 @@ bench: .venv/installed
 	.venv/bin/python benchmarks/run.py
 	.venv/bin/python benchmarks/submit.py
 
-test-lowest: .venv/installed
+test-lowest: programs .venv/installed
 	.venv/bin/uv venv --quiet --clear --python $(or $(PYTHON),3.10) .venv/lowest
 	.venv/bin/uv pip compile --quiet --python .venv/lowest --resolution lowest-direct --no-header --no-annotate \
 	  --upgrade --group starter --group sweeps pyproject.toml --output-file .venv/lowest.txt
 	.venv/bin/uv pip install --quiet --python .venv/lowest --requirement .venv/lowest.txt --group dev
-	.venv/lowest/bin/python $(TEST)
+	$(AS_USER) .venv/lowest/bin/python $(TEST)
 
 test-ddp: .venv/installed
 	.venv/bin/python -m venv --clear .venv/ddp
@@ -81,11 +94,9 @@ requirements: .venv/installed
 	done
 
 .venv/demo: requirements-dev.txt
-	@set -e; for python in $(CANDIDATES); do \
-	  if $$python -c '$(SUPPORTED)' 2>/dev/null; then break; fi; python=; done; \
-	if [ -z "$$python" ]; then echo "No Python 3.10 to 3.13 on PATH: name one with PYTHON=..." >&2; exit 1; fi; \
-	echo "Installing $(DEMO) into .venv"; \
-	$$python -m venv .venv
+	@$(INSTALL_PROGRAMS) git python
+	@echo "Installing $(DEMO) into .venv"
+	@"$$(scripts/find-python)" -m venv .venv
 	@.venv/bin/python $(PIP) --constraint requirements-dev.txt $(DEMO)
 	@touch $@
 

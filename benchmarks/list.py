@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from render import ROOT, template
+from render import ROOT, quiet_git, template
 from update import git, monorepo
 
 EXPERIMENTS = [f"{number:03}-x" for number in range(40)]
@@ -36,8 +36,8 @@ def seconds(lab, *words):
 
 def main():
     os.environ["PYTHONPATH"] = str(ROOT / "src")
-    os.environ |= {f"GIT_{who}_{what}": "bench" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     with tempfile.TemporaryDirectory() as folder:
+        quiet_git(folder)
         source = template(Path(folder, "template"))
         git(source, "tag", "v1.0.0")
         lab = Path(folder, "lab")

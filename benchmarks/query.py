@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from render import BIN, ROOT, repository
+from render import BIN, ROOT, quiet_git, repository
 
 sys.path.insert(0, str(ROOT / "tests"))
 from support.bolt import Bolt
@@ -47,6 +47,7 @@ def main():
     rows = int(sys.argv[1]) if sys.argv[1:] else 1_000_000
     text = "x" * (200 - len(json.dumps({"id": rows, "gene": "YAL001C", "fitness": 0.5, "text": ""})))
     with tempfile.TemporaryDirectory() as folder:
+        quiet_git(folder)
         lab = Path(folder, "lab")
         copy = [BIN / "copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", ROOT, lab / "experiments/011-x"]
         subprocess.run(copy, check=True, capture_output=True)

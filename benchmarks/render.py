@@ -18,13 +18,22 @@ BIN = Path(sys.executable).parent
 ROUNDS = 10
 
 
+def quiet_git(folder):
+    """Give git settings of its own: its maintenance in the background would still work in a folder that is removed."""
+    settings = Path(folder, "gitconfig")
+    settings.write_text(
+        "[user]\nname = bench\nemail = bench@example.org\n[init]\ndefaultBranch = main\n"
+        "[gc]\nauto = 0\n[maintenance]\nauto = false\n"
+    )
+    os.environ["GIT_CONFIG_GLOBAL"] = str(settings)
+
+
 def repository(path, files):
     for name, content in files.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@example.org"]
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "Bench"]):
-        subprocess.run([*git, *command], cwd=path, check=True)
+        subprocess.run(["git", *command], cwd=path, check=True)
     return path
 
 
@@ -62,6 +71,7 @@ def table(title, rows, floor):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
+        quiet_git(folder)
         one = repository(folder / "one", {"copier.yml": "_subdirectory: template\n", "template/a.txt": "a\n"})
         ours = template(folder / "ours")
         copy = [BIN / "copier", "copy", "--quiet", "--defaults"]

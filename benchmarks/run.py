@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from render import BIN, medians, repository, table, template
+from render import BIN, medians, quiet_git, repository, table, template
 
 BARE = """\
 import hydra
@@ -57,6 +57,7 @@ main()
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder).resolve()
+        quiet_git(folder)
         lab = repository(folder / "lab", {".gitignore": "/data\n/images\n/.env\n/pinned\n"})
         for name in ("data", "images", "experiments"):
             (lab / name).mkdir()

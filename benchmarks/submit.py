@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from render import ROOT, table
+from render import ROOT, quiet_git, table
 
 sys.path.insert(0, str(ROOT / "tests"))
 from support.lab import make_lab
@@ -90,9 +90,7 @@ def main():
     sizes = list(map(int, sys.argv[1:])) or [0, 200, 1000]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        settings = folder / "gitconfig"
-        settings.write_text("[user]\nname = bench\nemail = bench@example.org\n[init]\ndefaultBranch = main\n")
-        os.environ["GIT_CONFIG_GLOBAL"] = str(settings)
+        quiet_git(folder)
         (folder / "slurm").mkdir()
         slurm = Slurm(folder / "slurm")
         os.environ |= slurm.environment

@@ -17,7 +17,7 @@ import optuna
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from render import BIN, ROOT, repository
+from render import BIN, ROOT, quiet_git, repository
 
 sys.path.insert(0, str(ROOT / "tests"))
 from support.process import free_port
@@ -114,6 +114,7 @@ def main():
     wanted = int(sys.argv[1]) if sys.argv[1:] else 64
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder, "postgresql")) as server:
+        quiet_git(folder)
         lab = Path(folder, "lab")
         answers = ["--data", "runs={x: [gh_optuna]}", "--data", "package="]
         copy = [BIN / "copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", *answers, ROOT]

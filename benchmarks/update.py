@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from render import BIN, ROOT, repository, template
+from render import BIN, ROOT, quiet_git, repository, template
 
 EXPERIMENTS = [f"0{number}-x" for number in range(10, 20)]
 TOOL = [sys.executable, "-m", "experiments", "update"]
@@ -79,9 +79,9 @@ def measure(commands, cwd):
 
 def main():
     os.environ["PYTHONPATH"] = str(ROOT / "src")
-    os.environ |= {f"GIT_{who}_{what}": "bench" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     sizes = [int(word) for word in sys.argv[1:]] or [0, 200, 1000]
     with tempfile.TemporaryDirectory() as folder:
+        quiet_git(folder)
         source = template(Path(folder, "template"))
         git(source, "tag", "v1.0.0")
         labs = {size: Path(folder, f"lab-{size}") for size in sizes}

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import jinja2
 import pytest
+import yaml
+from support import skips
 from support.bolt import Bolt
 from support.lab import make_lab
 from support.process import run
 from support.slurm import Slurm
-from support.template import Template, copy_template
+from support.template import ROOT, Template, copy_template
 from support.updating import ACCOUNT, RUNS, SUBMIT
 
 
 def pytest_configure():
-    """Temporary files are many and small: they are kept in memory where there is room."""
+    """Keep temporary files in memory where there is room: they are many and small."""
+    skips.check_words()
     memory = Path("/dev/shm")
     if "TMPDIR" not in os.environ and memory.is_dir() and shutil.disk_usage(memory).free > 2**30:
         os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
@@ -34,6 +37,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "bolt" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group("bolt"))
+        skips.mark(item)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session):
+    """End the output with what was skipped, after pytest's own last line."""
+    yield
+    skips.report(session.config)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,6 +55,8 @@ def hermetic(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     git = home / "gitconfig"
     git.write_text("[user]\nname = Ada\nemail = ada@example.org\n[init]\ndefaultBranch = main\n")
+    with git.open("a") as file:  # of somebody else in a container of continuous integration
+        file.write(f"[safe]\ndirectory = {ROOT}\n[gc]\nauto = 0\n[maintenance]\nauto = false\n")
     settings = home / "settings.yml"
     settings.write_text("{}\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +64,8 @@ def hermetic(tmp_path_factory):
         for name in list(os.environ):
             if name.startswith(foreign) or name in ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"):
                 patch.delenv(name)
-        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        path = [str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"]  # where Debian has slurmctld
+        patch.setenv("PATH", os.pathsep.join(path))
         patch.setenv("GIT_CONFIG_GLOBAL", str(git))
         patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
         patch.setenv("GIT_TEMPLATE_DIR", "")
@@ -99,6 +113,15 @@ def plain_template(template, tmp_path_factory):
 
 
 @pytest.fixture
+def copie(copie):
+    """pytest-copie's fixture, without the `!include` that it gives to yaml.SafeLoader for the whole process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml.SafeLoader, "yaml_constructors", dict(yaml.SafeLoader.yaml_constructors))
+        yield copie
+    assert "!include" not in yaml.SafeLoader.yaml_constructors, "the next test would read files by a tag"
+
+
+@pytest.fixture
 def own_template(template, tmp_path):
     """The template at v1.0.0, which the test may change and release."""
     return template.copy(tmp_path / "template")
@@ -140,11 +163,9 @@ def experiment(old):
 
 @pytest.fixture(scope="session")
 def needs_slurm():
-    """Skips where there is no Slurm, but never in continuous integration."""
     missing = [name for name in ("slurmctld", "slurmd", "sbatch") if not shutil.which(name)]
     if missing:
-        assert not os.environ.get("CI"), f"{missing} are not installed"
-        pytest.skip("No Slurm here: apt-get install --no-install-recommends slurmctld slurmd slurm-client")
+        pytest.fail(f"not installed: {', '.join(missing)}. Type: make programs, or skip: make test SKIP=slurm")
 
 
 @pytest.fixture(scope="session")
@@ -159,10 +180,9 @@ def slurm(needs_slurm, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bolt(tmp_path_factory):
-    """A Bolt server. Skips where there is no package of it, but never in continuous integration."""
+    """A Bolt server."""
     if not importlib.util.find_spec("arcadedb_embedded"):
-        assert not os.environ.get("CI"), "arcadedb-embedded is not installed"
-        pytest.skip("No Bolt server here: arcadedb-embedded has no package for this machine")
+        pytest.fail("not installed: arcadedb-embedded. Some machines have no package of it: make test SKIP=bolt")
     server = Bolt(tmp_path_factory.mktemp("bolt"))
     yield server
     server.stop()

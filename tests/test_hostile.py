@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 import yaml
 from support.process import commit, edit, git, run
-from support.updating import by_tool, contents, is_new, left, tool
+from support.updating import by_tool, contents, is_new, left, tool, typed
 
 from experiments.errors import Problem
 from experiments.git import isolated
@@ -152,6 +152,22 @@ def test_one_bad_experiment_stops_itself_alone(old, experiment):
     assert len(rows) == 5 and rows[0].rstrip().endswith(" updated")
     assert all("is not of this template" in row for row in rows[1:])
     assert contents(experiment) != before
+
+
+def test_yaml_tags_in_answers_are_refused(old, experiment):
+    """In a process of its own: a plugin of pytest gives yaml a tag that reads files."""
+    for number, value in enumerate(("!include /etc/hostname", "!!python/object/apply:os.system ['touch hacked']")):
+        other = experiment.with_name(f"10{number}-x")
+        shutil.copytree(experiment, other)
+        edit(other / ".copier-answers.yml", "experiment: 011-x", f"experiment: {value}")
+    commit(old.path)
+    done = typed(old, "update", "--dry-run")
+    assert done.returncode == 3 and done.stderr == ""
+    assert [row.split()[0] for row in done.stdout.splitlines() if "is not of this template" in row] == [
+        "experiments/100-x",
+        "experiments/101-x",
+    ]
+    assert not (old.path / "hacked").exists()
 
 
 def test_a_marked_up_version_is_text(old, experiment):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from support.lab import make_lab
 from support.process import commit, git, run
-from support.template import MACHINES, ROOT, copy_template, render
+from support.template import MACHINES, ROOT, copy_template
 
 LAYOUT = {
     ".copier-answers.yml",
@@ -74,17 +74,30 @@ OPTIONS = [
 together = pytest.mark.xdist_group("every option")  # which one process renders
 
 
+@pytest.fixture
+def rendered(copie, template):
+    """Renders an experiment with some answers by pytest-copie."""
+
+    def render(experiment="011-x", **answers):
+        result = copie.copy({"experiment": experiment, **answers}, template.path)
+        assert result.exception is None, result.exception
+        assert {"experiment": experiment, **answers}.items() <= result.answers.items()
+        return result.project_dir
+
+    return render
+
+
 def files(experiment):
     return {path.relative_to(experiment).as_posix() for path in experiment.rglob("*") if path.is_file()}
 
 
-def test_the_default_experiment_has_the_layout_of_the_design(template, tmp_path):
+def test_the_default_experiment_has_the_layout_of_the_design(rendered):
     """Where the repository has no package with a timestamp, the experiment has its own."""
-    assert files(render(template, tmp_path / "011-x")) == LAYOUT | {"scripts/timestamp.py"}
+    assert files(rendered()) == LAYOUT | {"scripts/timestamp.py"}
 
 
-def test_options_add_and_remove_files(template, tmp_path):
-    bare = render(template, tmp_path / "011-x", queries=False, package="torchcell")
+def test_options_add_and_remove_files(rendered):
+    bare = rendered(queries=False, package="torchcell")
     assert files(bare) == LAYOUT - {"queries/001_small_build.cql", "scripts/query.py"}
     assert not (bare / "queries").exists()
 
@@ -101,7 +114,7 @@ def every_option(template, tmp_path_factory):
     return lab
 
 
-def rendered(lab, pattern="*"):
+def texts(lab, pattern="*"):
     """The files of all experiments, and as text."""
     for path in sorted((lab.path / "experiments").rglob(pattern)):
         if path.is_file():
@@ -110,7 +123,7 @@ def rendered(lab, pattern="*"):
 
 @together
 def test_every_file_is_well_formed(every_option):
-    for path, text in rendered(every_option):
+    for path, text in texts(every_option):
         assert not text or (text.endswith("\n") and not text.endswith("\n\n")), path
         assert all(line == line.rstrip() for line in text.split("\n")), path
         if path.suffix == ".py":
@@ -121,7 +134,7 @@ def test_every_file_is_well_formed(every_option):
 
 @together
 def test_nothing_of_jinja_is_left(every_option):
-    for path, text in rendered(every_option):
+    for path, text in texts(every_option):
         own = text.replace("{{ 7 * 7 }}", "").replace("{% endraw %}", "")  # of a title
         assert "{{ " not in own and "{% " not in own, path
 
@@ -139,7 +152,7 @@ def test_nothing_of_jinja_is_left(every_option):
 )
 def test_no_linter_finds_anything(every_option, command):
     patterns = {"ruff": ["*.py"], "yamllint": ["conf/*.yaml"], "shellcheck": ["*.slurm", "submit.sh"]}[command[0]]
-    paths = [path for pattern in patterns for path, _ in rendered(every_option, pattern)]
+    paths = [path for pattern in patterns for path, _ in texts(every_option, pattern)]
     assert len(paths) >= len(OPTIONS)
     linted = run(*command, *paths, cwd=ROOT)
     assert linted.returncode == 0, linted.stdout + linted.stderr
@@ -148,7 +161,7 @@ def test_no_linter_finds_anything(every_option, command):
 @together
 def test_no_file_is_ignored(every_option):
     lab = every_option
-    names = [path for path, _ in rendered(lab)]
+    names = [path for path, _ in texts(lab)]
     ignored = run("git", "check-ignore", "--no-index", "--stdin", cwd=lab.path, input="\n".join(map(str, names)))
     assert (ignored.returncode, ignored.stdout) == (1, "")
     assert git(lab.path, "ls-files", "experiments").count("\n") == len(names)
@@ -156,14 +169,9 @@ def test_no_file_is_ignored(every_option):
 
 
 @pytest.mark.parametrize("repository", ["https://github.com/lab/mono", ""])
-def test_every_script_has_the_header_of_the_lab(template, tmp_path, repository):
-    experiment = render(
-        template,
-        tmp_path / "011-x",
-        repository=repository,
-        package="",
-        runs={"x": ["gh_000", "delta_wandb"], "y": ["gh_optuna"]},
-    )
+def test_every_script_has_the_header_of_the_lab(rendered, repository):
+    runs = {"x": ["gh_000", "delta_wandb"], "y": ["gh_optuna"]}
+    experiment = rendered(repository=repository, package="", runs=runs)
     scripts = [
         name
         for name in files(experiment)
@@ -190,8 +198,8 @@ def options_of(launcher):
 
 
 @pytest.mark.parametrize("machine", NEW)
-def test_a_launcher_asks_for_what_lab_yml_says(template, tmp_path, machine):
-    experiment = render(template, tmp_path / "A011-x-y", runs={"x": [f"{machine}_007"]})
+def test_a_launcher_asks_for_what_lab_yml_says(rendered, machine):
+    experiment = rendered("A011-x-y", runs={"x": [f"{machine}_007"]})
     label = machine.rsplit("_", 1)[-1]
     assert {name for name in files(experiment) if name.startswith("conf/")} == {
         "conf/default.yaml",
@@ -219,17 +227,17 @@ def test_a_launcher_asks_for_what_lab_yml_says(template, tmp_path, machine):
     assert ("export EXPERIMENT_MODE=one " in text) == entry.get("slurm", True)
 
 
-def test_between_two_options_stands_a_line_that_nothing_changes(template, tmp_path):
-    experiment = render(template, tmp_path / "011-x", runs={"x": ["delta_000"]}, user_email="ada@example.org")
+def test_between_two_options_stands_a_line_that_nothing_changes(rendered):
+    experiment = rendered(runs={"x": ["delta_000"]}, user_email="ada@example.org")
     lines = (experiment / "scripts/delta_x_000.slurm").read_text().splitlines()
     options = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
     assert len(options) > 3
     assert [lines[number + 1] for number in options[2:]] == ["#"] * len(options[2:])
 
 
-def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(template, tmp_path):
+def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(rendered):
     runs = {"x": ["igb_cabbi_001", "igb_mmli_optuna", "delta_wandb"]}
-    experiment = render(template, tmp_path / "011-x", package="", runs=runs)
+    experiment = rendered(package="", runs=runs)
     assert files(experiment) - LAYOUT == {
         "conf/x_cabbi_001.yaml",
         "conf/x_delta_wandb.yaml",
@@ -265,8 +273,8 @@ def test_a_script_added_later_needs_no_key_of_default_yaml(lab):
     assert list(lab.images.glob("011-y_gh_000_*.png"))
 
 
-def test_what_people_replace_is_small(template, tmp_path):
-    experiment = render(template, tmp_path / "011-x", runs={"x": ["gh_000"], "y": ["delta_wandb"], "query": ["gh_001"]})
+def test_what_people_replace_is_small(rendered):
+    experiment = rendered(runs={"x": ["gh_000"], "y": ["delta_wandb"], "query": ["gh_001"]})
     assert len((experiment / "scripts/x.py").read_text().splitlines()) <= 60
     assert len((experiment / "conf/default.yaml").read_text().splitlines()) <= 15
     parameters = yaml.safe_load((experiment / "conf/x_gh_000.yaml").read_text())
@@ -275,14 +283,14 @@ def test_what_people_replace_is_small(template, tmp_path):
     assert len((experiment / "README.md").read_text().splitlines()) <= 40
 
 
-def test_a_readme_with_many_runs_is_still_short(template, tmp_path):
+def test_a_readme_with_many_runs_is_still_short(rendered):
     runs = {name: [f"gh_{number:03}" for number in range(20)] for name in ("x", "y")}
-    readme = (render(template, tmp_path / "011-x", runs=runs) / "README.md").read_text()
+    readme = (rendered(runs=runs) / "README.md").read_text()
     assert len(readme.splitlines()) <= 40
 
 
-def test_an_experiment_without_runs_or_queries_says_nothing_of_them(template, tmp_path):
-    experiment = render(template, tmp_path / "011-x", runs={}, queries=False)
+def test_an_experiment_without_runs_or_queries_says_nothing_of_them(rendered):
+    experiment = rendered(runs={}, queries=False)
     readme = (experiment / "README.md").read_text()
     assert "submit.sh" not in readme and "query" not in readme and "sweep" not in readme.lower()
     assert not list((experiment / "scripts").glob("*.slurm"))
@@ -306,8 +314,8 @@ def test_logs_profiles_and_rejects_are_ignored(lab):
     assert git(lab.path, "status", "--porcelain") == "?? experiments/011-x/results/a.csv\n", "results are committed"
 
 
-def test_two_renders_of_one_answer_are_equal(template, tmp_path):
-    one, two = (render(template, tmp_path / folder / "011-x", runs=EVERY_RUN) for folder in "ab")
+def test_two_renders_of_one_answer_are_equal(rendered):
+    one, two = (rendered(runs=EVERY_RUN) for _ in range(2))
     assert {name: (one / name).read_bytes() for name in files(one)} == {
         name: (two / name).read_bytes() for name in files(two)
     }

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from support.lab import make_lab
-from support.process import git, run, wait_until
+from support.process import git, remove, run, wait_until
 from support.slurm import Submitter, submitted
 
 
@@ -42,7 +42,7 @@ def test_the_log_is_where_it_belongs_from_every_directory(jobs, slurm):
         ("/", False),
     ):
         if not has_folder:
-            shutil.rmtree(jobs.experiment / "slurm")
+            remove(jobs.experiment / "slurm")
         numbers += submitted(jobs.submit("gh_x_000", cwd=jobs.lab.path / where))
         assert slurm.wait(numbers[-1])["JobState"] == "COMPLETED"
         assert "figure: " in (jobs.logs / f"011-x_gh_000_{numbers[-1]}.out").read_text()

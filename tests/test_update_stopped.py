@@ -173,10 +173,10 @@ def test_a_merge_that_began_meanwhile_is_not_committed_to(old, experiment, tmp_p
 
 
 @contextmanager
-def full_disk():
-    """The kernel lets no file become longer than 10 kB."""
+def full_disk(experiment):
+    """The kernel lets no file become longer than 1 kB."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
     try:
         yield
     finally:
@@ -184,22 +184,26 @@ def full_disk():
 
 
 @contextmanager
-def nobody():
-    """No folder here can be written: for root none is read-only, so root is somebody else."""
-    os.seteuid(65534)
+def read_only(experiment):
+    """No folder of the experiment can be written. For root none is read-only, so root is somebody else."""
+    folders = [experiment, *(path for path in experiment.rglob("*") if path.is_dir())]
+    user = os.geteuid()
+    for folder in folders:
+        folder.chmod(0o555)
+    if user == 0:
+        os.seteuid(65534)
     try:
         yield
     finally:
-        os.seteuid(0)
+        os.seteuid(user)
+        for folder in folders:
+            folder.chmod(0o755)
 
 
-@pytest.mark.parametrize(("fault", "reason"), [(full_disk, "File too large"), (nobody, "Permission denied")])
+@pytest.mark.parametrize(("fault", "reason"), [(full_disk, "File too large"), (read_only, "Permission denied")])
 def test_what_cannot_be_written_leaves_its_experiment_as_it_was(old, experiment, monkeypatch, fault, reason):
-    if fault is nobody and os.geteuid():
-        pytest.skip("Only root can be nobody for a moment")
-
     def write_all(writes):
-        with fault():
+        with fault(experiment):
             files.write_all(writes)
 
     monkeypatch.setattr(update, "write_all", write_all)

@@ -2,9 +2,11 @@
 
 import contextlib
 import random
+import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 
 def run(*command, cwd=None, **kwargs):
@@ -26,6 +28,14 @@ def edit(path, old, new):
     text = path.read_text()
     assert old in text, f"{old!r} is not in {path}"
     path.write_text(text.replace(old, new))
+
+
+def remove(folder):
+    """Remove a folder and what is read-only in it, such as pinned code."""
+    for path in (Path(folder), *Path(folder).rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+    shutil.rmtree(folder)
 
 
 def free_port():

@@ -1,0 +1,36 @@
+"""The tests that SKIP leaves out on purpose, and the report of every test that was skipped."""
+
+import os
+from collections import Counter
+
+import pytest
+
+FIXTURES = {"slurm": "needs_slurm", "bolt": "bolt", "index": "uv"}  # word of SKIP: the fixture of the tests it skips
+
+
+def words():
+    return os.environ.get("SKIP", "").replace(",", " ").split()
+
+
+def check_words():
+    """Refuse a word of SKIP that skips nothing."""
+    unknown = [word for word in words() if word not in FIXTURES]
+    if unknown:
+        raise pytest.UsageError(f'SKIP: unknown word "{unknown[0]}"; expected some of: {", ".join(FIXTURES)}')
+
+
+def mark(item):
+    """Skip a test that uses the fixture of a word of SKIP."""
+    for word in words():
+        if FIXTURES[word] in item.fixturenames:
+            item.add_marker(pytest.mark.skip(reason=f"SKIP={word}"))
+
+
+def report(config):
+    """Print how many tests were skipped, by reason. In a worker of xdist nobody reads that."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if hasattr(config, "workerinput") or not terminal:
+        return
+    reasons = Counter(test.longrepr[2].removeprefix("Skipped: ") for test in terminal.stats.get("skipped", []))
+    for reason, count in sorted(reasons.items()):
+        terminal.write_line(f"skipped {count} test{'s' if count > 1 else ''}: {reason}", yellow=True)
