@@ -363,7 +363,7 @@ def hasten(lab):
     """Let workers wait a few seconds, instead of minutes, for a lock that a killed one left."""
     change(lab, "grace_period=120", "grace_period=5", "scripts/runtime/optuna_study.py")
     journal = "scripts/runtime/optuna_journal.py"
-    change(lab, "JournalFileOpenLock(path)", "JournalFileOpenLock(path, grace_period=5)", journal)
+    change(lab, "Lock(path)", "Lock(path, grace_period=5)", journal)
 
 
 def test_workers_by_hand_take_up_what_a_killed_one_left(by_hand):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 MODES = ("disabled", "offline", "online")
+OWN = {"config": "${hydra:job.config_name}", "folder": "${hydra:runtime.output_dir}"}  # as conf/runtime.yaml has them
 
 
 def require_needs(cfg: "DictConfig") -> None:
@@ -23,6 +24,7 @@ def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
     """What this run would fail of, each in one line. The preflight asks for it, and so does the run itself."""
     from omegaconf import OmegaConf
 
+    yield from changed_names(cfg)
     if cfg.config.endswith(".yaml"):
         yield f"--config-name {cfg.config}: leave out .yaml, which would make it another configuration's run."
     inputs = named(cfg.get("inputs"))
@@ -41,6 +43,17 @@ def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
             yield f"wandb.mode is {mode}, but wandb is not installed for {sys.executable}"
         empty = [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]
         yield from (f"{name} is empty: unset it." for name in empty)  # W&B would hide what is wrong
+
+
+def changed_names(cfg: "DictConfig") -> Iterator[str]:
+    """Each name of a run that was changed, so that it would write to the folder or the results of another run."""
+    from omegaconf import OmegaConf
+
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
+    for key, own in OWN.items():
+        if written[key] != own:
+            advice = "Use hydra.run.dir=PATH for a new folder" if key == "folder" else "Use --config-name"
+            yield f"{key} is set to {written[key]}: it must stay {own}, as in conf/runtime.yaml. {advice}."
 
 
 def named(inputs: Any) -> list[Any]:
