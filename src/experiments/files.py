@@ -181,11 +181,10 @@ def wait_for_lock(descriptor: int, file: Path) -> None:
 
 
 def share_with_group(path: Path) -> None:
-    """Give the group the rights on a new file or folder that it has on the folder around it."""
-    group = path.parent.stat().st_mode & (stat.S_IRWXG | stat.S_ISGID)
-    if path.is_file():
-        group &= stat.S_IRGRP | stat.S_IWGRP
-    path.chmod(stat.S_IMODE(path.stat().st_mode) | group)
+    """Let the group write to a new file or folder if it may write to the folder around it, whatever the umask is."""
+    if path.parent.stat().st_mode & stat.S_IWGRP:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode | (mode & stat.S_IRWXU) >> 3)
 
 
 def permission_hint(path: Path) -> str:

@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from runtime.process import Process, candidate_names, export_run_variables, this_process
-from runtime.requirements import changed_names, require_needs
+from runtime.requirements import OWN, changed_names, require_needs
 
 
 class Start(Callback):
@@ -29,13 +29,22 @@ def start(config: DictConfig, key: str) -> None:
     """Exits where something that the run needs is missing, or the folder that `key` gives is another run's."""
     HydraConfig.instance().set_config(config)
     try:
-        for problem in (*changed_names(config), *subfolder_problem(config)):
+        for problem in (*changed_names(config), *swept_names(config), *subfolder_problem(config)):
             sys.exit(problem)
         if this_process().is_main:
             require_needs(config)
         claim_run_folder(config, key)
     except Exception as error:  # which Hydra would make a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
+
+
+def swept_names(config: DictConfig) -> Iterator[str]:
+    """Each name of a run that Hydra's -m would change in its runs, like folder=A,B."""
+    typed: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    for override in typed:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in OWN and value != OWN[key]:
+            yield f"{override}: {key} cannot be set. Use --config-name, or hydra.sweep.dir=PATH for a new folder."
 
 
 def subfolder_problem(config: DictConfig) -> Iterator[str]:

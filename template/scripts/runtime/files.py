@@ -124,10 +124,21 @@ def commit_new(part: str, path: str) -> None:
         raise
 
 
+def make_shared_folder(folder: str) -> None:
+    """Make a folder and those around it, for the group too if it may write to the folder that they are in."""
+    if osp.isdir(folder):
+        return
+    make_shared_folder(osp.dirname(osp.abspath(folder)))
+    with suppress(FileExistsError):  # another process was faster
+        os.mkdir(folder)
+        share_with_group(folder)
+
+
 def share_with_group(path: str) -> None:
-    """Let the group write to a new file if it may write to the folder, whatever the umask is."""
+    """Let the group write to a new file or folder if it may write to the folder around it, whatever the umask is."""
     if os.stat(osp.dirname(osp.abspath(path))).st_mode & stat.S_IWGRP:
-        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | stat.S_IRGRP | stat.S_IWGRP)
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        os.chmod(path, mode | (mode & stat.S_IRWXU) >> 3)
 
 
 def permission_hint(path: str) -> str:

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from optuna.samplers import GridSampler, QMCSampler
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
-from runtime.files import FileError, permission_hint, try_to_write
+from runtime.files import FileError, make_shared_folder, permission_hint, try_to_write
 from runtime.optuna_journal import Journal, Lock, held
 
 # The sweep of a configuration -----------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def this_worker() -> Worker:
 def make_folder(folder: str) -> None:
     """Make a folder of the sweep. Raises FileError if it cannot be written: it may be a colleague's."""
     try:
-        os.makedirs(folder, exist_ok=True)
+        make_shared_folder(folder)
         try_to_write(folder)
     except OSError as error:
         hint = f" {permission_hint(folder)}" if isinstance(error, PermissionError) else ""

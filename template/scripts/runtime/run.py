@@ -173,7 +173,9 @@ class Run:
         errors = {path: self.try_table(path, plain) for path in (own, shared)}
         for path, other in ((own, shared), (shared, own)):
             if error := errors[path]:
-                self.report(f"{explain(error, path)} The table is {'lost' if errors[other] else f'in {other}'}.")
+                self.report(
+                    f"{explain(error, path)} {'The table is lost.' if errors[other] else f'It is kept: {other}'}"
+                )
 
     def try_table(self, path: str, rows: Sequence[Row]) -> OSError | None:
         """Write the run's table to a path. Returns the error of a disk that does not take it."""
@@ -200,11 +202,13 @@ class Run:
         try:
             kept = write()
         except OSError as late:
-            self.report(f"{problem} The run's folder cannot be written either, and the result is lost: {late}")
+            self.report(
+                f"{problem} The run's folder cannot be written either, so it is lost: {explain(late, self.folder)}"
+            )
         except Exception:
             raise error from None
         else:
-            self.report(f"{problem} The result is kept: {kept}")
+            self.report(f"{problem} It is kept: {kept}")
             self.add(kind, kept)
 
     def add(self, kind: str, path: str) -> None:
@@ -302,6 +306,8 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "terminated", str(error)
     if isinstance(error, KeyboardInterrupt):
         return "terminated", "SIGINT"
+    if isinstance(error, Unwritten):
+        return "failed", str(error)[:LONGEST_ERROR]
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", None
     return "failed", "".join(traceback.format_exception_only(error)).strip()[:LONGEST_ERROR]
