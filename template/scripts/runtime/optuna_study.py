@@ -13,10 +13,10 @@ import numpy as np
 import optuna
 from hydra.utils import instantiate
 from optuna.samplers import GridSampler, QMCSampler
-from optuna.storages.journal import JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
-from runtime.optuna_journal import Journal, held
+from runtime.files import FileError, make_shared_folder, permission_hint, try_to_write
+from runtime.optuna_journal import Journal, Lock, held
 from runtime.process import queue_id, require_passed
 
 # The sweep of a configuration -----------------------------------------------------------------------------------------
@@ -181,6 +181,16 @@ def this_worker() -> Worker:
     return Worker(place, job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), live)
 
 
+def make_folder(folder: str) -> None:
+    """Make a folder of the sweep. Raises FileError if it cannot be written: it may be a colleague's."""
+    try:
+        make_shared_folder(folder)
+        try_to_write(folder)
+    except OSError as error:
+        hint = f" {permission_hint(folder)}" if isinstance(error, PermissionError) else ""
+        raise FileError(f"{folder}: {error.strerror}.{hint}") from None
+
+
 # The study ------------------------------------------------------------------------------------------------------------
 
 
@@ -194,7 +204,7 @@ class Study:
         """
         self.sweep, self.name = sweep, sweep.study
         self.journal = Journal(osp.join(folder, f"{self.name}.journal"))
-        self.claim_lock = JournalFileOpenLock(f"{self.journal.path}.turn", grace_period=120)
+        self.claim_lock = Lock(f"{self.journal.path}.turn", grace_period=120)
         self.study = self.load() if read_only else self.begin()
         self.study.stop = lambda: None  # type: ignore[method-assign]  # GridSampler calls it, but n_trials decides
         self.refuse_another()
@@ -209,7 +219,7 @@ class Study:
 
     def begin(self) -> optuna.Study:
         sampler = instantiate(self.sweep.sampler)
-        os.makedirs(osp.dirname(self.journal.path), exist_ok=True)
+        make_folder(osp.dirname(self.journal.path))
         with held(self.claim_lock):
             self.journal.begin()
             storage = self.journal.storage()
