@@ -165,7 +165,7 @@ def test_runs_under_a_stopped_clock_have_figures_and_folders_of_their_own(lab):
 
 
 JOB = {
-    "ENVIRONMENT": "BATCH",
+    "EXPERIMENT_JOB": "686",
     "EXPERIMENT_MODE": "one",
     "SLURM_JOB_ID": "688",
     "SLURM_ARRAY_JOB_ID": "686",

@@ -239,7 +239,13 @@ def test_a_wrong_sweep_is_refused_in_one_line_before_it_begins(by_hand):
 
 
 def test_a_worker_that_cannot_tell_who_lives_stops(by_hand):
-    job = {"EXPERIMENT_MODE": "one", "SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "1"}
+    job = {
+        "EXPERIMENT_JOB": "6",
+        "EXPERIMENT_MODE": "one",
+        "SLURM_JOB_ID": "7",
+        "SLURM_ARRAY_JOB_ID": "6",
+        "SLURM_ARRAY_TASK_ID": "1",
+    }
     done = worker(by_hand, env=os.environ | job, input="5_0\n6_0\n")
     lack = "what squeue lists of this user's 2 jobs lacks this very job, 6_1"
     assert (done.returncode, done.stderr) == (1, f"optuna_worker.py: x_slurm_optuna: {lack}\n")

@@ -160,7 +160,7 @@ class Command:
             entry.function()
         finally:
             del os.environ["HYDRA_FULL_ERROR"]
-        return HydraConfig.instance().cfg.hydra._get_parent()
+        return HydraConfig.get()._get_parent()  # Hydra hides all but its own part
 
 
 def parse(arguments: Sequence[str]) -> Command | None:

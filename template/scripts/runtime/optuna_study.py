@@ -56,6 +56,10 @@ class Sweep:
         if not is_count(self.sampler.get("seed"), least=0):
             raise ValueError(f"sweep.sampler.seed must be a whole number, and is {self.sampler.get('seed')!r}")
 
+    def new_sampler(self, **arguments: Any) -> Any:
+        """Make the sampler. Raises an exception of Hydra or Optuna if it is unknown or does not take its arguments."""
+        return instantiate(self.sampler, **arguments)
+
     def propose(self, trial: BaseTrial) -> dict[str, Any]:
         """A trial's value of each param."""
         return {name: suggest(trial, name, param) for name, param in self.params.items()}
@@ -173,10 +177,10 @@ def this_worker() -> Worker:
     job = queue_id()
     if not job:
         return Worker(platform.node(), str(os.getpid()), 0, frozenset())
-    require_passed(f"EXPERIMENT_JOB is {os.environ['EXPERIMENT_JOB']}", "SLURM_JOB_USER", "SLURM_CLUSTER_NAME")
     live = frozenset(sys.stdin.read().split())
     if job not in live:
         raise ValueError(f"what squeue lists of this user's {len(live)} jobs lacks this very job, {job}")
+    require_passed(f"EXPERIMENT_JOB is {os.environ['EXPERIMENT_JOB']}", "SLURM_JOB_USER", "SLURM_CLUSTER_NAME")
     place = f"{os.environ['SLURM_JOB_USER']} on {os.environ['SLURM_CLUSTER_NAME']}"
     return Worker(place, job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), live)
 
@@ -218,7 +222,7 @@ class Study:
             raise ValueError(f"study {self.name} has not begun: it is not in {self.journal.path}") from None
 
     def begin(self) -> optuna.Study:
-        sampler = instantiate(self.sweep.sampler)
+        sampler = self.sweep.new_sampler()
         make_folder(osp.dirname(self.journal.path))
         with held(self.claim_lock):
             self.journal.begin()
@@ -263,7 +267,7 @@ class Study:
         waiting = [trial.number for trial in self.trials("WAITING")]
         number = min(waiting, default=len(self.trials()))
         seed = np.random.SeedSequence([self.sweep.sampler["seed"], number]).generate_state(1)[0]
-        self.study.sampler = instantiate(self.sweep.sampler, seed=int(seed))
+        self.study.sampler = self.sweep.new_sampler(seed=int(seed))
 
     def replace(self, lost: FrozenTrial) -> None:
         """Let a lost trial fail, and propose it once more: once also where this worker ends between the two."""
