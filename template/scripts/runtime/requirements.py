@@ -69,11 +69,16 @@ def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | N
 
 
 def changed_names(cfg: "DictConfig") -> Iterator[str]:
-    """Each name of a run that was changed, so that it would write to the folder or the results of another run."""
+    """Yield each name of a run that was changed, so that it would write to the folder or results of another run.
+
+    The runs of a sweep by W&B have the name of the sweep: `--config-name NAME_run config=NAME`.
+    """
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     written: Any = OmegaConf.to_container(cfg, resolve=False)
+    is_sweep = HydraConfig.initialized() and HydraConfig.get().job.config_name == f"{written['config']}_run"
     for key, own in OWN.items():
-        if written[key] != own:
+        if written[key] != own and not (key == "config" and is_sweep):
             advice = "Use hydra.run.dir=PATH for a new folder" if key == "folder" else "Use --config-name"
             yield f"{key} is set to {written[key]}: it must stay {own}, as in conf/runtime.yaml. {advice}."
