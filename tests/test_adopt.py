@@ -104,7 +104,7 @@ def test_stopped_it_leaves_nothing(found, monkeypatch):
         raise KeyboardInterrupt
 
     before = sorted(folder.rglob("*"))
-    monkeypatch.setattr("experiments.files.put_in_place", stop)
+    monkeypatch.setattr("experiments.files.commit", stop)
     assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 130
     assert sorted(folder.rglob("*")) == before
 

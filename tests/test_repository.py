@@ -216,7 +216,7 @@ def test_preflight_has_the_jobs_numbers(jobs, asked, words, seen):
 
 def test_receipt_has_what_was_submitted(jobs, slurm):
     words = ["hours=12", "+note='a b'"]
-    [number] = submitted(jobs.submit("gh_x_000", *words, "--", "--hold", "-J", "my name"))
+    [number] = submitted(jobs.submit("gh_x_000", *words, "--", "--hold", "-J", "receipt 1"))
     [receipt] = receipts(jobs)
     head = git(jobs.lab.path, "rev-parse", "HEAD")
     assert receipt == {
@@ -224,7 +224,8 @@ def test_receipt_has_what_was_submitted(jobs, slurm):
         "commit": head,
         "dirty": "false\n",
         "words": "".join(f"{word}\0" for word in words),
-        "options": "--hold\0-J\0my name\0",
+        "options": "--hold\0-J\0receipt 1\0",
+        "inputs": "",
         "job": f"{number}\n",
     }
     assert jobs.finish(number)["JobState"] == "COMPLETED"

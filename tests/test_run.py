@@ -165,7 +165,7 @@ def test_runs_under_a_stopped_clock_have_figures_and_folders_of_their_own(lab):
 
 
 JOB = {
-    "ENVIRONMENT": "BATCH",
+    "EXPERIMENT_JOB": "686",
     "EXPERIMENT_MODE": "one",
     "SLURM_JOB_ID": "688",
     "SLURM_ARRAY_JOB_ID": "686",
@@ -374,24 +374,23 @@ def test_a_signal_ends_a_run_and_its_record_says_which(lab, number):
 CATCHES = """\
 import signal
 print(signal.getsignal(signal.SIGUSR1) == signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL, flush=True)
-for _ in range(2):
-    try:
-        print("ready", flush=True)
-        time.sleep(60)
-    except BaseException as error:
-        print("caught", error, flush=True)"""
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except BaseException as error:
+    print("caught", error, flush=True)
+print("went on")"""
 
 
-def test_a_signal_that_a_script_catches_ends_the_run_as_terminated_and_the_next_one_comes_too(lab):
+def test_caught_signal_still_marks_run_terminated(lab):
     lab.render()
     script = lab.write_light(CATCHES)
     process = subprocess.Popen([sys.executable, script], cwd=lab.path, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "True\n", "these are for libraries, like Lightning, which ask that first"
-    for _ in range(2):
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout.readline() == "caught SIGTERM\n"
-    assert process.wait(60) == -signal.SIGTERM
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[0] == "caught SIGTERM\nwent on\n"
+    assert process.returncode == -signal.SIGTERM
     _, [record] = outputs(lab)
     assert (record["status"], record["error"]) == ("terminated", "SIGTERM")
 
@@ -427,7 +426,6 @@ def test_a_run_that_cannot_write_its_first_record_says_why(lab):
         ("after", "run.log belongs inside `with Run(cfg) as run:`"),
         ("before", "run.table belongs inside `with Run(cfg) as run:`"),
         ("forked", "run.log belongs in the run's own process, and this is one that it forked"),
-        ("other", "a run has one table, and this one's has other columns: a, b"),
     ],
 )
 def test_what_would_be_lost_is_refused(lab, body, reason):
@@ -437,16 +435,12 @@ def test_what_would_be_lost_is_refused(lab, body, reason):
         "before": "Run(cfg).table([{'a': 1}])",
         "forked": "from multiprocessing import get_context\nget_context('fork').Pool(1).map(run.log, [])\n"
         "with get_context('fork').Pool(1) as pool:\n    pool.apply(run.log, (), {'a': 1})",
-        "other": "run.table([{'a': 1, 'b': 2}])\nrun.table([{'a': 3, 'b': 4}])\nrun.table([{'c': 1}])",
     }
     script = lab.write_light(bodies[body])
     if body == "after":
         edit(script, "            run.log(a=1)", "    run.log(a=1)")
     done = lab.start(script="light")
     assert done.returncode == 1 and f"{reason}\n" in done.stderr
-    if body == "other":
-        [table] = lab.data.rglob("x_gh_000.csv")
-        assert table.read_text() == "a,b\n3,4\n"
 
 
 def test_a_table_has_plain_numbers_and_says_what_it_takes(lab):
@@ -460,7 +454,7 @@ def test_a_table_has_plain_numbers_and_says_what_it_takes(lab):
     assert lab.start(script="light").returncode == 0
     [table] = lab.data.rglob("x_gh_000.csv")
     assert table.read_text() == "a,b,c,d,e\n0.5,3,x,0.123456,2026-01-02T00:00:00.000000000\n"
-    for rows in ("5", "'ab'", "[3]", "[]", "[{'a': 1}, {'b': 1}]"):
+    for rows in ("5", "'ab'", "[3]", "[]"):
         lab.write_light(f"try:\n    run.table({rows})\nexcept ValueError as error:\n    print(error)")
         assert lab.start(script="light").stdout.startswith("run.table takes rows, at least one, ")
 
@@ -539,7 +533,7 @@ ERRORS = [
     (
         "run.table([{'a': 1}, {'b': 1}])",
         [],
-        "ValueError: run.table takes rows, at least one, all with the same keys",
+        "x_gh_000.csv: the rows have different keys. Give all rows of run.table the same keys. It is kept: ",
     ),
     ("pass", ["profiler=null"], "AttributeError: 'NoneType' object has no attribute 'enabled'"),
     ("pass", ["profiler.enabled=true"], "FileExistsError: [Errno 17] File exists: "),
@@ -644,6 +638,92 @@ def test_what_wandb_does_not_take_is_one_line_and_a_failed_run(lab, tmp_path, ov
     assert next(each for each in done.stderr.splitlines() if not each.startswith("wandb: ")).startswith(line)
     _, [record] = outputs(lab)
     assert record["status"] == "failed" and record["error"].startswith(f"SystemExit: {line}")
+
+
+# Whose folder it is ---------------------------------------------------------------------------------------------------
+
+TAKEN = {
+    "folder": ["folder={old}"],
+    "folder of a multirun": ["-m", "folder={old}", "seed=1,2"],
+    "hydra.run.dir": ["hydra.run.dir={old}"],
+    "hydra.sweep.dir": ["-m", "hydra.sweep.dir={old}"],
+    "hydra.sweep.subdir": ["-m", "hydra.sweep.subdir=../{name}"],
+    "hydra.sweep.subdir, absolute": ["-m", "hydra.sweep.subdir={old}"],
+    "config": ["config=other"],
+    "config, of a multirun": ["-m", "config=other,another"],
+    "no callback": ["~hydra.callbacks", "hydra.run.dir={old}", "hydra.output_subdir=null"],
+}
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory, template):
+    """A lab with a run, whose folder others try to take."""
+    lab = make_lab(tmp_path_factory.mktemp("taken") / "lab", template)
+    lab.render()
+    lab.write_light("run.table([{'a': cfg.seed}])")
+    assert lab.start(script="light").returncode == 0
+    return lab
+
+
+@pytest.mark.parametrize("case", TAKEN)
+@pytest.mark.parametrize("env", [{}, JOB], ids=["by hand", "in a job"])
+def test_folder_of_another_run_is_refused(taken, case, env):
+    [old] = (taken.data / "experiments/011-x/runs/x_gh_000").iterdir()
+    if case == "no callback":
+        edit(taken.path / "experiments/011-x/conf/runtime.yaml", "  callbacks:", "  # callbacks:")
+        edit(taken.path / "experiments/011-x/conf/runtime.yaml", "    start:", "    # start:")
+        edit(taken.path / "experiments/011-x/conf/runtime.yaml", "      _target_:", "      # _target_:")
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in taken.data.rglob("*") if path.is_file()}
+    overrides = [word.format(old=old, name=old.name) for word in TAKEN[case] if word != "~hydra.callbacks"]
+    done = taken.start("x_gh_000", *overrides, script="light", env=env)
+    git(taken.path, "checkout", "--quiet", ".")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
+    assert [path for path in taken.data.rglob("*") if path.is_file() and path not in before] == []
+
+
+def test_folder_in_a_configuration_is_refused_and_checked(taken):
+    [old] = (taken.data / "experiments/011-x/runs/x_gh_000").iterdir()
+    record = (old / "provenance.json").read_bytes()
+    with (taken.path / "experiments/011-x/conf/x_gh_000.yaml").open("a") as file:
+        file.write(f"folder: {old}\n")
+    line = f"folder is set to {old}: it must stay ${{hydra:runtime.output_dir}}, as in conf/runtime.yaml. "
+    done = taken.start(script="light")
+    git(taken.path, "checkout", "--quiet", ".")
+    assert done.stderr == f"{line}Use hydra.run.dir=PATH for a new folder.\n"
+    assert (old / "provenance.json").read_bytes() == record
+
+
+def test_folder_of_ones_own_is_a_run_like_any_other(lab, tmp_path):
+    lab.render()
+    lab.write_light("run.table([{'a': 1}])")
+    done = lab.start("x_gh_000", f"hydra.run.dir={tmp_path}/new", "folder=${hydra:runtime.output_dir}", script="light")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "new/provenance.json").read_text())["folder"] == f"{tmp_path}/new"
+
+
+def test_runs_of_a_multirun_have_folders_of_their_own(lab):
+    lab.render()
+    lab.write_light("run.log(seed=cfg.seed)")
+    done = lab.start("x_gh_000", "-m", "seed=1,2", "hydra.sweep.subdir=same", script="light")
+    assert done.returncode == 1 and done.stderr.endswith(
+        "/same is another run's folder. Use hydra.run.dir=PATH for a new one.\n"
+    )
+    [record] = [json.loads(path.read_text()) for path in lab.data.rglob("provenance.json")]
+    assert (record["status"], record["metrics"]) == ("finished", {"seed": 1})
+
+
+def test_script_may_begin_its_run_twice(lab):
+    lab.render()
+    lab.write_light("run.log(a=1)\n" + "pass")
+    edit(
+        lab.path / "experiments/011-x/scripts/light.py",
+        "        pass",
+        "        pass\n    with Run(cfg) as run:\n        run.log(b=2)",
+    )
+    assert lab.start(script="light").returncode == 0
+    [record] = outputs(lab)[1]
+    assert record["metrics"] == {"a": 1, "b": 2} and len(record["attempts"]) == 2
 
 
 # What leaves nothing --------------------------------------------------------------------------------------------------

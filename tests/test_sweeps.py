@@ -239,7 +239,13 @@ def test_a_wrong_sweep_is_refused_in_one_line_before_it_begins(by_hand):
 
 
 def test_a_worker_that_cannot_tell_who_lives_stops(by_hand):
-    job = {"EXPERIMENT_MODE": "one", "SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "1"}
+    job = {
+        "EXPERIMENT_JOB": "6",
+        "EXPERIMENT_MODE": "one",
+        "SLURM_JOB_ID": "7",
+        "SLURM_ARRAY_JOB_ID": "6",
+        "SLURM_ARRAY_TASK_ID": "1",
+    }
     done = worker(by_hand, env=os.environ | job, input="5_0\n6_0\n")
     lack = "what squeue lists of this user's 2 jobs lacks this very job, 6_1"
     assert (done.returncode, done.stderr) == (1, f"optuna_worker.py: x_slurm_optuna: {lack}\n")
@@ -284,6 +290,34 @@ def test_figures_of_trials_are_in_a_folder_of_their_own_or_off(lab):
     assert sorted(len(record["figures"]) for record in records_of(lab)) == [0, 1]
     assert len(list(lab.images.rglob("*.png"))) == 1
     assert lab.start("x_slurm_optuna").stdout.startswith(f"figure: {lab.images}/011-x_slurm_optuna_")
+
+
+def test_figure_of_a_trial_is_kept_in_its_folder(by_hand):
+    body = "from matplotlib.figure import Figure; run.save(Figure(), '/proc/own/a.png')"
+    change(by_hand, "with Run(cfg):\n        pass", f"with Run(cfg) as run:\n        {body}", "scripts/x.py")
+    change(by_hand, "max_failures: 3", "max_failures: 1")
+    done = worker(by_hand)
+    assert done.returncode == 1 and "/proc/own/a.png: No such file or directory. " in done.stderr
+    [record] = records_of(by_hand)
+    assert record["status"] == "failed" and record["figures"] == [f"{record['folder']}/a.png"]
+    assert os.path.exists(record["figures"][0]) and len(trials_of(by_hand, TrialState.FAIL)) == 1
+
+
+def test_trial_saves_its_work_at_two_signals(by_hand):
+    body = "try:\n            time.sleep(60)\n        finally:\n            time.sleep(1)\n"
+    body += "            (Path(os.environ['DATA_ROOT']) / 'saved').touch()"
+    change(by_hand, "pass", body, "scripts/x.py")
+    process = subprocess.Popen(command(), cwd=by_hand.path)
+    wait_until(lambda: list(by_hand.data.rglob("provenance.json")))
+    time.sleep(1)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    assert process.wait(60) == -signal.SIGTERM and (by_hand.data / "saved").exists()
+    assert [(record["status"], record["error"]) for record in records_of(by_hand)] == [("terminated", "SIGTERM")]
+    (by_hand.path / "experiments/011-x/scripts/x.py").write_text(QUICK.format(body="pass"))
+    assert worker(by_hand).returncode == 0
+    check(by_hand, 2)
 
 
 def test_a_study_may_be_shared_and_keeps_its_params_and_direction(by_hand):
@@ -363,7 +397,7 @@ def hasten(lab):
     """Let workers wait a few seconds, instead of minutes, for a lock that a killed one left."""
     change(lab, "grace_period=120", "grace_period=5", "scripts/runtime/optuna_study.py")
     journal = "scripts/runtime/optuna_journal.py"
-    change(lab, "JournalFileOpenLock(path)", "JournalFileOpenLock(path, grace_period=5)", journal)
+    change(lab, "Lock(path)", "Lock(path, grace_period=5)", journal)
 
 
 def test_workers_by_hand_take_up_what_a_killed_one_left(by_hand):

@@ -145,9 +145,9 @@ def test_what_an_editor_saves_meanwhile_stays(tmp_path):
 def test_what_an_editor_saves_over_a_new_file_is_not_taken_back(tmp_path, monkeypatch):
     names = ("changed", "new", "last")
     before = {"changed": b"old\n"}
-    put = files.put_in_place
+    put = files.commit
 
-    def put_in_place(write):
+    def commit(write):
         if write.path.name == "last":
             for name in ("changed", "new"):
                 (tmp_path / name).write_bytes(b"saved just now\n")
@@ -155,7 +155,7 @@ def test_what_an_editor_saves_over_a_new_file_is_not_taken_back(tmp_path, monkey
         put(write)
 
     (tmp_path / "changed").write_bytes(b"old\n")
-    monkeypatch.setattr(files, "put_in_place", put_in_place)
+    monkeypatch.setattr(files, "commit", commit)
     with pytest.raises(OSError, match="the disk is gone"):
         files.write_all([files.Write(tmp_path / name, before.get(name), b"new\n") for name in names])
     assert contents(tmp_path) == {"changed": b"saved just now\n", "new": b"saved just now\n"}

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,7 @@ def write_part(write: Write) -> None:
     write.part.chmod(stat.S_IMODE(mode))
 
 
-def put_in_place(write: Write) -> None:
+def commit(write: Write) -> None:
     """Replace or delete a file, if it still has what it had."""
     if read_now(write.path) != write.before:
         raise Problem(f"{write.path.name} was changed at this moment", "run it again")
@@ -63,8 +64,8 @@ def put_in_place(write: Write) -> None:
         os.replace(write.part, write.path)
 
 
-def take_back(write: Write) -> None:
-    """Undo put_in_place, if the file still has what that gave it."""
+def rollback(write: Write) -> None:
+    """Undo `commit`, if the file still has what that gave it."""
     if write.before == write.content or read_now(write.path) != write.content:
         return
     if write.before is None:
@@ -73,7 +74,7 @@ def take_back(write: Write) -> None:
     executable = None if write.executable is None else not write.executable
     back = Write(write.path, write.content, write.before, executable)
     write_part(back)
-    put_in_place(back)
+    commit(back)
 
 
 def missing_folders(writes: Sequence[Write]) -> list[Path]:
@@ -97,11 +98,11 @@ def write_all(writes: Sequence[Write]) -> None:
                 write_part(write)
         for write in writes:
             done.append(write)
-            put_in_place(write)
+            commit(write)
     except BaseException:
         for write in reversed(done):
             with suppress(Exception):
-                take_back(write)
+                rollback(write)
         for write in writes:
             with suppress(OSError):
                 write.part.unlink()
@@ -113,16 +114,84 @@ def write_all(writes: Sequence[Write]) -> None:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold a lock, which ends with this process. Raises Problem if another holds it for long."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as handle:
-        end = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise Problem("another command is at work on it", "wait for that, and run again") from None
-                time.sleep(0.05)
+    """Hold a lock, which ends with this process. Raises Problem if another holds it for long, or nobody can have it."""
+    make_shared_folder(file.parent)
+    descriptor = open_lock(file)
+    try:
+        wait_for_lock(descriptor, file)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def make_shared_folder(folder: Path) -> None:
+    """Make a folder, with the rights that its parent gives to the group, whatever the umask is."""
+    if folder.exists():
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Problem(f"{folder}: {error.strerror}", permission_hint(folder)) from None
+    share_with_group(folder)
+
+
+def open_lock(file: Path) -> int:
+    """Open a lock file, or make one that the group may use.
+
+    An existing one is opened without O_CREAT, which Linux may refuse for another person's file in a sticky folder.
+    One that only somebody else may write to is locked all the same, except on NFS.
+    """
+    while True:
+        try:
+            return os.open(file, os.O_RDONLY if file.exists() and not os.access(file, os.W_OK) else os.O_RDWR)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
+        with suppress(FileExistsError):
+            return make_lock(file)
+
+
+def make_lock(file: Path) -> int:
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
+    share_with_group(file)
+    return descriptor
+
+
+def wait_for_lock(descriptor: int, file: Path) -> None:
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise Problem("another command is at work on it", "wait for that, and run again") from None
+            time.sleep(0.05)
+        except OSError as error:
+            if not os.access(file, os.W_OK):  # NFS asks for the right to write
+                raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
+            advice = "ask for locks on this disk (Lustre: mount -o flock), or use a clone on another one"
+            raise Problem(f"{file}: this disk does not lock files: {error.strerror}", advice) from None
+
+
+def share_with_group(path: Path) -> None:
+    """Let the group write to a new file or folder if it may write to the folder around it, whatever the umask is."""
+    if path.parent.stat().st_mode & stat.S_IWGRP:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode | (mode & stat.S_IRWXU) >> 3)
+
+
+def permission_hint(path: Path) -> str:
+    """Return what to do about a path, or its folder, that belongs to somebody else."""
+    path = path if path.exists() else path.parent
+    try:
+        owner = path.owner()
+    except KeyError:  # an account that this machine does not have
+        owner = f"user {path.stat().st_uid}"
+    return f"ask {owner} to run: chmod g+w {shlex.quote(str(path))}"

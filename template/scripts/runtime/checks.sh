@@ -156,7 +156,7 @@ group_launcher() { # LAUNCHER
   for variable in "${fields[@]}"; do
     case $variable in
       EXPERIMENT_MODE=* | SLURM_*) own+=("$variable") ;;
-      EXPERIMENT_* | SHLVL=* | _=*) ;;
+      EXPERIMENT_JOB=* | EXPERIMENT_SUBMISSION=* | SHLVL=* | _=*) ;;
       *) shared+=("$variable") ;;
     esac
   done

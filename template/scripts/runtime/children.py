@@ -67,7 +67,8 @@ def next_value(reader: int, process: int) -> Any:
     while not line.endswith(b"\n"):
         if time.monotonic() > end:
             return f"did not end within {LIMIT} seconds"
-        is_dead = os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # before it is looked for output
+        ended = os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # before it is looked for output
+        is_dead = ended is not None
         if select.select([reader], [], [], 0 if is_dead else 0.2)[0]:
             byte = os.read(reader, 1)
             line += byte

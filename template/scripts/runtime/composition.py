@@ -160,7 +160,8 @@ class Command:
             entry.function()
         finally:
             del os.environ["HYDRA_FULL_ERROR"]
-        return HydraConfig.instance().cfg
+        own: Any = HydraConfig.get()
+        return own._get_parent()  # Hydra hides all but its own part
 
 
 def parse(arguments: Sequence[str]) -> Command | None:

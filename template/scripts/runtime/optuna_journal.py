@@ -9,6 +9,32 @@ from typing import Any, BinaryIO
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
+from runtime.files import FileError, owner, permission_hint, share_with_group
+
+
+class Lock(JournalFileOpenLock):
+    """A lock beside a journal, which several people of a group may share. Raises FileError if it cannot be had."""
+
+    def __init__(self, path: str, grace_period: int = 30) -> None:
+        super().__init__(path, grace_period)
+        self.path = self._lock_file
+
+    def acquire(self) -> bool:
+        """Wait for the lock. One that a killed process left is broken after its grace period."""
+        try:
+            return super().acquire()
+        except OSError as error:
+            raise FileError(f"{self.path}: {error.strerror}. {permission_hint(self.path)}") from None
+
+    def release(self) -> None:
+        """Remove the lock, also one that a killed process left: Optuna would try that forever if it may not."""
+        try:
+            super().release()
+        except RuntimeError as error:
+            if not isinstance(error.__context__, PermissionError):
+                raise
+            hint = f"Ask {owner(self.path)} to run: rm {self.path}"
+            raise FileError(f"{self.path}: another worker left this lock. {hint}") from None
 
 
 class Journal(BaseJournalBackend):
@@ -16,7 +42,7 @@ class Journal(BaseJournalBackend):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.lock = JournalFileOpenLock(path)
+        self.lock = Lock(path)
         self.offsets = [0]  # in bytes, of the lines that were read, and of the next
         self.line = 0  # the number of the one that was read last
 
@@ -59,13 +85,23 @@ class Journal(BaseJournalBackend):
                 raise OSError(error.errno, error.strerror, self.path) from None
 
     def begin(self) -> None:
-        """Make the file, or mend the one that is there."""
-        with held(self.lock), open(self.path, "a+b", buffering=0) as file:
-            truncate_partial(file)
+        """Make the file, for the group too if the folder is, or cut what a crash left in the one that is there.
+
+        Raises FileError if it belongs to somebody who does not share it.
+        """
+        with held(self.lock):
+            is_new = not os.path.exists(self.path)
+            try:
+                with open(self.path, "a+b", buffering=0) as file:
+                    truncate_partial(file)
+            except PermissionError as error:
+                raise FileError(f"{self.path}: {error.strerror}. {permission_hint(self.path)}") from None
+            if is_new:
+                share_with_group(self.path)
 
 
 @contextmanager
-def held(lock: JournalFileOpenLock) -> Iterator[None]:
+def held(lock: Lock) -> Iterator[None]:
     """Wait for a lock, and hold it. One that a killed process left is broken after its grace period."""
     lock.acquire()
     try:

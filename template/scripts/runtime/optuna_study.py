@@ -13,10 +13,10 @@ import numpy as np
 import optuna
 from hydra.utils import instantiate
 from optuna.samplers import GridSampler, QMCSampler
-from optuna.storages.journal import JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
-from runtime.optuna_journal import Journal, held
+from runtime.files import FileError, make_shared_folder, permission_hint, try_to_write
+from runtime.optuna_journal import Journal, Lock, held
 from runtime.process import queue_id, require_passed
 
 # The sweep of a configuration -----------------------------------------------------------------------------------------
@@ -55,6 +55,10 @@ class Sweep:
                 raise ValueError(f"sweep.{key} must be {wanted}, and is {value!r}")
         if not is_count(self.sampler.get("seed"), least=0):
             raise ValueError(f"sweep.sampler.seed must be a whole number, and is {self.sampler.get('seed')!r}")
+
+    def new_sampler(self, **arguments: Any) -> Any:
+        """Make the sampler. Raises an exception of Hydra or Optuna if it is unknown or does not take its arguments."""
+        return instantiate(self.sampler, **arguments)
 
     def propose(self, trial: BaseTrial) -> dict[str, Any]:
         """A trial's value of each param."""
@@ -173,12 +177,22 @@ def this_worker() -> Worker:
     job = queue_id()
     if not job:
         return Worker(platform.node(), str(os.getpid()), 0, frozenset())
-    require_passed(f"EXPERIMENT_JOB is {os.environ['EXPERIMENT_JOB']}", "SLURM_JOB_USER", "SLURM_CLUSTER_NAME")
     live = frozenset(sys.stdin.read().split())
     if job not in live:
         raise ValueError(f"what squeue lists of this user's {len(live)} jobs lacks this very job, {job}")
+    require_passed(f"EXPERIMENT_JOB is {os.environ['EXPERIMENT_JOB']}", "SLURM_JOB_USER", "SLURM_CLUSTER_NAME")
     place = f"{os.environ['SLURM_JOB_USER']} on {os.environ['SLURM_CLUSTER_NAME']}"
     return Worker(place, job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), live)
+
+
+def make_folder(folder: str) -> None:
+    """Make a folder of the sweep. Raises FileError if it cannot be written: it may be a colleague's."""
+    try:
+        make_shared_folder(folder)
+        try_to_write(folder)
+    except OSError as error:
+        hint = f" {permission_hint(folder)}" if isinstance(error, PermissionError) else ""
+        raise FileError(f"{folder}: {error.strerror}.{hint}") from None
 
 
 # The study ------------------------------------------------------------------------------------------------------------
@@ -194,7 +208,7 @@ class Study:
         """
         self.sweep, self.name = sweep, sweep.study
         self.journal = Journal(osp.join(folder, f"{self.name}.journal"))
-        self.claim_lock = JournalFileOpenLock(f"{self.journal.path}.turn", grace_period=120)
+        self.claim_lock = Lock(f"{self.journal.path}.turn", grace_period=120)
         self.study = self.load() if read_only else self.begin()
         self.study.stop = lambda: None  # type: ignore[method-assign]  # GridSampler calls it, but n_trials decides
         self.refuse_another()
@@ -208,8 +222,8 @@ class Study:
             raise ValueError(f"study {self.name} has not begun: it is not in {self.journal.path}") from None
 
     def begin(self) -> optuna.Study:
-        sampler = instantiate(self.sweep.sampler)
-        os.makedirs(osp.dirname(self.journal.path), exist_ok=True)
+        sampler = self.sweep.new_sampler()
+        make_folder(osp.dirname(self.journal.path))
         with held(self.claim_lock):
             self.journal.begin()
             storage = self.journal.storage()
@@ -253,7 +267,7 @@ class Study:
         waiting = [trial.number for trial in self.trials("WAITING")]
         number = min(waiting, default=len(self.trials()))
         seed = np.random.SeedSequence([self.sweep.sampler["seed"], number]).generate_state(1)[0]
-        self.study.sampler = instantiate(self.sweep.sampler, seed=int(seed))
+        self.study.sampler = self.sweep.new_sampler(seed=int(seed))
 
     def replace(self, lost: FrozenTrial) -> None:
         """Let a lost trial fail, and propose it once more: once also where this worker ends between the two."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LACKS_RUNTIME = "This configuration lacks conf/runtime.yaml: give it `defaults: [runtime, default, _self_]`."
 MODES = ("disabled", "offline", "online")
+OWN = {"config": "${hydra:job.config_name}", "folder": "${hydra:runtime.output_dir}"}  # as conf/runtime.yaml has them
 
 
 def has_runtime(cfg: "DictConfig") -> bool:
@@ -29,6 +30,7 @@ def require_needs(cfg: "DictConfig") -> None:
 
 def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
     """Yield what this run would fail of, each in one line. The preflight asks for it, and so does the run itself."""
+    yield from changed_names(cfg)
     if cfg.config.endswith(".yaml"):
         yield f"--config-name {cfg.config}: leave out .yaml, which would make it another configuration's run."
     yield from inputs.problems(cfg.inputs)
@@ -64,3 +66,19 @@ def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | N
             continue
         if isinstance(value, Container) and not OmegaConf.is_interpolation(node, key):
             yield from unresolved(value, name)
+
+
+def changed_names(cfg: "DictConfig") -> Iterator[str]:
+    """Yield each name of a run that was changed, so that it would write to the folder or results of another run.
+
+    The runs of a sweep by W&B have the name of the sweep: `--config-name NAME_run config=NAME`.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
+    is_sweep = HydraConfig.initialized() and HydraConfig.get().job.config_name == f"{written['config']}_run"
+    for key, own in OWN.items():
+        if written[key] != own and not (key == "config" and is_sweep):
+            advice = "Use hydra.run.dir=PATH for a new folder" if key == "folder" else "Use --config-name"
+            yield f"{key} is set to {written[key]}: it must stay {own}, as in conf/runtime.yaml. {advice}."

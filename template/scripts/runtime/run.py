@@ -1,28 +1,28 @@
 """One run of a script."""
 
 import cProfile
-import csv
 import math
 import os
 import os.path as osp
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime import tracking
 from runtime.environment import refuse_other_experiment, refuse_other_package
-from runtime.figures import save_figure
-from runtime.files import atomic_write, link_new, part_of
+from runtime.figures import keep_figure, write_figure
+from runtime.files import FileError, explain, link_new, temporary
 from runtime.inputs import own_paths
 from runtime.paths import EXPERIMENT, FOLDER
 from runtime.process import this_process
 from runtime.record import Record, run_facts, versions
-from runtime.requirements import LACKS_RUNTIME, has_runtime, require_needs
+from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, require_needs
 from runtime.signals import Signals, Terminated
+from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,6 +58,8 @@ class Run:
         refuse_other_package()
         if not has_runtime(cfg):
             sys.exit(LACKS_RUNTIME)
+        for problem in changed_names(cfg):
+            sys.exit(problem)
         self.cfg = cfg
         self.process = this_process()
         self.pid = os.getpid()
@@ -69,19 +71,16 @@ class Run:
         self.record = Record(self.folder)
         self.is_open = False
         self.columns: list[str] = []  # of its table
-        self.signals = Signals()
+        self.signals = Signals(by_hand=self.process.job is None and not self.process.is_distributed)
+        self.problems: list[str] = []  # of results that are not where they were asked for
         self.profiler: cProfile.Profile | None = None
         self.wandb: Any = None
 
     def numbers(self) -> list[str]:
         """Those that tell this run from others of its configuration: its task's, and its number of Hydra's -m."""
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
+        from runtime.claim import multirun_number
 
-        numbers = [] if self.process.task is None else [str(self.process.task)]
-        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-            numbers.append(str(HydraConfig.get().job.num))
-        return numbers
+        return [str(number) for number in (self.process.task, multirun_number()) if number is not None]
 
     def overrides(self) -> list[str]:
         """Those of the command line as they were typed: what ${oc.env:NAME} stands for may be a secret."""
@@ -94,17 +93,20 @@ class Run:
         return list(typed)
 
     def __enter__(self) -> "Run":
-        if self.is_main:
+        try:
             self.signals.watch()
-            try:
+            if self.is_main:
                 self.start()
-            except BaseException as error:
-                self.end(error)
-                raise
+        except BaseException as error:
+            self.end(error)
+            raise
         self.is_open = True
         return self
 
     def start(self) -> None:
+        from runtime.claim import refuse_taken_folder
+
+        refuse_taken_folder(self.folder, self.process)
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.id}
         self.record.begin(run_facts(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
         self.record.identify(own_paths(self.cfg.inputs))
@@ -140,41 +142,88 @@ class Run:
     def save(self, figure: "Figure", path: str | os.PathLike[str], **options: Any) -> None:
         """Write a figure of matplotlib with this run's metadata, as `save_figure` does, and print where it is.
 
-        `options` are of matplotlib's savefig, like dpi=300, bbox_inches="tight" or transparent=True. A trial writes
-        none where the sweep has `figures: null`.
+        A figure that cannot be written there is kept in the run's folder. Both paths are printed at once, the script
+        goes on, and the run fails at its end. `options` are of matplotlib's savefig, like dpi=300,
+        bbox_inches="tight" or transparent=True. A trial writes none if the sweep has `figures: null`.
         """
         if not self.writes("save") or (self.cfg.trial and self.cfg.sweep.figures is None):
             return
-        written = save_figure(figure, path, self.metadata, **options)
-        self.record.add("figures", written)
+        try:
+            written = write_figure(figure, path, self.metadata, options)
+        except Exception as error:
+            self.keep(path, error, lambda: keep_figure(figure, self.folder, path, self.metadata, options), "figures")
+            return
         print(f"figure: {written}")
+        self.add("figures", written)
         if self.wandb:
             tracking.log_figure(self.wandb, figure, path, self.stem, options)
 
     def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows, mappings with the same keys, to <name>.csv in the run's folder, and as the newest in results/.
 
-        A run has one table. Written again, it is replaced; with other keys it is refused.
+        A run has one table. Written again, it is replaced. A table with other keys, or that cannot be written to one
+        of these places, is kept in the run's folder, and the run fails at its end.
         """
         if not self.writes("table"):
             return
+        plain = plain_rows(rows)
+        own, shared = (osp.join(folder, f"{self.name}.csv") for folder in (self.folder, osp.join(FOLDER, "results")))
+        if problem := self.columns_problem(plain):
+            self.keep(shared, FileError(problem), lambda: keep_table(self.folder, self.name, plain), "tables")
+            return
+        self.columns = columns_of(plain)
+        errors = {path: self.try_table(path, plain) for path in (own, shared)}
+        for path, other in ((own, shared), (shared, own)):
+            if error := errors[path]:
+                self.report(
+                    f"{explain(error, path)} {'The table is lost.' if errors[other] else f'It is kept: {other}'}"
+                )
+
+    def try_table(self, path: str, rows: Sequence[Row]) -> OSError | None:
+        """Write the run's table to a path. Returns the error of a disk that does not take it."""
         try:
-            rows = [{key: plain_cell(value) for key, value in dict(row).items()} for row in rows]
-        except (TypeError, ValueError):
-            rows = []
-        if not rows or any(row.keys() != rows[0].keys() for row in rows):
-            raise ValueError("run.table takes rows, at least one, all with the same keys, as df.to_dict('records')")
-        columns = list(map(str, rows[0]))
-        if self.columns and columns != self.columns:
-            raise ValueError(f"a run has one table, and this one's has other columns: {', '.join(self.columns)}")
-        self.columns = columns
-        for folder in (self.folder, osp.join(FOLDER, "results")):
-            path = osp.join(folder, f"{self.name}.csv")
-            with atomic_write(path) as file:
-                table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-                table.writeheader()
-                table.writerows(rows)
-            self.record.add("tables", path)
+            write_table(path, rows)
+        except OSError as error:
+            return error
+        self.add("tables", path)
+        return None
+
+    def columns_problem(self, rows: Sequence[Row]) -> str | None:
+        """Return why rows are not the run's table."""
+        if not is_regular(rows):
+            return "the rows have different keys. Give all rows of run.table the same keys."
+        if self.columns and columns_of(rows) != self.columns:
+            return (
+                f"a run has one table, and its columns are {', '.join(map(str, self.columns))}. Give it the same ones."
+            )
+        return None
+
+    def keep(self, path: object, error: Exception, write: Callable[[], str], kind: str) -> None:
+        """Keep a result in the run's folder by `write`, and report where. Raises `error` if it can nowhere be drawn."""
+        problem = explain(error, path)
+        try:
+            kept = write()
+        except OSError as late:
+            self.report(
+                f"{problem} The run's folder cannot be written either, so it is lost: {explain(late, self.folder)}"
+            )
+        except Exception:
+            raise error from None
+        else:
+            self.report(f"{problem} It is kept: {kept}")
+            self.add(kind, kept)
+
+    def add(self, kind: str, path: str) -> None:
+        """Name a result in the record, which is no reason to stop the script before it has saved the next one."""
+        try:
+            self.record.add(kind, path)
+        except OSError as error:
+            self.report(explain(error, self.record.path))
+
+    def report(self, problem: str) -> None:
+        """Print a problem at once, and let the run fail at its end."""
+        print(problem, file=sys.stderr, flush=True)
+        self.problems.append(problem)
 
     def log(self, **metrics: Any) -> None:
         """Record numbers, also of numpy or torch, in provenance.json, and in Weights & Biases where it is on.
@@ -195,13 +244,37 @@ class Run:
         if os.getpid() != self.pid:  # one that this one forked
             return
         self.is_open = False
-        if self.is_main:
-            self.end(error)
+        unwritten = Unwritten(self.problems) if self.problems and outcome(error)[0] == "finished" else None
+        self.end(unwritten or error)
+        if unwritten:
+            self.fail(unwritten)
+
+    def fail(self, unwritten: "Unwritten") -> NoReturn:
+        """End as a failure, in one line. A multirun goes on with its other runs, so there it is an exception."""
+        from runtime.claim import multirun_number
+
+        if multirun_number() is not None:
+            raise unwritten
+        sys.exit(f"{self.folder}: the run failed: not all files are where they were asked for, as printed above.")
 
     def end(self, error: BaseException | None) -> None:
-        """Close what is open, and then tell the record how the run ended. A signal waits for the record alone."""
-        if not error and self.signals.came:  # the script has caught what was raised
-            error = Terminated(self.signals.came.name)
+        """Record how the run ended and close what is open, and then let a signal that came have its effect."""
+        if not error and self.signals.fatal:  # the script has caught what was raised
+            error = Terminated(self.signals.fatal.name)
+        try:
+            if self.is_main:
+                self.finish(error)
+        finally:
+            self.signals.release(announce=self.is_main)
+
+    def finish(self, error: BaseException | None) -> None:
+        """Close what is open, and record how the run ended.
+
+        An error is recorded first: W&B may wait for its server longer than Slurm waits for this process.
+        """
+        if error:
+            with self.signals.waiting(), suppress(OSError):  # it is recorded again below
+                self.record.end(*outcome(error))
         try:
             self.close(error)
             self.signals.hold()
@@ -210,18 +283,23 @@ class Run:
             self.signals.hold()
             self.record.end(*outcome(error or late))
             raise
-        finally:
-            self.signals.release()
 
     def close(self, error: BaseException | None) -> None:
         if self.profiler:
             self.profiler.disable()
             path = osp.join(FOLDER, "profiling_results", f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof")
-            with part_of(path) as part:
+            with temporary(path) as part:
                 self.profiler.dump_stats(part)
                 link_new(part, path)
         if self.wandb:
             self.wandb.finish(exit_code=int(outcome(error)[0] != "finished"))
+
+
+class Unwritten(Exception):
+    """Results of a run that are not where they were asked for. Each was reported when that happened."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
 
 
 def outcome(error: BaseException | None) -> tuple[str, str | None]:
@@ -230,14 +308,11 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "terminated", str(error)
     if isinstance(error, KeyboardInterrupt):
         return "terminated", "SIGINT"
+    if isinstance(error, Unwritten):
+        return "failed", str(error)[:LONGEST_ERROR]
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", None
     return "failed", "".join(traceback.format_exception_only(error)).strip()[:LONGEST_ERROR]
-
-
-def plain_cell(value: Any) -> Any:
-    """A number of torch, whose text has four digits, as Python's own; anything else as it is."""
-    return value.item() if hasattr(value, "detach") and not value.shape else value
 
 
 def number(name: str, value: Any) -> int | float:

@@ -1,5 +1,6 @@
 """One script in a process of its own: what its text, its import and its configurations show."""
 
+import importlib
 import importlib.util
 import os
 import os.path as osp
@@ -85,9 +86,12 @@ class Script:
         """Check the imports of a script that is not imported now."""
         assert self.source
         if not self.source.is_importable or self.source.answers_dry_run or self.findings.problems:
+            if "runtime" in self.source.modules:
+                importlib.import_module("runtime")  # which adds this tree to sys.path
             found = self.missing_imports()
             self.findings.problems[:0] = found.problems
             self.findings.notes += found.notes
+            self.check_package()
         if self.source.uses_hydra and not self.source.is_importable:
             guard = 'if __name__ == "__main__":'
             self.findings.add(f"{self.path}: its configuration is not checked, since it has no `{guard}`", is_note=True)
@@ -106,7 +110,6 @@ class Script:
         """Import the script, unless that would run it."""
         assert self.source
         if not self.source.is_importable:
-            self.check_package()
             return
         sys.argv = Arguments(self.words)
         with recorded() as self.entries:
