@@ -165,7 +165,7 @@ def test_figure_is_lost_aloud_when_no_disk_takes_it(lab):
     body += "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\nrun.save(figure, osp.join(images, 'a.png'))"
     done = start(lab, body)
     [line] = [line for line in done.stderr.splitlines() if line.startswith(str(lab.images))]
-    assert "a.png: File too large. " in line and "cannot be written either, so it is lost. " in line
+    assert "a.png: File too large. " in line and "cannot be written either, so it is lost: " in line
     _, record = the_run(lab)
     assert done.returncode == 1 and record["status"] == "failed"
     assert list(lab.path.rglob("*.part")) == []

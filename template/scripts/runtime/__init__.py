@@ -7,10 +7,12 @@ requirements what a run needs by its configuration, like its inputs
 claim        what happens before Hydra makes a run's folder
 run          Run: its names, figures, tables, numbers and state
 record       provenance.json: what made a result
-figures      figures that say what made them, and that overwrite nothing
+figures      figures that record how they were made, and never overwrite those of others
+tables       tables as CSV: whole, and with plain numbers
 tracking     Weights & Biases, without the secrets of the environment
 signals      how a run ends at a signal
 files        files that are whole or not there
+locks        locks on files that several people of a group share
 check        the preflight of a run, which launchers start
 optuna_*     the journal and the study of a sweep by Optuna
 """
