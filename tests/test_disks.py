@@ -165,7 +165,7 @@ def test_figure_is_lost_aloud_when_no_disk_takes_it(lab):
     body += "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\nrun.save(figure, osp.join(images, 'a.png'))"
     done = start(lab, body)
     [line] = [line for line in done.stderr.splitlines() if line.startswith(str(lab.images))]
-    assert "a.png: File too large. " in line and "cannot be written either, so it is lost. " in line
+    assert "a.png: File too large. " in line and "cannot be written either, so it is lost: " in line
     _, record = the_run(lab)
     assert done.returncode == 1 and record["status"] == "failed"
     assert list(lab.path.rglob("*.part")) == []
@@ -219,9 +219,8 @@ def test_multirun_goes_on_after_a_run_that_keeps_a_figure(lab):
 NO_LOCKS = {"ENOSYS": "Function not implemented", "ENOLCK": "No locks available", "EOPNOTSUPP": "not supported"}
 ADVICE = "(Lustre: mount -o flock), or use "
 HOLD = "import sys; from pathlib import Path; from experiments.git import Repository\n"
-HOLD += (
-    "from experiments.errors import Problem\ntry:\n    with Repository(Path.cwd()).lock('a'):\n        print('held')\n"
-)
+HOLD += "from experiments.errors import Problem\n"
+HOLD += "try:\n    with Repository(Path.cwd()).lock(sys.argv[-1]):\n        print('held')\n"
 HOLD += "except Problem as problem:\n    print(problem, file=sys.stderr)\n"
 
 
@@ -243,7 +242,7 @@ def test_disk_without_locks_is_refused_in_one_line(lab, error):
     assert done.stderr.startswith(f"query.py: n: {lock}: this disk does not lock files: ")
     assert NO_LOCKS[error] in done.stderr and ADVICE in done.stderr
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = run(*REFUSE, f"flock={error}", sys.executable, "-c", HOLD, cwd=lab.path, env=env)
+    done = run(*REFUSE, f"flock={error}", sys.executable, "-c", HOLD, "a", cwd=lab.path, env=env)
     lock = lab.path / ".git/experiments/a.lock"
     assert done.stderr.startswith(f"{lock}: this disk does not lock files: ") and ADVICE in done.stderr
     assert done.stdout == ""
@@ -285,22 +284,24 @@ def test_members_of_a_group_lock_the_same_repository(group, umask):
     group.share()
     env = {"PYTHONPATH": str(ROOT / "src")}
     for number in (1, 2):
-        done = group.member(number, sys.executable, "-c", HOLD, umask=umask, env=env)
+        done = group.member(number, sys.executable, "-c", HOLD, "a", umask=umask, env=env)
         assert (done.stdout, done.stderr) == ("held\n", "")
+    done = group.member(2, sys.executable, "-c", HOLD, "b", umask=umask, env=env)
+    assert (done.stdout, done.stderr) == ("held\n", ""), "the folder of locks is the group's too"
     # A lock of an older version, which only its owner may write to, is locked all the same.
     lock = group.lab.path / ".git/experiments/a.lock"
     lock.chmod(0o640)
-    assert group.member(2, sys.executable, "-c", HOLD, env=env).stdout == "held\n"
+    assert group.member(2, sys.executable, "-c", HOLD, "a", env=env).stdout == "held\n"
     lock.chmod(0o600)
-    done = group.member(2, sys.executable, "-c", HOLD, env=env)
+    done = group.member(2, sys.executable, "-c", HOLD, "a", env=env)
     assert done.stderr == f"{lock}: Permission denied; ask user 2001 to run: chmod g+w {lock}\n"
     lock.unlink()
     lock.parent.chmod(0o750)
-    done = group.member(2, sys.executable, "-c", HOLD, env=env)
+    done = group.member(2, sys.executable, "-c", HOLD, "a", env=env)
     advice = f"chmod g+w {lock.parent}"
     assert done.stderr == f"{lock}: Permission denied; ask user 2001 to run: {advice}\n"
     run(*shlex.split(advice), check=True)
-    assert group.member(2, sys.executable, "-c", HOLD, env=env).stdout == "held\n"
+    assert group.member(2, sys.executable, "-c", HOLD, "a", env=env).stdout == "held\n"
 
 
 def test_members_of_a_group_use_the_same_queries(group):

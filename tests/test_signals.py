@@ -99,7 +99,8 @@ import multiprocessing
 print("printed once")
 workers = []
 for method in ("fork", "spawn"):
-    workers.append(multiprocessing.get_context(method).Process(target=time.sleep, args=(60,)))
+    # A long call of C, in which no handler of Python runs.
+    workers.append(multiprocessing.get_context(method).Process(target=sum, args=(range(10**11),)))
     workers[-1].start()
 time.sleep(2)
 try:

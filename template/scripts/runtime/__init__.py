@@ -9,10 +9,12 @@ hydra_help   a remedy for Hydra 1.3 on Python 3.14
 claim        what happens before Hydra makes a run's folder
 run          Run: its names, figures, tables, numbers and state
 record       provenance.json: what made a result
-figures      figures that say what made them, and that overwrite nothing
+figures      figures that record how they were made, and never overwrite those of others
+tables       tables as CSV: whole, and with plain numbers
 tracking     Weights & Biases, without the secrets of the environment
 signals      how a run ends at a signal
 files        files that are whole or not there
+locks        locks on files that several people of a group share
 check        the preflight of launchers, which submit.sh starts
 preflight    the check of one script and its configurations
 source       what a script's text shows without running it

@@ -175,9 +175,8 @@ class Run:
         errors = {path: self.try_table(path, plain) for path in (own, shared)}
         for path, other in ((own, shared), (shared, own)):
             if error := errors[path]:
-                self.report(
-                    f"{explain(error, path)} {'The table is lost.' if errors[other] else f'It is kept: {other}'}"
-                )
+                rest = "It is lost." if errors[other] else f"It is kept: {other}"
+                self.report(f"{explain(error, path)} {rest}")
 
     def try_table(self, path: str, rows: Sequence[Row]) -> OSError | None:
         """Write the run's table to a path. Returns the error of a disk that does not take it."""
