@@ -1,17 +1,49 @@
-"""The preflight: all that can be known to fail fails before the queue, in one line for each problem."""
+"""The preflight: errors are found before a job is queued, one line for each. What runs is never refused."""
 
 import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
-from support.process import run
+from support.preflight import PROBES, ask, preflight
+from support.process import edit, run
 from support.slurm import Submitter, submitted
+
+SCRIPTS = "experiments/011-x/scripts"
+SCRIPT = f"{SCRIPTS}/x.py"
+STARTER = [SCRIPT, "--config-name", "x_gh_000"]
 
 
 @pytest.fixture
 def jobs(lab, slurm):
     return Submitter(lab, slurm)
+
+
+@pytest.fixture
+def x(lab):
+    """A lab with 011-x, which has a package of its own."""
+    lab.render(package="", runs={"x": ["gh_000"]})
+    return lab
+
+
+def change(lab, file, old, new):
+    edit(lab.path / "experiments/011-x" / file, old, new)
+
+
+def write(lab, text, script="own"):
+    """A script of the user's, and its path."""
+    (lab.path / SCRIPTS / f"{script}.py").write_text(text)
+    return f"{SCRIPTS}/{script}.py"
+
+
+def problems(lab, *arguments, **kwargs):
+    return preflight(lab, arguments or STARTER, **kwargs).lines()
 
 
 def findings(jobs, *arguments, **kwargs):
@@ -50,97 +82,494 @@ WRONG = [
 ]
 
 
-def test_a_mistake_in_a_file_is_found(jobs):
+def test_mistake_in_a_file_is_found(x):
     for file, old, new, reason in WRONG:
-        path = jobs.experiment / file
+        path = x.path / "experiments/011-x" / file
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new, 1))
-        command = ["bash", "experiments/011-x/scripts/gh_x_000.slurm", "--check"]
-        done = run(*command, cwd=jobs.lab.path, env=jobs.environment)
+        lines = problems(x)
         path.write_text(text)
-        assert (done.returncode, done.stdout) == (1, "") and reason in done.stderr, (new, done.stderr)
-        assert done.stderr.count("\n") == 1 and str(jobs.lab.path / "exp") not in done.stderr, done.stderr
+        assert len(lines) == 1 and reason in lines[0], (new, lines)
+        assert "\n" not in lines[0] and str(x.path / "exp") not in lines[0], lines
 
 
-def test_a_mistake_in_an_override_is_found(jobs):
-    for override, reason in {
+def test_mistake_in_an_override_is_found(x):
+    reasons = {
         "sed=3": "Could not override 'sed'",
         "hours=[1": "no viable alternative at input",
         "hours=???": "hours is ???",
         "model=big": "Could not override 'model'",
-    }.items():
-        [line] = findings(jobs, "gh_x_000", override)
+        "noise=0.1,0.2": "Ambiguous value",
+        "--confg-name=x": "unrecognized arguments: --confg-name=x",
+        "hydra.run.dir=${oc.env:NO_SUCH}": "Environment variable 'NO_SUCH' not found",
+    }
+    answer = preflight(x, *([*STARTER, override] for override in reasons))
+    assert [name for name, _ in answer.problems] == list("abcdefg"), answer.problems
+    for (_, line), reason in zip(answer.problems, reasons.values(), strict=True):
         assert reason in line
 
 
-def test_each_problem_is_one_line(jobs):
-    jobs.edit(CONF, "hours: 24", "hours: ???")
-    jobs.edit(CONF, "start: 0.05", "start: ???")
-    jobs.edit("scripts/x.py", "def grow(", "def later():\n    import no_such, neither\n\n\ndef grow(")
-    env = {"DATA_ROOT": "", "ASSET_IMAGES_DIR": "/nowhere"}
-    lines = findings(jobs, "gh_x_000", env=env)
+def test_each_problem_is_one_line(x):
+    change(x, CONF, "hours: 24", "hours: ???")
+    change(x, CONF, "start: 0.05", "start: ???")
+    change(x, "scripts/x.py", "def grow(", "def later():\n    import no_such, neither\n\n\ndef grow(")
+    lines = problems(x, env={"DATA_ROOT": "", "ASSET_IMAGES_DIR": "/nowhere"})
     assert [line.partition(": no module named ")[2].split()[0] for line in lines[:2]] == ["neither", "no_such"]
     assert lines[2:] == [
-        f"DATA_ROOT is not set; set it in {jobs.lab.path}/.env",
+        f"DATA_ROOT is not set; set it in {x.path}/.env",
         "ASSET_IMAGES_DIR cannot be written: /nowhere",
     ]
-    jobs.edit("scripts/x.py", "import no_such, neither", "pass")
-    assert [re.search("hours|start", line)[0] for line in findings(jobs, "gh_x_000")] == ["start", "hours"]
+    change(x, "scripts/x.py", "import no_such, neither", "pass")
+    assert [re.search("hours|start", line)[0] for line in problems(x)] == ["start", "hours"]
 
 
-def test_what_a_script_can_do_without_is_no_problem(jobs, slurm):
-    lines = [
-        "try:\n    import no_such\nexcept ImportError:\n    no_such = None",
-        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    import neither",
-        "import os.path\nimport xml.etree.ElementTree\nimport runtime.paths",
-        'print("noise")\nimport sys\n\nsys.stderr.write("noise\\n")\nos.system("echo noise >&2")',
-        "def unused():\n    from . import nothing\n    import concurrent.futures.thread, hydra.core.config_store",
-    ]
-    jobs.edit("scripts/x.py", "def grow(", "\n".join(["import os", *lines]) + "\n\n\ndef grow(")
-    jobs.edit(
-        CONF, "hours: 24", "hours: 24\nplace: ${hydra:runtime.output_dir}\nnumber: ${hydra:job.num}\ninputs: here"
+def test_values_known_later_are_notes(x):
+    change(x, CONF, "hours: 24", "hours: 24\na: ${late:1}\nb: ${oc.env:SLURM_JOB_ID}\nc: ${gpus:}")
+    line = "from omegaconf import OmegaConf\nOmegaConf.register_new_resolver('gpus', lambda: 1 // 0)\n\n\ndef grow("
+    change(x, "scripts/x.py", "def grow(", line)
+    answer = preflight(x, STARTER)
+    assert answer.problems == []
+    assert [line.split(": ")[1] for _, line in answer.notes] == ["a", "b", "c"]
+
+
+def test_secret_of_the_environment_is_not_reported(x):
+    change(x, CONF, "hours: 24", "hours: ${${oc.env:DB_PASSWORD}}")
+    secret = {"DB_PASSWORD": "hunter2"}
+    [line] = problems(x, env=secret)
+    assert "hunter2" not in line and "$DB_PASSWORD" in line
+    path = write(x, "import os\nif __name__ == '__main__':\n    pass\nraise ValueError(os.environ['DB_PASSWORD'])\n")
+    assert problems(x, path, env=secret) == [f"{path}: line 4: ValueError: $DB_PASSWORD"]
+
+
+def test_configuration_without_runtime_is_refused_for_run(x):
+    change(x, CONF, "[runtime, default, _self_]", "[default, _self_]")
+    [line] = problems(x)
+    assert line.startswith("conf/x_gh_000.yaml: This configuration lacks conf/runtime.yaml")
+
+
+def test_sweep_of_multirun_is_checked(x):
+    for words in (["-m", "noise=0.1,0.2"], ["hydra.mode=MULTIRUN", "noise=range(1,3)"], ["noise=1,2", "--multi"]):
+        assert problems(x, *STARTER, *words) == [], words
+    [line] = problems(x, *STARTER, "-m", "nois=0.1,0.2")
+    assert "Could not override 'nois'" in line
+
+
+# Scripts of the user's own --------------------------------------------------------------------------------------------
+
+PLAIN = """\
+import os
+from dotenv import load_dotenv
+import hydra
+BEFORE
+load_dotenv()
+@hydra.main(version_base=None, config_path="../conf", config_name="old")
+def main(cfg):
+    raise SystemExit("it ran")
+
+AFTER
+if __name__ == "__main__":
+    main()
+"""
+OLD = "model: {lr: 0.1}\ndata: [1, 2]\ninputs: {features: [a, b]}\n"
+
+
+def plain(lab, before="", after="", text=PLAIN, script="own"):
+    (lab.path / "experiments/011-x/conf/old.yaml").write_text(OLD)
+    return write(lab, text.replace("BEFORE", before).replace("AFTER", after), script)
+
+
+def test_hydra_script_without_runtime_is_accepted(x):
+    script = plain(x)
+    (x.path / "outputs").mkdir()
+    start = time.monotonic()
+    assert preflight(x, [script], [script, "model.lr=2", "hydra.run.dir=out/${model.lr}"]).problems == []
+    assert time.monotonic() - start < 60
+    shutil.rmtree(x.path / "outputs")
+    assert problems(x, script) == []
+    assert "Could not override 'model.l'" in problems(x, script, "model.l=2")[0]
+    (x.path / "outputs").write_text("a file")
+    assert problems(x, script) == [f"the runs' folder cannot be written: {x.path}/outputs"]
+
+
+ACCEPTED = {
+    "structured": PLAIN.replace('config_path="../conf", ', "config_path=None, ").replace(
+        "BEFORE",
+        "from dataclasses import dataclass\n"
+        "from hydra.core.config_store import ConfigStore\n"
+        "@dataclass\nclass Old:\n    lr: float = 0.1\n"
+        "ConfigStore.instance().store(name='old', node=Old)",
+    ),
+    "no configuration": PLAIN.replace('config_path="../conf", config_name="old"', "config_path=None"),
+    "noise": PLAIN.replace("BEFORE", "import sys\nprint(1)\nsys.stderr.write('2')\nos.system('echo 3 >&2; echo 4')"),
+    "argparse": PLAIN.replace(
+        "BEFORE",
+        "import argparse, sys\nparser = argparse.ArgumentParser()\nparser.add_argument('--fast')\n"
+        "options, sys.argv[1:] = parser.parse_known_args()",
+    ),
+    "two functions": PLAIN.replace(
+        "AFTER", '@hydra.main(version_base=None, config_path="../conf", config_name="none")\ndef other(cfg): pass'
+    ),
+    "called by a function": PLAIN.replace("\n    main()\n", "\n    cli()\n").replace(
+        "AFTER", "def cli():\n    main()\n"
+    ),
+    "decorated": PLAIN.replace("@hydra", "def twice(f):\n    return lambda: (f(), f())\n@twice\n@hydra"),
+    "wrapped": PLAIN.replace(
+        "AFTER",
+        "import functools\ndef outer(f):\n    @functools.wraps(f)\n    def run(): raise SystemExit('it ran')\n"
+        "    return run\nmain = outer(main)",
+    ),
+    "path in a function": PLAIN.replace(
+        "AFTER", "def later():\n    import sys\n    sys.path.insert(0, '/somewhere')\n    import only_there\n"
+    ),
+    "path": PLAIN.replace(
+        "BEFORE",
+        "import sys, os.path as osp\nsys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))\n"
+        "from scripts.scales import SCALE",
+    ),
+    "can do without": PLAIN.replace(
+        "BEFORE",
+        "from contextlib import suppress\nwith suppress(ImportError):\n    import no_such\n"
+        "try:\n    import tomllib\nexcept ImportError:\n    import tomli as tomllib\n"
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import neither\n"
+        "def later():\n    if os.name == 'nt':\n        import winreg\n",
+    ).replace("import tomllib", "import json"),
+    "exits": PLAIN.replace("BEFORE", "import sys\nsys.exit()"),
+    "a job's variable": PLAIN.replace("BEFORE", "JOB = os.environ['SLURM_JOB_ID']"),
+    "only main": PLAIN.replace("BEFORE", "if __name__ != '__main__':\n    raise SystemExit('run me')"),
+    "main module": PLAIN.replace("BEFORE", "import __main__, sys\nassert __main__ is sys.modules[__name__]"),
+    "hydra used at import": PLAIN.replace(
+        "BEFORE", "with hydra.initialize('../conf', version_base=None):\n    hydra.compose('old')"
+    ),
+}
+
+
+def test_script_that_runs_is_accepted(x):
+    (x.path / SCRIPTS / "scales.py").write_text("SCALE = 1\n")
+    commands = []
+    for number, text in enumerate(ACCEPTED.values()):
+        commands.append([plain(x, text=text, script=f"s{number}")])
+    commands[list(ACCEPTED).index("argparse")] += ["--fast", "1", "model.lr=3"]
+    for start in range(0, len(commands), 10):
+        assert preflight(x, *commands[start : start + 10]).problems == [], list(ACCEPTED)[start:]
+    runs = [run(sys.executable, *words, cwd=x.path, env=os.environ | {"SLURM_JOB_ID": "1"}) for words in commands]
+    failed = {
+        name: done.stderr
+        for name, done in zip(ACCEPTED, runs, strict=True)
+        if done.returncode and "it ran" not in done.stderr
+    }
+    assert not failed, "what is accepted runs"
+
+
+def test_arguments_of_hydra_are_those_of_the_run(x, tmp_path):
+    script = plain(x)
+    other = x.path / "experiments/006-y/conf"
+    other.mkdir(parents=True)
+    (other / "far.yaml").write_text("far: 1\n")
+    (tmp_path / "more.yaml").write_text("more: 1\n")
+    answer = preflight(
+        x,
+        [script, "--config-path=../../006-y/conf", "--config-name", "far", "far=2"],
+        [script, "--config-dir", str(tmp_path), "+more@here=1"],
+        [script, "hydra/job_logging=none", "hydra/launcher=basic", "hydra.job.chdir=true", "hydra.verbose=true"],
+        [script, "--config-name", "far"],
+        [script, "--config-dir", "/nowhere"],
+        [script, "--help"],
+        [script, "--cfg", "job"],
+        [script, "--experimental-rerun", "config.pickle"],
     )
-    (jobs.lab.data / "here").mkdir()
-    done = jobs.submit("--dry-run", "gh_x_000")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "gh_x_000: ready\n", "")
+    assert [name for name, _ in answer.problems] == ["b", "d", "e"], answer.problems
+    assert answer.lines("d") == [
+        "configuration far: Cannot find primary config 'far'. Check that it's in your config search path."
+    ]
 
 
-def test_nothing_is_trained_and_nothing_is_left(jobs):
-    jobs.in_run('raise SystemExit("it ran")')
-    before = sorted(path for path in jobs.lab.path.rglob("*") if ".git" not in path.parts)
-    assert jobs.submit("--dry-run", "gh_x_000").returncode == 0
-    after = sorted(path for path in jobs.lab.path.rglob("*") if ".git" not in path.parts)
-    assert set(after) - set(before) <= {jobs.experiment / "slurm/code"}
+def test_imported_function_is_checked_as_it_runs(x):
+    plain(x, script="train")
+    imports = 'from train import main\n\nif __name__ == "__main__":\n    main()\n'
+    [line] = problems(x, write(x, imports, "start"))  # Hydra looks for the folder as one of a package
+    done = x.python(f"{SCRIPTS}/start.py")
+    assert done.returncode == 1 and "Primary config module" in line and "Primary config module" in done.stderr
+    helper = "import train\n" + PLAIN.replace("BEFORE", "").replace("AFTER", "")
+    assert problems(x, write(x, helper, "helper"), "model.lr=1") == [], "it does not call the other's"
+
+
+def test_arguments_read_at_import_are_each_launchers_own(x):
+    script = plain(x, "import sys\nassert sys.argv[1] == 'model.lr=1', sys.argv[1]")
+    answer = preflight(x, [script, "model.lr=1"], [script, "model.lr=2"], [script, "model.lr=1"])
+    assert answer.problems == [("b", f"{script}: line 4: AssertionError: model.lr=2")]
+
+
+def test_launchers_of_one_script_do_not_meet(x):
+    """What one configuration leaves in the process does not reach the next."""
+    script = plain(
+        x,
+        "from omegaconf import OmegaConf\n"
+        "def once():\n    assert 'ONCE' not in os.environ\n    os.environ['ONCE'] = '1'\n"
+        "    os.chdir('/')\n    return 1\n"
+        "OmegaConf.register_new_resolver('once', once)",
+    )
+    (x.path / "experiments/011-x/conf/old.yaml").write_text(OLD + "a: ${once:}\n")
+    answer = preflight(x, [script], [script, "model.lr=2"], [script, "model.l=3"], [script])
+    assert [name for name, _ in answer.problems] == ["c"] and answer.notes == []
+
+
+def test_script_that_dies_or_hangs_is_reported_by_name(x):
+    change(x, "scripts/runtime/children.py", "LIMIT = 300", "LIMIT = 3")
+    dies = plain(x, "os.kill(os.getpid(), 11)", script="dies")
+    leaves = plain(x, "os._exit(7)", script="leaves")
+    child = "import subprocess, time\nsubprocess.Popen(['sleep', '1234567'])\ntime.sleep(99)"
+    hangs = plain(x, child, script="hangs")
+    late = plain(
+        x, "from omegaconf import OmegaConf\nOmegaConf.register_new_resolver('die', lambda: os.abort())", script="late"
+    )
+    (x.path / "experiments/011-x/conf/dies.yaml").write_text("a: ${die:}\n")
+    answer = preflight(x, [dies], [leaves], [hangs], [late, "--config-name", "dies"], [late], [SCRIPT])
+    assert answer.problems == [
+        ("a", f"{dies}: ended by SIGSEGV when it was imported"),
+        ("b", f"{leaves}: ended the process with exit code 7 when it was imported"),
+        ("c", f"{hangs}: did not end within 3 seconds when it was imported"),
+        ("d", f"{late}: ended by SIGABRT when its configuration was composed"),
+    ]
+    assert "sleep 1234567" not in run("ps", "-eo", "args").stdout, "what it started outlives the check"
+
+
+def test_preflight_that_is_ended_leaves_no_process(x):
+    script = plain(x, "import time\nopen('began', 'w')\ntime.sleep(98765)\nos.system('')")
+    folder = x.path / "ask"
+    folder.mkdir()
+    (folder / "requests").write_bytes(b"a\0" + b"0\0" + b"1\0" + script.encode() + b"\0")
+    words = [sys.executable, f"{SCRIPTS}/runtime/check.py", folder]
+    check = subprocess.Popen(words, cwd=x.path, stderr=subprocess.PIPE, env=os.environ | PROBES)
+    while not (x.path / "began").exists():
+        time.sleep(0.05)
+    children = run("ps", "-o", "pid=", "--ppid", str(check.pid)).stdout.split()
+    check.send_signal(signal.SIGTERM)
+    assert check.wait(20) == 1 and check.stderr.read() == b"ended by SIGTERM\n"
+    assert children and not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_failure_of_the_checker_is_its_own(x):
+    change(x, "scripts/runtime/source.py", "def imports(self)", "def no_imports(self)")
+    done, _ = ask(x.path, f"{SCRIPTS}/runtime/check.py", {"a": STARTER})
+    assert done.returncode == 1 and "AttributeError: 'Source' object has no attribute 'imports'" in done.stderr
+
+
+def test_script_without_guard_is_read_only(x):
+    guard = 'if __name__ == "__main__":\n    main()\n'
+    change(x, "scripts/x.py", guard, "main()\n")
+    answer = preflight(x, STARTER)
+    assert answer.problems == []
+    note = f'{SCRIPT}: its configuration is not checked, since it has no `if __name__ == "__main__":`'
+    assert answer.notes == [("a", note)]
+    assert not list(x.images.iterdir()) and not list(x.data.rglob("provenance.json")), "the preflight ran it"
+    change(x, "scripts/x.py", "import hydra", "import hydra, no_such_package")
+    assert "no module named no_such_package" in problems(x)[0]
+
+
+def test_nothing_is_run_and_nothing_is_left(x):
+    change(x, "scripts/x.py", "    with Run(", "    raise SystemExit('it ran')\n    with Run(")
+    before = sorted(path for path in x.path.rglob("*") if ".git" not in path.parts)
+    assert problems(x) == []
+    after = sorted(path for path in x.path.rglob("*") if ".git" not in path.parts)
+    assert {path for path in set(after) - set(before) if "__pycache__" not in path.parts} == set()
+
+
+# Python ---------------------------------------------------------------------------------------------------------------
+
+
+def test_python_that_drops_the_environment_is_refused(x):
+    gone = ("EXPERIMENT_JOB", "SLURM_PROCID")
+    some = {name: value for name, value in PROBES.items() if name not in gone}
+    answer = preflight(x, STARTER, STARTER, probes=some)
+    line = (
+        "python: Python did not get EXPERIMENT_JOB, SLURM_PROCID. "
+        "Let the `python:` command of lab.yml pass the environment."
+    )
+    assert answer.problems == [("a", line), ("b", line)]
+
+
+@pytest.mark.parametrize("option", ["-I", "-E", "-P", "PYTHONSAFEPATH"])
+def test_isolated_python_is_refused_by_name(x, option):
+    if sys.version_info < (3, 11) and option in ("-P", "PYTHONSAFEPATH"):
+        pytest.skip("new in Python 3.11")
+    env, words = ({option: "1"}, []) if option == "PYTHONSAFEPATH" else ({}, [option])
+    [line] = problems(x, python=[sys.executable, *words], env=env)
+    assert line.startswith(f"{option if option == 'PYTHONSAFEPATH' else f'python {option}'}: Python cannot find")
+    path = {} if option in ("-I", "-E") else {"PYTHONPATH": str(x.path / SCRIPTS)}
+    if option != "-I":  # which finds no `runtime` at all
+        done = run(sys.executable, *words, SCRIPT, cwd=x.path, env=os.environ | env | path)
+        assert (done.returncode, done.stderr) == (1, f"{line}\n")
+
+
+HOOK = """\
+import sys
+from importlib.machinery import PathFinder
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        return PathFinder.find_spec(name, [{!r}]) if name == "torchcell" else None
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.fixture
+def editable(tmp_path):
+    """Another checkout of the package, and the environment of a Python that has it installed by an import hook."""
+    other = tmp_path / "other/torchcell"
+    other.mkdir(parents=True)
+    (other / "__init__.py").touch()
+    (other / "timestamp.py").write_text("def timestamp():\n    return '2026-01-01-00-00-00'\n")
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(HOOK.format(str(other.parent)))
+    return other, {"PYTHONPATH": str(hooks)}
+
+
+def test_package_from_another_place_is_refused(lab, editable):
+    other, env = editable
+    lab.render(runs={"x": ["gh_000"]})
+    assert problems(lab) == []
+    [line] = problems(lab, env=env)
+    assert line.startswith(f"torchcell is imported from {other}/__init__.py, but the code that runs here is ")
+    assert f"{lab.path}/torchcell. Uninstall that copy: " in line.replace("is torchcell.", f"is {lab.path}/torchcell.")
+    done = lab.start(env=env)
+    assert done.returncode == 1 and done.stderr.startswith(f"torchcell is imported from {other}/__init__.py, but ")
+    assert done.stderr.count("\n") == 1 and not list(lab.data.rglob("provenance.json"))
+
+
+def test_package_imported_in_a_function_is_compared(lab, editable):
+    path = {"PYTHONPATH": str(lab.path)}  # as launchers set it
+    env = {"PYTHONPATH": f"{editable[1]['PYTHONPATH']}:{lab.path}"}
+    lab.render(runs={"x": ["gh_000"]})
+    script = write(lab, "def main():\n    import torchcell.timestamp\n\nif __name__ == '__main__':\n    main()\n")
+    assert len(problems(lab, script, env=env)) == 1 and problems(lab, script, env=path) == []
+    lazy = write(lab, "import os\n\nif __name__ == '__main__':\n    print(os.name)\n", "lazy")
+    assert problems(lab, lazy, env=env) == [], "it does not import the package"
+
+
+def test_package_imported_before_the_script_is_refused(lab, editable):
+    other, env = editable
+    lab.render(runs={"x": ["gh_000"]})
+    hooks = Path(env["PYTHONPATH"]) / "sitecustomize.py"
+    hooks.write_text(f"import sys\nsys.path.insert(0, {str(other.parent)!r})\nimport torchcell\nsys.path.pop(0)\n")
+    for line in (problems(lab, env=env)[0], lab.start(env=env).stderr):
+        assert line.startswith(f"torchcell is imported from {other}/__init__.py"), line
+
+
+def test_dotted_package_in_src_is_found(lab, editable):
+    shutil.move(lab.path / "torchcell", lab.path / "src/torchcell/time")
+    (lab.path / "src/torchcell/__init__.py").touch()
+    lab.render(package="torchcell.time", runs={"x": ["gh_000"]})
+    assert problems(lab) == []
+    assert lab.start().returncode == 0
+    assert len(problems(lab, env=editable[1])) >= 1
+    (lab.path / "src/torchcell/new.py").touch()
+    assert lab.start().returncode == 0
+    records = [path.read_text() for path in lab.data.rglob("provenance.json")]
+    assert sorted('"dirty": true' in record for record in records) == [False, True]
+
+
+# Versions -------------------------------------------------------------------------------------------------------------
+
+WHITELIST = """\
+import hydra
+main = hydra.main
+hydra.main = lambda *words, execution_whitelist=None, **options: main(*words, **options)
+"""
+HELP = """\
+import argparse
+add = argparse.ArgumentParser.add_argument
+def add_argument(self, *words, **options):
+    action = add(self, *words, **options)
+    try:
+        action.help and "%" in self._get_formatter()._get_help_string(action)
+    except TypeError as error:
+        raise ValueError("badly formed help string") from error
+    return action
+argparse.ArgumentParser.add_argument = add_argument
+"""
+
+
+def test_execution_whitelist_of_hydra_1_4_is_accepted(x, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(WHITELIST)
+    text = PLAIN.replace("version_base=None", "version_base=None, execution_whitelist=['own.*']")
+    script = plain(x, text=text)
+    env = {"PYTHONPATH": str(tmp_path)}
+    assert problems(x, script, env=env) == []
+    assert "it ran" in x.python(script, env=env).stderr
+
+
+def test_hydra_1_3_is_mended_on_python_3_14(x, tmp_path):
+    """Of another Python's argparse, which reads each help text at once."""
+    (tmp_path / "sitecustomize.py").write_text(HELP)
+    env = {"PYTHONPATH": str(tmp_path)}
+    line = f"{SCRIPT}: Hydra does not take its arguments: badly formed help string"
+    assert problems(x, env=env) == [line] and x.start(env=env).returncode == 1
+    change(x, "scripts/runtime/hydra_help.py", "python == (3, 14)", "python >= (3, 10)")
+    assert problems(x, env=env) == [] and x.start(env=env).returncode == 0
+    without = plain(x)  # which does not import `runtime`, and so does not start
+    assert len(problems(x, without, env=env)) == 1
+    assert "badly formed help string" in x.python(without, env=env).stderr
+
+
+# Inputs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_inputs_get_checksums(x):
+    (x.data / "a.csv").write_text("1")
+    (x.data / "raw").mkdir()
+    (x.data / "raw/b.csv").write_text("1")
+    (x.path / "experiments/011-x/results/split.json").write_text("{}")
+    command = [*STARTER, "inputs=[a.csv,raw,./results/split.json,${oc.env:DATA_ROOT}/a.csv]"]
+    first = preflight(x, command).inputs["a"]
+    assert list(first) == ["a.csv", "raw", "./results/split.json", f"{x.data}/a.csv"]
+    assert first["a.csv"] == first[f"{x.data}/a.csv"]
+    (x.data / "raw/b.csv").write_text("2")
+    second = preflight(x, command).inputs["a"]
+    assert [path for path in first if first[path] != second[path]] == ["raw"]
+
+
+def test_inputs_outside_are_refused(x):
+    (x.data.parent / "outside").touch()
+    for path in ("../outside", "/etc/passwd", "./../../outside", ".", "./", "''"):
+        [line] = problems(x, *STARTER, f"inputs=[{path}]")
+        assert line.startswith("inputs: outside of DATA_ROOT and of the experiment: "), line
+        done = x.start("x_gh_000", f"inputs=[{path}]")
+        assert (done.returncode, done.stderr) == (1, f"{line}\n")
 
 
 # .env and folders -----------------------------------------------------------------------------------------------------
 
 
-def test_wrong_folders_are_refused_before_the_queue(jobs):
+def test_wrong_folders_are_refused(x):
     variables = ["DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"]
-    not_set = [f"{variable} is not set; set it in {jobs.lab.path}/.env" for variable in variables]
+    not_set = [f"{variable} is not set; set it in {x.path}/.env" for variable in variables]
     for folder in ("/proc", "/nowhere"):
-        lines = findings(jobs, "gh_x_000", env=dict.fromkeys(variables, folder))
+        lines = problems(x, env=dict.fromkeys(variables, folder))
         assert lines == [f"{variable} cannot be written: {folder}" for variable in variables]
-    assert findings(jobs, "gh_x_000", env=dict.fromkeys(variables, "")) == not_set
+    assert problems(x, env=dict.fromkeys(variables, "")) == not_set
     for variable, line in zip(variables, not_set, strict=True):
-        assert findings(jobs, "gh_x_000", env={variable: ""}) == [line]
-    (jobs.lab.path / ".env").unlink()
-    assert findings(jobs, "gh_x_000") == not_set
+        assert problems(x, env={variable: ""}) == [line]
+    (x.path / ".env").unlink()
+    assert problems(x) == not_set
 
 
-def test_another_clones_experiments_are_refused(jobs):
-    (jobs.lab.data / "011-x").mkdir()
-    line = jobs.refused("gh_x_000", env={"EXPERIMENT_ROOT": str(jobs.lab.data)})
-    assert line == f"submit.sh: gh_x_000: EXPERIMENT_ROOT does not hold {jobs.experiment}: {jobs.lab.data}"
+def test_experiments_of_another_clone_are_refused(x):
+    (x.data / "011-x").mkdir()
+    line = f"EXPERIMENT_ROOT does not hold {x.path}/experiments/011-x: {x.data}"
+    assert problems(x, env={"EXPERIMENT_ROOT": str(x.data)}) == [line]
 
 
-def test_a_runs_folder_of_somebody_else_is_refused(jobs):
-    runs = jobs.lab.data / "experiments/011-x/runs"
+def test_unwritable_folder_of_runs_is_refused(x):
+    runs = x.data / "experiments/011-x/runs"
     runs.parent.mkdir(parents=True)
     runs.symlink_to("/proc")
-    assert findings(jobs, "gh_x_000") == [f"the runs' folder cannot be written: {runs}"]
+    assert problems(x) == [f"the runs' folder cannot be written: {runs}"]
+
+
+def test_script_that_loads_no_env_sees_none(x):
+    script = write(x, "import os\nif __name__ == '__main__':\n    pass\nROOT = os.environ['DATA_ROOT']\n")
+    assert problems(x, script) == [f"{script}: line 4: KeyError: 'DATA_ROOT'"]
 
 
 LINES = [
@@ -165,27 +594,22 @@ LINES = [
 ]
 
 
-def test_env_is_read_by_python_dotenv(jobs, tmp_path):
+def test_env_is_read_by_python_dotenv(x, tmp_path):
     folder = tmp_path / "a b#é"
     folder.mkdir()
-    script, env = jobs.lab.data / "nothing.py", jobs.lab.path / ".env"
-    script.touch()
+    env, script = x.path / ".env", write(x, "")
     for line in LINES:
         text = line.format(folder)
-        env.write_text(f"{text}\nASSET_IMAGES_DIR={tmp_path}\nEXPERIMENT_ROOT={jobs.experiment.parent}\n")
+        env.write_text(f"{text}\nASSET_IMAGES_DIR={tmp_path}\nEXPERIMENT_ROOT={x.path}/experiments\n")
         value = dotenv_values(env).get("DATA_ROOT")
-        done = jobs.lab.python(jobs.experiment / "scripts/runtime/check.py", script)
-        if value and os.path.isdir(value):
-            assert (done.returncode, done.stderr) == (0, ""), text
-        elif value:
-            assert (done.returncode, done.stderr) == (1, f"DATA_ROOT cannot be written: {value}\n"), text
-        else:
-            assert (done.returncode, done.stderr) == (1, f"DATA_ROOT is not set; set it in {env}\n"), text
+        wrong = f"DATA_ROOT cannot be written: {value}" if value else f"DATA_ROOT is not set; set it in {env}"
+        is_right = bool(value) and os.path.isdir(value)
+        assert problems(x, script) == ([] if is_right else [wrong]), text
 
 
-def test_the_env_that_the_run_will_find_is_the_one_that_is_checked(jobs, slurm):
+def test_env_that_the_run_finds_is_checked(jobs, slurm):
     (jobs.experiment / ".env").write_text("OTHER=1\n")
-    lines = findings(jobs, "gh_x_000")
+    lines = problems(jobs.lab)
     assert lines[0] == f"DATA_ROOT is not set; set it in {jobs.experiment}/.env" and len(lines) == 3
     (jobs.experiment / ".env").write_text((jobs.lab.path / ".env").read_text())
     (jobs.lab.path / ".env").write_text("")
@@ -271,16 +695,3 @@ def test_all_launchers_are_checked_and_every_problem_said(lab, slurm):
     done = jobs.submit(*(f"gh_x_{number:03}" for number in range(4)))
     assert done.returncode == 1 and done.stdout == ""
     assert [line.split(": ")[1] for line in done.stderr.splitlines()] == ["gh_x_001", "gh_x_003"]
-
-
-def test_a_script_that_would_run_when_it_is_imported_is_only_read(jobs):
-    script = jobs.experiment / "scripts/x.py"
-    guard = 'if __name__ == "__main__":\n    main()\n'
-    assert script.read_text().endswith(guard)
-    script.write_text(script.read_text().removesuffix(guard) + "main()\n")
-    done = jobs.submit("--dry-run", "gh_x_000")
-    assert (done.returncode, done.stdout) == (0, "gh_x_000: ready\n"), done.stderr
-    assert not list(jobs.lab.images.iterdir()) and not jobs.records(), "the preflight ran it"
-    assert len(findings(jobs, "gh_x_000", "sed=7")) == 1
-    jobs.edit("scripts/x.py", "import hydra", "import hydra, no_such_package")
-    assert "no module named no_such_package" in findings(jobs, "gh_x_000")[0]

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import pstats
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.lab import make_lab, write_program
+from support.preflight import preflight
 from support.process import commit, edit, git, run, wait_until
 
 VARIABLES = ["DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"]
@@ -184,6 +186,40 @@ def test_a_job_and_its_task_are_in_the_names_and_the_record(lab):
     assert (experiment / "results/x_gh_000_3.csv").exists()
     with Image.open(figure) as image:
         assert image.text["Job"] == "686_3"
+
+
+PASS = "Let the `python:` command of lab.yml pass EXPERIMENT_* and SLURM_*."
+
+
+def test_environment_variable_of_a_user_makes_no_job(lab):
+    lab.render()
+    lab.write_light()
+    by_hand = JOB | {"EXPERIMENT_JOB": "", "ENVIRONMENT": "BATCH"}
+    assert lab.start(script="light", env=by_hand).returncode == 0
+    assert lab.start(script="light", env=JOB | {"ENVIRONMENT": "production"}).returncode == 0
+    assert sorted(str(record["job"]) for record in outputs(lab)[1]) == ["686_3", "None"]
+
+
+def test_job_without_its_variables_is_refused_by_name(lab):
+    lab.render()
+    lab.write_light()
+    slurm = {name: value for name, value in JOB.items() if name.startswith("SLURM")}
+    for mode, given, missing in (
+        ("one", {}, "SLURM_JOB_ID"),
+        ("srun", {}, "SLURM_JOB_ID, SLURM_PROCID"),
+        ("pack", slurm, "SLURM_PROCID, SLURM_NTASKS"),
+        ("one", {"SLURM_JOB_ID": "688", "SLURM_ARRAY_JOB_ID": "686"}, "SLURM_ARRAY_TASK_ID"),
+    ):
+        done = lab.start(script="light", env={"EXPERIMENT_JOB": "686", "EXPERIMENT_MODE": mode} | given)
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"EXPERIMENT_JOB is 686, but Python did not get {missing}. {PASS}\n",
+        )
+    done = lab.start(script="light", env={"EXPERIMENT_JOB": "686"} | slurm)
+    assert done.stderr == f"EXPERIMENT_JOB is 686, but Python did not get EXPERIMENT_MODE. {PASS}\n"
+    done = lab.start(script="light", env={name: value for name, value in JOB.items() if "ARRAY" not in name})
+    assert done.stderr.startswith("EXPERIMENT_JOB is 686, but Slurm's variables are those of job 688. ")
+    assert done.stderr.count("\n") == 1 and outputs(lab) == ([], [])
 
 
 REFUSED = "{} is not this run's: move it away, or start this one under another name.\n"
@@ -472,20 +508,19 @@ def test_a_configuration_with_its_ending_is_not_another_one(lab):
     said = "--config-name x_gh_000.yaml: leave out .yaml, which would make it another configuration's run.\n"
     done = lab.start("x_gh_000.yaml")
     assert (done.returncode, done.stderr) == (1, said)
-    check, script = (f"experiments/011-x/scripts/{name}.py" for name in ("runtime/check", "x"))
-    done = lab.python(check, script, "--config-name", "x_gh_000.yaml")
-    assert (done.returncode, done.stderr) == (1, said)
+    command = ["experiments/011-x/scripts/x.py", "--config-name", "x_gh_000.yaml"]
+    assert preflight(lab, command).lines() == [said.rstrip()]
 
 
-def test_wandb_that_is_not_installed_is_said_before_the_queue(lab):
+def test_wandb_that_is_not_installed_is_found_before_the_queue(lab, tmp_path):
     lab.render()
-    program = "import runpy, sys; sys.modules['wandb'] = None; sys.argv.pop(0); "
-    program += "sys.path[0] = 'experiments/011-x/scripts'; runpy.run_path(sys.argv[0], None, '__main__')"
-    said = f"wandb.mode is offline, but wandb is not installed for {sys.executable}\n"
-    check, script = (f"experiments/011-x/scripts/{name}.py" for name in ("runtime/check", "x"))
-    for words in ((check, script), (script,)):
-        done = lab.python("-c", program, *words, "--config-name", "x_gh_000", "wandb.mode=offline")
-        assert (done.returncode, done.stderr) == (1, said)
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['wandb'] = None\n")
+    env = {"PYTHONPATH": str(tmp_path)}
+    said = f"wandb.mode is offline, but wandb is not installed for {sys.executable}"
+    command = ["experiments/011-x/scripts/x.py", "--config-name", "x_gh_000", "wandb.mode=offline"]
+    assert preflight(lab, command, env=env).lines() == [said]
+    done = lab.python(*command, env=env)
+    assert (done.returncode, done.stderr) == (1, f"{said}\n")
 
 
 @pytest.mark.parametrize("error", ["", "é" * 2000])
@@ -844,3 +879,113 @@ run.log(a=1)""")
     second = lab.start("x_gh_000", f"hydra.run.dir={folder}", script="light", env={"LOCAL_RANK": "1"})
     assert second.returncode == 0, second.stderr
     assert {path: path.stat().st_mtime_ns for path in [*folder.rglob("*"), *lab.images.iterdir()]} == before
+
+
+# Inputs and the submission --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def receipt(lab, tmp_path):
+    """A function that writes what submit.sh records of a submission, and returns the environment of its job."""
+    lab.render()
+    lab.write_light()
+    folder = tmp_path / "2026-01-01-00-00-00_0123abcd"
+    folder.mkdir()
+
+    def record(*words):
+        command = ["experiments/011-x/scripts/light.py", "--config-name", "x_gh_000", *words]
+        inputs = preflight(lab, command).inputs["a"]
+        text = "".join(f"{word}\0" for pair in inputs.items() for word in pair)
+        (folder / "inputs").write_bytes(os.fsencode(text))
+        return JOB | {"EXPERIMENT_SUBMISSION": str(folder)}
+
+    return record
+
+
+def test_changed_input_stops_the_job(lab, receipt):
+    own = lab.path / "experiments/011-x/results/split.json"
+    large, folder, names = lab.data / "large.bin", lab.data / "raw", lab.data / "a\n é.csv"
+    folder.mkdir()
+    for path in (own, names, folder / "b.csv"):
+        path.write_text("1")
+    with large.open("wb") as file:
+        file.truncate(17 * 2**20)
+    inputs = "inputs=[./results/split.json,large.bin,raw,'a\n é.csv']"
+    env = receipt(inputs)
+    assert lab.start("x_gh_000", inputs, script="light", env=env).returncode == 0
+    [record] = outputs(lab)[1]
+    assert record["submission"] == "2026-01-01-00-00-00_0123abcd"
+    env["SLURM_ARRAY_TASK_ID"] = "4"
+    os.utime(folder / "b.csv", (1, 1))  # of a small file the content counts
+    assert lab.start("x_gh_000", inputs, script="light", env=env).returncode == 0
+    env["SLURM_ARRAY_TASK_ID"] = "5"
+    for change in (lambda: own.write_text("2"), lambda: os.utime(large, (1, 1)), (folder / "c.csv").touch):
+        change()
+        done = lab.start("x_gh_000", inputs, script="light", env=env)
+        assert done.returncode == 1 and done.stderr.startswith("inputs: changed since the job was submitted: ./results")
+        assert done.stderr.count("\n") == 1
+    assert "./results/split.json, large.bin, raw. Submit it again." in done.stderr
+    assert len(outputs(lab)[1]) == 2, "it does not compute"
+
+
+def test_inputs_that_were_not_fixed_are_not_compared(lab, receipt, tmp_path):
+    (lab.data / "a.csv").write_text("1")
+    env = receipt("inputs=[a.csv]")
+    assert lab.start("x_gh_000", "inputs=[raw]", script="light", env=env).returncode == 1, "but they must exist"
+    (lab.data / "a.csv").write_text("2")
+    (Path(env["EXPERIMENT_SUBMISSION"]) / "inputs").unlink()
+    assert lab.start("x_gh_000", "inputs=[a.csv]", script="light", env=env).returncode == 0
+    gone = env | {"EXPERIMENT_SUBMISSION": "/nowhere/x", "SLURM_ARRAY_TASK_ID": "4"}
+    done = lab.start("x_gh_000", "inputs=[a.csv]", script="light", env=gone)
+    lack = "inputs: cannot be compared, since the receipt /nowhere/x is not there. Submit the job again.\n"
+    assert (done.returncode, done.stderr) == (1, lack)
+
+
+def commit_all(repository):
+    """Commit also what git ignores, as labs do with tables in results/."""
+    git(repository, "add", "--force", "experiments/011-x/results")
+    commit(repository)
+
+
+def dirty(lab, *words, script="light"):
+    done = lab.start("x_gh_000", *words, script=script)
+    assert done.returncode == 0, done.stderr
+    return max(outputs(lab)[1], key=lambda record: record["attempts"][0]["started"] + record["folder"])["dirty"]
+
+
+def test_results_and_logs_do_not_make_a_run_dirty(lab):
+    experiment = lab.render()
+    (experiment / "results/table.csv").write_text("a\n")
+    lab.write_light()
+    commit_all(lab.path)
+    (experiment / "results/table.csv").write_text("b\n")
+    (experiment / "results/new.csv").touch()
+    (experiment / "slurm/output/a.out").touch()
+    assert dirty(lab) is False
+    assert dirty(lab, "inputs=[./results/table.csv]") is True
+    assert dirty(lab, "inputs=[./results/new.csv]") is True, "which git does not track"
+    assert dirty(lab, "inputs=[./conf/default.yaml]") is False
+    commit_all(lab.path)
+    assert dirty(lab, "inputs=[./results/table.csv,./results]") is False
+    (experiment / "conf/default.yaml").write_text("title: new\n")
+    assert dirty(lab) is True
+
+
+def test_uncommitted_input_makes_pinned_code_dirty(lab, tmp_path):
+    experiment = lab.render()
+    lab.write_light()
+    (experiment / "results/split.json").write_text("{}")
+    commit_all(lab.path)
+    head = git(lab.path, "rev-parse", "HEAD").strip()
+    pinned = tmp_path / "pinned"
+    shutil.copytree(experiment, pinned / "experiments/011-x")
+    (pinned / ".env").symlink_to(lab.path / ".env")
+    (pinned / "submitted.json").write_text(json.dumps({"commit": head, "dirty": False, "experiment": str(experiment)}))
+    (pinned / "experiments/011-x/results/split.json").write_text("stale")
+    script = pinned / "experiments/011-x/scripts/light.py"
+    words = ["--config-name", "x_gh_000", "inputs=[./results/split.json]"]
+    for text, expected in (("{}", False), ("{1}", True)):
+        (experiment / "results/split.json").write_text(text)
+        done = run(sys.executable, script, *words, cwd=pinned)
+        assert done.returncode == 0, done.stderr
+        assert sorted(record["dirty"] for record in outputs(lab)[1])[-1] is expected
