@@ -20,6 +20,7 @@ import yaml
 from optuna.trial import TrialState
 from PIL import Image
 from support.lab import stand_ins
+from support.preflight import preflight
 from support.process import edit, git, run, wait_until
 from support.slurm import Submitter, submitted
 
@@ -234,8 +235,50 @@ def test_a_wrong_sweep_is_refused_in_one_line_before_it_begins(by_hand):
     lines = refused(by_hand, [(conf, text.replace(old, new), []) for old, new, _ in WRONG])
     for line, (_, _, reason) in zip(lines, WRONG, strict=True):
         assert reason in line
+    assert refused(by_hand, [(conf, text.replace(old, new), ["--dry-run"]) for old, new, _ in WRONG]) == lines
     assert list(by_hand.data.rglob("*.journal")) == []
     assert worker(by_hand).returncode == 1
+
+
+def test_preflight_of_a_sweep_writes_nothing(by_hand):
+    program = [WORKER, "--config-name", "x_slurm_optuna"]
+    (by_hand.data / "a.csv").touch()
+    change(by_hand, "noise: 0.05", "inputs: [a.csv]\nnoise: 0.05")
+    answer = preflight(by_hand, program)
+    assert (answer.problems, answer.notes, list(answer.inputs["a"])) == ([], [], ["a.csv"])
+    done = worker(by_hand, "--dry-run")
+    assert done.stdout.startswith(f"study {STUDY}: 2 trials of x.main by optuna.samplers.TPESampler\ninput: a.csv ")
+    assert not list(by_hand.images.iterdir()) and not (by_hand.data / "experiments").exists()
+    change(by_hand, "n_trials: 2", "n_trials: many")
+    line = "optuna_worker.py: x_slurm_optuna: sweep.n_trials must be a whole number above 0, and is 'many'"
+    assert preflight(by_hand, program).lines() == [line]
+    change(by_hand, "n_trials: many", "n_trials: 2")
+    change(by_hand, "noise: 0.05", "noise: ???")
+    change(by_hand, "capacity: 4.0", "capacity: ???")  # of which each trial has a value
+    line = "optuna_worker.py: conf/x_slurm_optuna.yaml: noise is ???: give it a value"
+    assert preflight(by_hand, program).lines() == [line]
+
+
+def test_preflight_reads_the_study_that_has_begun(by_hand):
+    assert worker(by_hand).returncode == 0
+    [journal] = by_hand.data.rglob("*.journal")
+    before = journal.read_bytes(), sorted(journal.parent.iterdir())
+    program = [WORKER, "--config-name", "x_slurm_optuna"]
+    assert preflight(by_hand, program).problems == []
+    change(by_hand, "high: 36", "high: 48")
+    [line] = preflight(by_hand, program).lines()
+    assert f"study {STUDY} was begun with another direction or other params" in line
+    assert (journal.read_bytes(), sorted(journal.parent.iterdir())) == before
+
+
+def test_changed_input_stops_a_worker_before_a_trial(by_hand, tmp_path):
+    (by_hand.data / "a.csv").touch()
+    change(by_hand, "noise: 0.05", "inputs: [a.csv]\nnoise: 0.05")
+    (tmp_path / "inputs").write_text("a.csv\0another\0")
+    done = worker(by_hand, env=os.environ | {"EXPERIMENT_SUBMISSION": str(tmp_path)})
+    line = "inputs: changed since the job was submitted: a.csv. Submit it again.\n"
+    assert (done.returncode, done.stderr) == (1, line)
+    assert list(by_hand.data.rglob("*.journal")) == []
 
 
 def test_a_worker_that_cannot_tell_who_lives_stops(by_hand):

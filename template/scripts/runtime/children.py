@@ -67,18 +67,22 @@ def next_value(reader: int, process: int) -> Any:
     while not line.endswith(b"\n"):
         if time.monotonic() > end:
             return f"did not end within {LIMIT} seconds"
-        ended = os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # before it is looked for output
-        is_dead = ended is not None
+        is_dead = has_ended(process)  # before its output is read, or the last of it could be missed
+        byte = b""
         if select.select([reader], [], [], 0 if is_dead else 0.2)[0]:
             byte = os.read(reader, 1)
             line += byte
-            is_dead = is_dead and not byte
-        if is_dead:
+            time.sleep(0 if byte else 0.05)  # it may have closed its end
+        if is_dead and not byte:
             return how_it_ended(process)
     value = json.loads(line)
     if isinstance(value, dict) and "failed" in value:
         raise RuntimeError(value["failed"])
     return value
+
+
+def has_ended(process: int) -> bool:
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def how_it_ended(process: int) -> str:

@@ -79,7 +79,7 @@ def check_configuration(
     with restored():
         try:
             command = parse(arguments)
-        except ValueError as error:
+        except Exception as error:
             line = f"{script}: Hydra does not take its arguments: {one_line(error)}"
             found.add(line, is_note=reads_arguments)
             return found
@@ -161,7 +161,7 @@ class Command:
         finally:
             del os.environ["HYDRA_FULL_ERROR"]
         own: Any = HydraConfig.get()
-        return own._get_parent()  # Hydra hides all but its own part
+        return own._get_parent()  # the whole configuration, of which Hydra keeps its own part
 
 
 def parse(arguments: Sequence[str]) -> Command | None:

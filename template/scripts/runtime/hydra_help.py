@@ -4,14 +4,15 @@ argparse looks for "%" in each help text there, and one of Hydra 1.3's is an obj
 """
 
 import argparse
+import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
+AFFECTED = (3, 14)
 UNCHANGED = argparse.HelpFormatter._get_help_string
 
 
 def mend() -> None:
-    if is_needed(sys.version_info[:2], hydra_version()):
+    if sys.version_info[:2] == AFFECTED and has_hydra_1_3():
         setattr(argparse.HelpFormatter, "_get_help_string", text_of_help)  # noqa: B010
 
 
@@ -19,16 +20,15 @@ def undo() -> None:
     setattr(argparse.HelpFormatter, "_get_help_string", UNCHANGED)  # noqa: B010
 
 
-def is_needed(python: tuple[int, ...], hydra: tuple[int, ...]) -> bool:
-    return python == (3, 14) and (1, 0) <= hydra < (1, 4)
+def has_hydra_1_3() -> bool:
+    """Whether Hydra is installed in a version before 1.4."""
+    from importlib.metadata import PackageNotFoundError, version
 
-
-def hydra_version() -> tuple[int, ...]:
-    """Return the first two numbers of Hydra's version; none if it is not installed."""
     try:
-        return tuple(int(number) for number in version("hydra-core").split(".")[:2])
+        numbers = re.findall(r"\d+", version("hydra-core"))
     except PackageNotFoundError:
-        return ()
+        return False
+    return [int(number) for number in numbers[:2]] < [1, 4]
 
 
 def text_of_help(formatter: argparse.HelpFormatter, action: argparse.Action) -> str | None:
