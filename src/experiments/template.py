@@ -189,7 +189,7 @@ def render(folder: Path, version: str, answers: Mapping[str, Any], first: bool =
     """
     import copier  # not above: it takes half a second, which commands that render nothing do without
 
-    data = public(answers) | {"new": False, "first_copy": first}
+    data = public(answers) | {"exp_new": False, "exp_first_copy": first}
     with tempfile.TemporaryDirectory(prefix="render-") as rendered:
         settings = copier.Settings()
         try:
