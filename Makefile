@@ -51,7 +51,7 @@ lint: .venv/installed
 	.venv/bin/shellcheck --severity=warning .ci/run scripts/find-python scripts/install-programs scripts/release
 	rm -rf .venv/lint
 	PYTHONWARNINGS=ignore .venv/bin/copier copy --quiet --defaults --vcs-ref=HEAD \
-	  --data "lab=$$(cat tests/lab.yml)" --data 'runs=$(RUNS)' --data queries=yes . .venv/lint/011-growth
+	  --data "exp_lab=$$(.venv/bin/python -c 'import json, yaml; print(json.dumps(yaml.safe_load(open("tests/lab.yml"))))')" --data 'runs=$(RUNS)' --data queries=yes . .venv/lint/011-growth
 	$(MYPY)
 	MYPYPATH=.venv/lint/011-growth/scripts \
 	  $(MYPY) --explicit-package-bases .venv/lint/011-growth/scripts

@@ -351,7 +351,7 @@ def test_the_page_on_another_lab(template, slurm, tmp_path):
     done = run("sbatch", "--wait", launcher, cwd=lab, env=os.environ | reader.environment)
     assert done.returncode == 1
     log = max((experiment / "slurm/output").iterdir(), key=lambda path: path.stat().st_mtime).read_text()
-    assert log.splitlines()[-1].startswith(f"line {line} of big_first_000.slurm has failed: ")
+    assert log.splitlines()[-1].startswith(f"big_first_000.slurm: line {line} failed: ")
 
 
 def with_conda(home):

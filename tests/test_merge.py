@@ -19,7 +19,7 @@ OPTIONS = {
     "gres": "gpu:8",
     "time": "9-00:00:00",
 }
-PLACE = "# Options of your own stand below: the last of a name wins.\n"
+PLACE = "# Your own options go below. If an option is given twice, sbatch takes the last.\n"
 
 
 class Edit:

@@ -664,8 +664,8 @@ def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "".join(f"{launcher}: ready\n" for launcher in launchers)
     for name in ("gh_x_wandb", "gh_x_optuna"):
-        assert findings(jobs, name, "hours=3", env=env)[0].startswith("it takes no overrides: ")
-    assert "SWEEP_ID: is not set. Set it to the last word, ENTITY/PROJECT/ID, that" in findings(jobs, "gh_x_wandb")[0]
+        assert findings(jobs, name, "hours=3", env=env)[0].startswith("overrides are not accepted: ")
+    assert "SWEEP_ID: is not set. Set it to ENTITY/PROJECT/ID, the last word that" in findings(jobs, "gh_x_wandb")[0]
     for config in ("x_gh_000", "x_gh_001", "x_gh_002", "x_gh_optuna", "x_gh_wandb_run"):
         jobs.edit(f"conf/{config}.yaml", "hours: 24", "hours: ???")
     done = jobs.submit("--dry-run", *launchers, env=env)

@@ -21,14 +21,14 @@ FILTERS = ["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]  # that Copier 
 CLEAR, STOP = "\x15", "\x03"  # Ctrl-U, Ctrl-C
 NAMES = ["experiment", "title", "runs", "package", "repository", "user_email", "queries"]
 WRONG = [
-    ("experiment", "growth", "must be NNN-slug"),
-    ("experiment", "11-growth", "must be NNN-slug"),
-    ("experiment", "011-growth-", "must be NNN-slug"),
-    ("experiment", "011_growth", "must be NNN-slug"),
-    ("experiment", "011-_growth", "must be NNN-slug"),
-    ("experiment", "011-growth_", "must be NNN-slug"),
-    ("experiment", "011-growth\n", "must be NNN-slug"),
-    ("experiment", "../011-growth", "must be NNN-slug"),
+    ("experiment", "growth", "does not have the form NNN-slug"),
+    ("experiment", "11-growth", "does not have the form NNN-slug"),
+    ("experiment", "011-growth-", "does not have the form NNN-slug"),
+    ("experiment", "011_growth", "does not have the form NNN-slug"),
+    ("experiment", "011-_growth", "does not have the form NNN-slug"),
+    ("experiment", "011-growth_", "does not have the form NNN-slug"),
+    ("experiment", "011-growth\n", "does not have the form NNN-slug"),
+    ("experiment", "../011-growth", "does not have the form NNN-slug"),
     ("title", "", "must be one line"),
     ("title", " padded", "must be one line"),
     ("title", "two\nlines", "must be one line"),
@@ -50,86 +50,86 @@ WRONG = [
     ("runs", {"x": [["gh_000"]]}, 'run ["gh_000"] of x must be a token'),
     ("runs", {"x": [{"gh_000": {}, "gh_001": {}}]}, "of x must be a token"),
     ("runs", {"x": [{}]}, "run {} of x must be a token"),
-    ("runs", {"x": ["gh_000\n"]}, "must be MACHINE_ID"),
-    ("runs", {"x": ["gh_00"]}, 'run "gh_00" of x: must be MACHINE_ID'),
-    ("runs", {"x": ["gh_0000"]}, "must be MACHINE_ID"),
-    ("runs", {"x": ["gh_000_"]}, "must be MACHINE_ID"),
-    ("runs", {"x": ["gh_000-test"]}, "must be MACHINE_ID"),
-    ("runs", {"x": ["gh"]}, "must be MACHINE_ID"),
-    ("runs", {"x": ["gh_Optuna"]}, "must be MACHINE_ID"),
-    ("runs", {"x": ["optuna"]}, "must be MACHINE_ID"),
-    ("runs", {"x": ["gh_\u0660\u0660\u0660"]}, "must be MACHINE_ID"),
-    ("runs", {"x": ["mars_000"]}, "must name a machine of lab.yml: gh, igb_cabbi, igb_mmli, delta, slurm, desk"),
-    ("runs", {"x": ["_000"]}, "must name a machine"),
-    ("runs", {"x": ["GH_000"]}, "must name a machine"),
-    ("runs", {"x": ["mars_optuna"]}, "must name a machine"),
-    ("runs", {"x": ["gone_000"]}, 'run "gone_000" of x: gone is retired, so it has no new runs'),
-    ("runs", {"x": ["gh-mpi_000"]}, 'run "gh-mpi_000" of x: there is no mode "mpi"; there are ddp, srun, pack'),
-    ("runs", {"x": ["gh-_000"]}, "must be MACHINE_ID"),
-    ("runs", {"x": ["gh-ddp_optuna"]}, "there is no ddp of a sweep"),
-    ("runs", {"x": ["gh-srun_wandb"]}, "there is no srun of a sweep"),
-    ("runs", {"x": ["gh-pack_000"]}, "pack needs a number of tasks: ask for ntasks"),
-    ("runs", {"x": ["gh-srun_000"]}, "srun needs a number of tasks: ask for ntasks"),
+    ("runs", {"x": ["gh_000\n"]}, "must have the form MACHINE_ID"),
+    ("runs", {"x": ["gh_00"]}, 'run "gh_00" of x: must have the form MACHINE_ID'),
+    ("runs", {"x": ["gh_0000"]}, "must have the form MACHINE_ID"),
+    ("runs", {"x": ["gh_000_"]}, "must have the form MACHINE_ID"),
+    ("runs", {"x": ["gh_000-test"]}, "must have the form MACHINE_ID"),
+    ("runs", {"x": ["gh"]}, "must have the form MACHINE_ID"),
+    ("runs", {"x": ["gh_Optuna"]}, "must have the form MACHINE_ID"),
+    ("runs", {"x": ["optuna"]}, "must have the form MACHINE_ID"),
+    ("runs", {"x": ["gh_\u0660\u0660\u0660"]}, "must have the form MACHINE_ID"),
+    ("runs", {"x": ["mars_000"]}, 'unknown machine "mars"; expected one of: gh, igb_cabbi, igb_mmli, delta, slurm, desk'),
+    ("runs", {"x": ["_000"]}, 'unknown machine ""; expected one of: gh'),
+    ("runs", {"x": ["GH_000"]}, 'unknown machine "GH"; expected one of: gh'),
+    ("runs", {"x": ["mars_optuna"]}, 'unknown machine "mars"; expected one of: gh'),
+    ("runs", {"x": ["gone_000"]}, 'run "gone_000" of x: gone is retired and takes no new runs'),
+    ("runs", {"x": ["gh-mpi_000"]}, 'run "gh-mpi_000" of x: unknown mode "mpi"; expected one of: ddp, srun, pack'),
+    ("runs", {"x": ["gh-_000"]}, "must have the form MACHINE_ID"),
+    ("runs", {"x": ["gh-ddp_optuna"]}, "a sweep cannot use ddp. Write gh_optuna or gh-pack_optuna"),
+    ("runs", {"x": ["gh-srun_wandb"]}, "a sweep cannot use srun. Write gh_wandb or gh-pack_wandb"),
+    ("runs", {"x": ["gh-pack_000"]}, "pack needs a number of tasks. Request ntasks"),
+    ("runs", {"x": ["gh-srun_000"]}, "srun needs a number of tasks. Request ntasks"),
     ("runs", {"x": [{"gh-pack_optuna": {"ntasks": None}}]}, "pack needs a number of tasks"),
     ("runs", {"x": ["slurm-ddp_000"]}, "ddp needs GPUs"),
     ("runs", {"x": [{"gh-ddp_000": {"gres": None}}]}, "ddp needs GPUs"),
     ("runs", {"x": [{"gh-ddp_000": {"gres": "lscratch:1"}}]}, "ddp needs GPUs"),
-    ("runs", {"x": [{"gh-ddp_000": {"nodes": 2}}]}, "ddp is on one node, and nodes is 2"),
-    ("runs", {"x": [{"gh-ddp_000": {"nodes": "1-2"}}]}, "ddp is on one node, and nodes is 1-2"),
-    ("runs", {"x": ["desk-srun_000"]}, "desk has no Slurm, so no srun"),
-    ("runs", {"x": ["desk_wandb"]}, "desk has no Slurm, so no wandb"),
-    ("runs", {"x": [{"desk_000": {"mem": "1g"}}]}, "desk has no Slurm, so no options"),
-    ("runs", {"x": [{"gh_000": None}]}, 'run "gh_000" of x: must be a mapping of options'),
-    ("runs", {"x": [{"gh_000": ["mem"]}]}, "must be a mapping of options"),
+    ("runs", {"x": [{"gh-ddp_000": {"nodes": 2}}]}, "ddp runs on one node, and nodes is 2"),
+    ("runs", {"x": [{"gh-ddp_000": {"nodes": "1-2"}}]}, "ddp runs on one node, and nodes is 1-2"),
+    ("runs", {"x": ["desk-srun_000"]}, "desk has no Slurm, so srun cannot be used"),
+    ("runs", {"x": ["desk_wandb"]}, "desk has no Slurm, so wandb cannot be used"),
+    ("runs", {"x": [{"desk_000": {"mem": "1g"}}]}, "desk has no Slurm, so options of sbatch cannot be used"),
+    ("runs", {"x": [{"gh_000": None}]}, 'run "gh_000" of x: options of sbatch must be a mapping'),
+    ("runs", {"x": [{"gh_000": ["mem"]}]}, "options of sbatch must be a mapping"),
     (
         "runs",
         {"x": [{"gh_000": {"cpus_per_task": 4}}]},
-        '"cpus_per_task" is no long option of sbatch: write cpus-per-task',
+        '"cpus_per_task" is not a long option of sbatch. Write cpus-per-task',
     ),
-    ("runs", {"x": [{"gh_000": {"c": 4}}]}, '"c" is no long option of sbatch'),
-    ("runs", {"x": [{"gh_000": {1: 4}}]}, "1 is no long option of sbatch"),
-    ("runs", {"x": [{"gh_000": {"--mem": "4g"}}]}, '"--mem" is no long option of sbatch'),
-    ("runs", {"x": [{"gh_000": {"output": "x"}}]}, "output is the template's own"),
-    ("runs", {"x": [{"gh_000": {"chdir": "/"}}]}, "chdir is the template's own"),
+    ("runs", {"x": [{"gh_000": {"c": 4}}]}, '"c" is not a long option of sbatch'),
+    ("runs", {"x": [{"gh_000": {1: 4}}]}, "1 is not a long option of sbatch"),
+    ("runs", {"x": [{"gh_000": {"--mem": "4g"}}]}, '"--mem" is not a long option of sbatch'),
+    ("runs", {"x": [{"gh_000": {"output": "x"}}]}, "output is set by the template"),
+    ("runs", {"x": [{"gh_000": {"chdir": "/"}}]}, "chdir is set by the template"),
     (
         "runs",
         {"x": [{"gh_000": {"time": 43200}}]},
-        'time is 43200, a number, to YAML: write it as text, like "0-12:00:00"',
+        'time is 43200, because YAML reads 12:00:00 as a number. Write it as text, like "0-12:00:00"',
     ),
     ("runs", {"x": [{"gh_000": {"time": 90}}]}, 'like "0-01:30:00"'),
-    ("runs", {"x": [{"gh_000": {"requeue": False}}]}, "requeue is false: write true for a flag"),
+    ("runs", {"x": [{"gh_000": {"requeue": False}}]}, "requeue is false. Write true to set a flag"),
     ("runs", {"x": [{"gh_000": {"mem": 1.5}}]}, "mem must be text, a whole number, true or null"),
     ("runs", {"x": [{"gh_000": {"gres": ["gpu:1"]}}]}, "gres must be text"),
     ("runs", {"x": [{"gh_000": {"mem": ""}}]}, 'mem is ""'),
-    ("runs", {"x": [{"gh_000": {"comment": "a\nb"}}]}, "comment has a quote, a backslash or a line's end"),
+    ("runs", {"x": [{"gh_000": {"comment": "a\nb"}}]}, "comment has a quote, a backslash or a line break"),
     ("runs", {"x": [{"gh_000": {"comment": 'a"b'}}]}, "comment has a quote"),
-    ("runs", {"x": ["gh_000", "gh_000"]}, 'run "gh_000" of x: the ID 000 is used twice'),
-    ("runs", {"x": ["gh_000", "delta_000"]}, "the ID 000 is used twice"),
-    ("runs", {"x": ["gh_000_a", "delta_000_A"]}, "the ID 000_A is used twice"),
-    ("runs", {"x": ["gh_000", {"gh-pack_000": {"ntasks": 2}}]}, "the ID 000 is used twice"),
-    ("runs", {"x": ["gh_optuna", "gh_optuna"]}, "another run has the configuration x_gh_optuna"),
-    ("runs", {"x": ["gh_optuna", {"gh-pack_optuna": {"ntasks": 2}}]}, "another run has the configuration x_gh_optuna"),
-    ("runs", {"x": ["gh_000"], "X": ["gh_000"]}, "another run has the configuration"),
-    ("runs", {"x": ["gh_000_" + "a" * 200]}, "more than 200 characters"),
-    ("runs", {"query": ["gh-srun_001"]}, "must be MACHINE_NNN, and NNN the number of a query"),
-    ("runs", {"query": ["gh_optuna"]}, "must be MACHINE_NNN, and NNN the number of a query"),
-    ("runs", {"query": ["gh_001_a"]}, "must be MACHINE_NNN, and NNN the number of a query"),
+    ("runs", {"x": ["gh_000", "gh_000"]}, 'run "gh_000" of x: the ID 000 of x is already used by gh_000. Use another ID'),
+    ("runs", {"x": ["gh_000", "delta_000"]}, 'run "gh_000" of x: the ID 000 of x is already used by delta_000'),
+    ("runs", {"x": ["gh_000_a", "delta_000_A"]}, 'run "gh_000_a" of x: the ID 000_a of x is already used by delta_000_A'),
+    ("runs", {"x": ["gh_000", {"gh-pack_000": {"ntasks": 2}}]}, "the ID 000 of x is already used by gh-pack_000"),
+    ("runs", {"x": ["gh_optuna", "gh_optuna"]}, "the name x_gh_optuna is already used by gh"),
+    ("runs", {"x": ["gh_optuna", {"gh-pack_optuna": {"ntasks": 2}}]}, "the name x_gh_optuna is already used by gh"),
+    ("runs", {"x": ["gh_000"], "X": ["gh_000"]}, "the name x_gh_000 is already used by gh_000"),
+    ("runs", {"x": ["gh_000_" + "a" * 200]}, "launcher's name is longer than 200 characters"),
+    ("runs", {"query": ["gh-srun_001"]}, "must have the form MACHINE_NNN, where NNN is the number of a file in queries/"),
+    ("runs", {"query": ["gh_optuna"]}, "must have the form MACHINE_NNN, where NNN is the number of a file in queries/"),
+    ("runs", {"query": ["gh_001_a"]}, "must have the form MACHINE_NNN, where NNN is the number of a file in queries/"),
     ("runs", {"Query": ["gh_001"]}, "script Query would hide the Python module"),
     ("runs", {"optuna_worker": ["gh_000"]}, "would hide the Python module or keyword"),
-    ("runs", {"growth-curves": ["gh_000"]}, "must be a Python module's name"),
-    ("runs", {"x\n": ["gh_000"]}, "must be a Python module's name"),
-    ("runs", {"../x": ["gh_000"]}, "must be a Python module's name"),
-    ("runs", {"x" * 101: ["gh_000"]}, "must be a Python module's name"),
-    ("runs", {1: ["gh_000"]}, "must be a Python module's name"),
-    ("runs", {True: ["gh_000"]}, "must be a Python module's name"),
+    ("runs", {"growth-curves": ["gh_000"]}, "is not a module name"),
+    ("runs", {"x\n": ["gh_000"]}, "is not a module name"),
+    ("runs", {"../x": ["gh_000"]}, "is not a module name"),
+    ("runs", {"x" * 101: ["gh_000"]}, "is not a module name"),
+    ("runs", {1: ["gh_000"]}, "is not a module name"),
+    ("runs", {True: ["gh_000"]}, "is not a module name"),
     ("runs", {"class": ["gh_000"]}, "would hide the Python module or keyword"),
     ("runs", {"random": ["gh_000"]}, "would hide the Python module or keyword"),
     ("runs", {"numpy": ["gh_000"]}, "would hide the Python module or keyword"),
     ("runs", {"runtime": ["gh_000"]}, "would hide the Python module or keyword"),
-    ("package", "torch-cell", "must be empty or a Python package"),
-    ("package", "torchcell\n", "must be empty or a Python package"),
-    ("package", "os; import os", "must be empty or a Python package"),
-    ("package", "my.class", "must be empty or a Python package"),
+    ("package", "torch-cell", "must be empty or the name of a Python package"),
+    ("package", "torchcell\n", "must be empty or the name of a Python package"),
+    ("package", "os; import os", "must be empty or the name of a Python package"),
+    ("package", "my.class", "must be empty or the name of a Python package"),
     ("repository", "github.com/lab/x", "must be empty or a web address"),
     ("repository", "https://github.com/lab/x/", "must be empty or a web address"),
     ("repository", "https://github.com/lab/x\nimport os", "must be empty or a web address"),
@@ -176,7 +176,7 @@ def test_the_folder_names_the_experiment(template, tmp_path, name):
 def test_a_wrong_folder_name_stops_the_command_with_the_rule(template, tmp_path):
     refused = run("copier", "copy", "--defaults", template.path, tmp_path / "growth", stdin=None)
     assert refused.returncode != 0
-    assert "must be NNN-slug" in refused.stderr.splitlines()[-1]
+    assert "does not have the form NNN-slug" in refused.stderr.splitlines()[-1]
     assert not (tmp_path / "growth").exists()
 
 
@@ -216,10 +216,10 @@ def test_a_person_is_asked_seven_times_and_told_what_to_type_next(person, tmp_pa
 def test_a_persons_typos_are_told_with_the_rule_and_mended(template, tmp_path, width):
     person = Terminal("copier", "copy", template.path, "experiments/011-x", cwd=tmp_path, width=width)
     typed = {
-        "experiment": ("11-x", '"11-x" must be NNN-slug, like 011-g', "011-x"),
-        "title": ("${x}", "must be one line of text, without con", "Wachstum"),
+        "experiment": ("11-x", '"11-x" does not have the form NNN-', "011-x"),
+        "title": ("${x}", "must be one line of text without con", "Wachstum"),
         "runs": ("{x: gh_000}", "script x must have a list of runs, like [", "{x: [gh_000, slurm_optuna]}"),
-        "package": ("torch-cell", "must be empty or a Python package", ""),
+        "package": ("torch-cell", "must be empty or the name of a Python package", ""),
         "repository": ("github.com/lab", "must be empty or a web address", ""),
         "user_email": ("ada@", "must be empty or an e-mail address", "ada@example.org"),
     }
@@ -274,7 +274,7 @@ SLUGS = st.from_regex(r"[A-Za-z0-9]{1,9}([-_]{1,2}[A-Za-z0-9]{1,9}){0,3}", fullm
 def rule_of_scripts():
     """The template's own rule for the default script."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT), extensions=FILTERS)
-    return environment.from_string("{% from 'rules/runs.jinja' import script_of %}{{ script_of(experiment) }}")
+    return environment.from_string("{% from 'rules/names.jinja' import default_script %}{{ default_script(experiment) }}")
 
 
 def script_of(slug):
@@ -352,13 +352,13 @@ def test_a_new_experiment_gives_a_figure_with_no_answer_and_no_edit(lab, package
 
 
 def test_queries_are_needed_by_the_script_query(plain_template, tmp_path):
-    with pytest.raises(ValueError, match="must be yes: runs has the script query"):
+    with pytest.raises(ValueError, match="must be yes, because runs has the script query"):
         render(plain_template, tmp_path / "011-x", runs={"query": ["gh_001"]}, queries=False)
 
 
 @pytest.mark.parametrize("name", ["job-name", "output", "error", "chdir", "wrap", "open-mode", "parsable"])
 def test_what_the_template_states_itself_is_no_request(plain_template, tmp_path, name):
-    with pytest.raises(ValueError, match=f"{name} is the template's own: leave it out"):
+    with pytest.raises(ValueError, match=f"{name} is set by the template. Remove it"):
         render(plain_template, tmp_path / "011-x", runs={"x": [{"gh_000": {name: "a"}}]})
 
 

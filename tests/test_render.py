@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 
 import pytest
 import yaml
@@ -44,6 +45,7 @@ LAYOUT = {
     "scripts/runtime/process.py",
     "scripts/runtime/record.py",
     "scripts/runtime/requirements.py",
+    "scripts/runtime/ruff.toml",
     "scripts/runtime/run.py",
     "scripts/runtime/script.py",
     "scripts/runtime/signals.py",
@@ -149,23 +151,69 @@ def test_nothing_of_jinja_is_left(every_option):
         assert "{{ " not in own and "{% " not in own, path
 
 
+def linted(paths, *command):
+    """Run a linter of files, and return what it prints if it finds anything."""
+    done = run(*command, *paths, cwd=ROOT)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+@together
+def test_python_of_the_template_is_clean(every_option, tmp_path):
+    """Lines that make linters skip a file are removed first."""
+    lab = every_option
+    names = ["__init__.py", "query.py", "optuna_worker.py", "runtime/*.py"]
+    paths = [path for name in names for path in sorted(lab.path.glob(f"experiments/*/scripts/{name}"))]
+    assert len(paths) >= 20 * len(OPTIONS)
+    for path in paths:
+        copy = tmp_path / path.relative_to(lab.path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(re.sub("^# (ruff: noqa|fmt: off)\n", "", path.read_text(), flags=re.MULTILINE))
+    style = ["--isolated", "--line-length=120"]
+    assert linted([tmp_path], "ruff", "check", *style, "--select=B,E,F,I,UP,W") == ""
+    assert linted([tmp_path], "ruff", "format", *style, "--check") == ""
+
+
+LAB_STYLE = """\
+[tool.ruff]
+line-length = 88
+
+[tool.ruff.lint]
+select = ["D", "E", "F", "I", "W"]
+"""
+
+
 @together
 @pytest.mark.parametrize(
-    "command",
+    "options",
     [
-        ["ruff", "check", "--isolated", "--select=B,E,F,I,UP,W", "--line-length=120"],
-        ["ruff", "format", "--isolated", "--check", "--line-length=120"],
-        ["yamllint", "--strict", "--config-data", "{extends: .yamllint.yml, ignore: []}"],
-        ["shellcheck", "--shell=bash", "--external-sources", "--check-sourced", "--source-path=SCRIPTDIR"],
+        ["--force-exclude"],  # as pre-commit calls ruff, by the settings of pyproject.toml
+        ["--force-exclude", "--line-length=88"],
+        [],
     ],
     ids=" ".join,
 )
-def test_no_linter_finds_anything(every_option, command):
-    patterns = {"ruff": ["*.py"], "yamllint": ["conf/*.yaml"], "shellcheck": ["*.slurm", "submit.sh"]}[command[0]]
-    paths = [path for pattern in patterns for path, _ in texts(every_option, pattern)]
+def test_formatters_of_a_lab_change_no_rendered_file(every_option, tmp_path, options):
+    lab = shutil.copytree(every_option.path, tmp_path / "lab")
+    (lab / "pyproject.toml").write_text(LAB_STYLE)
+    paths = sorted((lab / "experiments").rglob("*.py"))
+    assert linted(paths, "ruff", "check", "--no-cache", "--fix", *options) == ""
+    assert linted(paths, "ruff", "format", "--no-cache", *options) == ""
+    assert git(lab, "status", "--porcelain") == "?? pyproject.toml\n"
+
+
+@together
+@pytest.mark.parametrize(
+    ("pattern", "command"),
+    [
+        ("conf/*.yaml", ["yamllint", "--strict", "--config-data", "{extends: .yamllint.yml, ignore: []}"]),
+        ("*.slurm", ["shellcheck", "--shell=bash", "--external-sources", "--source-path=SCRIPTDIR"]),
+        ("submit.sh", ["shellcheck", "--external-sources", "--check-sourced", "--source-path=SCRIPTDIR"]),
+    ],
+)
+def test_linters_find_nothing(every_option, pattern, command):
+    paths = [path for path, _ in texts(every_option, pattern)]
     assert len(paths) >= len(OPTIONS)
-    linted = run(*command, *paths, cwd=ROOT)
-    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert linted(paths, *command) == ""
 
 
 @together
@@ -285,7 +333,7 @@ def test_a_script_added_later_needs_no_key_of_default_yaml(lab):
 
 def test_what_people_replace_is_small(rendered):
     experiment = rendered(runs={"x": ["gh_000"], "y": ["delta_wandb"], "query": ["gh_001"]})
-    assert len((experiment / "scripts/x.py").read_text().splitlines()) <= 60
+    assert len((experiment / "scripts/x.py").read_text().splitlines()) <= 75
     assert len((experiment / "conf/default.yaml").read_text().splitlines()) <= 15
     parameters = yaml.safe_load((experiment / "conf/x_gh_000.yaml").read_text())
     assert parameters.pop("defaults") == ["runtime", "default", "_self_"]

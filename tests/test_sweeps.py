@@ -764,7 +764,7 @@ def test_an_agent_without_a_sweep_or_an_account_fails_and_says_so(lab, sweep_id)
         assert git(lab.path, "status", "--porcelain") == ""
     else:
         advice = (
-            "SWEEP_ID: is not set. Set it to the last word, ENTITY/PROJECT/ID, that this prints: "
+            "SWEEP_ID: is not set. Set it to ENTITY/PROJECT/ID, the last word that this command prints: "
             "wandb sweep experiments/011-x/conf/x_slurm_wandb.yaml"
         )
         assert done.stderr.endswith(f"{advice}\n")

@@ -25,8 +25,8 @@ QUESTIONS = {
 
 
 def asked(question):
-    """What a person sees of a question: the end of its help, before which that of `runs` lists the lab's machines."""
-    return QUESTIONS[question]["help"].split("}}: ")[-1]
+    """Return what a person sees of a question: its help, up to the list of the lab's machines."""
+    return QUESTIONS[question]["help"].split("{%")[0]
 
 
 LAB = yaml.safe_load((TESTS / "lab.yml").read_text())
