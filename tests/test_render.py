@@ -1,8 +1,11 @@
 """Render: the files, their names and their content are those that the design and the answers say."""
 
 import ast
+import os
 import re
 import shutil
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import yaml
@@ -70,6 +73,14 @@ EVERY_MODE = {
     ],
     "query": ["gh_001", "desk_002"],
 }
+EVERY_REQUEST = {
+    "x": [
+        {"gh_000": {"mem-per-cpu": "2g", "gres": None, "comment": "a b # c"}},
+        {"gh_001_test": {"mem": None, "gpus": 2, "time": "0-01:00:00", "zzz": 1, "constraint": "scratch&v100"}},
+        {"delta_002": {"exclusive": True, "array": "0-3", "nodes": 2, "account": None}},
+        {"slurm_optuna": {"array": "0-1", "requeue": None, "mail-type": "ALL"}},
+    ],
+}
 OPTIONS = [
     {},
     {"package": ""},
@@ -82,6 +93,7 @@ OPTIONS = [
     {"runs": {"x": ["gh_000", "igb_mmli_optuna", "delta_wandb"], "y": ["gh_optuna"], "z": ["slurm_wandb"]}},
     {"runs": {"x": ["igb_cabbi_optuna"]}, "package": "", "repository": ""},
     {"runs": EVERY_MODE},
+    {"runs": EVERY_REQUEST, "user_email": "ada@example.org"},
 ]
 together = pytest.mark.xdist_group("every option")  # which one process renders
 
@@ -214,6 +226,23 @@ def test_linters_find_nothing(every_option, pattern, command):
     paths = [path for path, _ in texts(every_option, pattern)]
     assert len(paths) >= len(OPTIONS)
     assert linted(paths, *command) == ""
+
+
+GOLDEN = Path(__file__).with_name("rendered.txt")
+
+
+@together
+def test_launchers_and_configurations_have_recorded_bytes(every_option):
+    """A change of the rules changes no rendered byte, unless that is wanted: GOLDEN=write records the bytes anew.
+
+    GOLDEN=write .venv/bin/python -m pytest tests/test_render.py -k recorded_bytes
+    """
+    paths = [path for pattern in ("*.slurm", "conf/*.yaml") for path, _ in texts(every_option, pattern)]
+    names = [path.relative_to(every_option.path / "experiments").as_posix() for path in paths]
+    lines = [f"{sha256(path.read_bytes()).hexdigest()[:16]} {name}" for path, name in zip(paths, names, strict=True)]
+    if os.environ.get("GOLDEN") == "write":
+        GOLDEN.write_text("\n".join(lines) + "\n")
+    assert lines == GOLDEN.read_text().splitlines()
 
 
 @together
