@@ -1,4 +1,4 @@
-"""Questions: asked once, defaulted, and refused with the rule when an answer is wrong."""
+"""The questions: their defaults, and the message for each wrong answer."""
 
 import keyword
 import re
@@ -17,7 +17,7 @@ from support.process import run
 from support.template import QUESTIONS, ROOT, asked, render
 from support.terminal import Terminal
 
-FILTERS = ["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]  # that Copier has
+FILTERS = ["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]  # as in Copier
 CLEAR, STOP = "\x15", "\x03"  # Ctrl-U, Ctrl-C
 NAMES = ["experiment", "title", "runs", "package", "repository", "user_email", "queries"]
 WRONG = [
@@ -59,7 +59,7 @@ WRONG = [
     ("runs", {"x": ["gh_Optuna"]}, "must have the form MACHINE_ID"),
     ("runs", {"x": ["optuna"]}, "must have the form MACHINE_ID"),
     ("runs", {"x": ["gh_\u0660\u0660\u0660"]}, "must have the form MACHINE_ID"),
-    ("runs", {"x": ["mars_000"]}, 'unknown machine "mars"; expected one of: gh, igb_cabbi, igb_mmli, delta, slurm, desk'),
+    ("runs", {"x": ["mars_000"]}, 'unknown machine "mars"; expected one of: gh, igb_cabbi, igb_mmli, delta, slurm'),
     ("runs", {"x": ["_000"]}, 'unknown machine ""; expected one of: gh'),
     ("runs", {"x": ["GH_000"]}, 'unknown machine "GH"; expected one of: gh'),
     ("runs", {"x": ["mars_optuna"]}, 'unknown machine "mars"; expected one of: gh'),
@@ -103,17 +103,17 @@ WRONG = [
     ("runs", {"x": [{"gh_000": {"mem": ""}}]}, 'mem is ""'),
     ("runs", {"x": [{"gh_000": {"comment": "a\nb"}}]}, "comment has a quote, a backslash or a line break"),
     ("runs", {"x": [{"gh_000": {"comment": 'a"b'}}]}, "comment has a quote"),
-    ("runs", {"x": ["gh_000", "gh_000"]}, 'run "gh_000" of x: the ID 000 of x is already used by gh_000. Use another ID'),
+    ("runs", {"x": ["gh_000", "gh_000"]}, 'run "gh_000" of x: the ID 000 of x is already used by gh_000. Use'),
     ("runs", {"x": ["gh_000", "delta_000"]}, 'run "gh_000" of x: the ID 000 of x is already used by delta_000'),
-    ("runs", {"x": ["gh_000_a", "delta_000_A"]}, 'run "gh_000_a" of x: the ID 000_a of x is already used by delta_000_A'),
+    ("runs", {"x": ["gh_000_a", "delta_000_A"]}, "the ID 000_a of x is already used by delta_000_A"),
     ("runs", {"x": ["gh_000", {"gh-pack_000": {"ntasks": 2}}]}, "the ID 000 of x is already used by gh-pack_000"),
     ("runs", {"x": ["gh_optuna", "gh_optuna"]}, "the name x_gh_optuna is already used by gh"),
     ("runs", {"x": ["gh_optuna", {"gh-pack_optuna": {"ntasks": 2}}]}, "the name x_gh_optuna is already used by gh"),
     ("runs", {"x": ["gh_000"], "X": ["gh_000"]}, "the name x_gh_000 is already used by gh_000"),
     ("runs", {"x": ["gh_000_" + "a" * 200]}, "launcher's name is longer than 200 characters"),
-    ("runs", {"query": ["gh-srun_001"]}, "must have the form MACHINE_NNN, where NNN is the number of a file in queries/"),
-    ("runs", {"query": ["gh_optuna"]}, "must have the form MACHINE_NNN, where NNN is the number of a file in queries/"),
-    ("runs", {"query": ["gh_001_a"]}, "must have the form MACHINE_NNN, where NNN is the number of a file in queries/"),
+    ("runs", {"query": ["gh-srun_001"]}, "must have the form MACHINE_NNN, where NNN is the number of a file"),
+    ("runs", {"query": ["gh_optuna"]}, "must have the form MACHINE_NNN, where NNN is the number of a file"),
+    ("runs", {"query": ["gh_001_a"]}, "must have the form MACHINE_NNN, where NNN is the number of a file"),
     ("runs", {"Query": ["gh_001"]}, "script Query would hide the Python module"),
     ("runs", {"optuna_worker": ["gh_000"]}, "would hide the Python module or keyword"),
     ("runs", {"growth-curves": ["gh_000"]}, "is not a module name"),
@@ -140,7 +140,7 @@ WRONG = [
 ]
 
 
-def test_the_seven_questions_each_ask_one_thing_and_have_a_default():
+def test_each_question_has_one_question_mark_and_a_default():
     assert list(QUESTIONS) == NAMES
     for details in QUESTIONS.values():
         assert details["help"].count("?") == 1 and details["help"].endswith("?")
@@ -148,7 +148,7 @@ def test_the_seven_questions_each_ask_one_thing_and_have_a_default():
 
 
 @pytest.mark.parametrize(("question", "answer", "rule"), WRONG)
-def test_wrong_answers_are_refused_with_the_rule_and_leave_nothing(plain_template, tmp_path, question, answer, rule):
+def test_wrong_answer_is_refused_with_its_rule(plain_template, tmp_path, question, answer, rule):
     destination = tmp_path / "011-x"
     with pytest.raises(ValueError, match=re.escape(rule)) as error:
         render(plain_template, destination, **{question: answer})
@@ -161,26 +161,26 @@ def words(name):
     return (ROOT / "rules" / name).read_text().lower().split()
 
 
-def test_every_module_of_python_is_refused_as_a_script():
+def test_standard_modules_are_reserved_script_names():
     modules = {name.lower() for name in sys.stdlib_module_names if not name.startswith("_")}
     assert modules <= {*words("reserved.txt"), *words("keywords.txt")}
     assert set(keyword.kwlist) <= set((ROOT / "rules/keywords.txt").read_text().split())
 
 
 @pytest.mark.parametrize("name", ["011-x", "000-a", "A123-kuzmin-tmi", "006-dmf-2", "007-Kuzmin_TMI", "008-a__b--c"])
-def test_the_folder_names_the_experiment(template, tmp_path, name):
+def test_folder_names_the_experiment(template, tmp_path, name):
     experiment = render(template, tmp_path / name, **({"runs": {"x": ["gh_000"]}}))
     assert f"experiment: {name}\n" in (experiment / ".copier-answers.yml").read_text()
 
 
-def test_a_wrong_folder_name_stops_the_command_with_the_rule(template, tmp_path):
+def test_wrong_folder_name_is_refused(template, tmp_path):
     refused = run("copier", "copy", "--defaults", template.path, tmp_path / "growth", stdin=None)
     assert refused.returncode != 0
     assert "does not have the form NNN-slug" in refused.stderr.splitlines()[-1]
     assert not (tmp_path / "growth").exists()
 
 
-def test_defaults_ask_nothing_and_warn_of_nothing(template, tmp_path):
+def test_defaults_need_no_input_and_print_no_warning(template, tmp_path):
     done = run("copier", "copy", "--defaults", template.path, "011-x", cwd=tmp_path, input="")
     assert done.returncode == 0
     assert "arning" not in done.stderr
@@ -199,11 +199,11 @@ def next_commands(name):
 
 @pytest.fixture
 def person(template, tmp_path):
-    """Somebody at a terminal who has typed `copier copy`."""
+    """Start `copier copy` in a terminal."""
     return Terminal("copier", "copy", template.path, "experiments/011-x", cwd=tmp_path, width=200)
 
 
-def test_a_person_is_asked_seven_times_and_told_what_to_type_next(person, tmp_path):
+def test_prompts_end_with_the_next_commands(person, tmp_path):
     for question in NAMES:
         person.expect(asked(question))
         person.type("\r")
@@ -213,13 +213,13 @@ def test_a_person_is_asked_seven_times_and_told_what_to_type_next(person, tmp_pa
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_a_persons_typos_are_told_with_the_rule_and_mended(template, tmp_path, width):
+def test_prompts_show_the_rule_of_a_wrong_answer(template, tmp_path, width):
     person = Terminal("copier", "copy", template.path, "experiments/011-x", cwd=tmp_path, width=width)
     typed = {
         "experiment": ("11-x", '"11-x" does not have the form NNN-', "011-x"),
         "title": ("${x}", "must be one line of text without con", "Wachstum"),
         "runs": ("{x: gh_000}", "script x must have a list of runs, like [", "{x: [gh_000, slurm_optuna]}"),
-        "package": ("torch-cell", "must be empty or the name of a Python package", ""),
+        "package": ("torch-cell", "must be empty or the name of a Py", ""),
         "repository": ("github.com/lab", "must be empty or a web address", ""),
         "user_email": ("ada@", "must be empty or an e-mail address", "ada@example.org"),
     }
@@ -238,7 +238,7 @@ def test_a_persons_typos_are_told_with_the_rule_and_mended(template, tmp_path, w
 
 
 @pytest.mark.parametrize("answered", [0, 3, 6])
-def test_ctrl_c_half_way_leaves_nothing(person, tmp_path, answered):
+def test_ctrl_c_leaves_no_files(person, tmp_path, answered):
     for question in NAMES[:answered]:
         person.expect(asked(question))
         person.type("\r")
@@ -249,7 +249,7 @@ def test_ctrl_c_half_way_leaves_nothing(person, tmp_path, answered):
     assert not (tmp_path / "experiments").exists()
 
 
-def test_a_persons_own_settings_fill_the_email(template, tmp_path, monkeypatch):
+def test_copier_settings_fill_the_email(template, tmp_path, monkeypatch):
     settings = tmp_path / "settings.yml"
     settings.write_text("defaults:\n  user_email: ada@example.org\n")
     monkeypatch.setenv("COPIER_SETTINGS_PATH", str(settings))
@@ -257,7 +257,7 @@ def test_a_persons_own_settings_fill_the_email(template, tmp_path, monkeypatch):
     assert "#SBATCH --mail-type=END,FAIL\n#\n#SBATCH --mail-user=ada@example.org\n" in launcher.read_text()
 
 
-def test_force_on_a_first_copy_renders_everything(template, tmp_path):
+def test_force_on_first_copy_renders_all_files(template, tmp_path):
     done = run("copier", "copy", "--force", template.path, tmp_path / "011-x")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "011-x/slurm/output/.gitkeep").exists()
@@ -272,17 +272,18 @@ SLUGS = st.from_regex(r"[A-Za-z0-9]{1,9}([-_]{1,2}[A-Za-z0-9]{1,9}){0,3}", fullm
 
 @cache
 def rule_of_scripts():
-    """The template's own rule for the default script."""
+    """Return the template of the default script's name."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT), extensions=FILTERS)
-    return environment.from_string("{% from 'rules/names.jinja' import default_script %}{{ default_script(experiment) }}")
+    rule = "{% from 'rules/names.jinja' import default_script %}{{ default_script(experiment) }}"
+    return environment.from_string(rule)
 
 
 def script_of(slug):
-    """The default script of a folder."""
+    """Return the default script of a folder."""
     return rule_of_scripts().render(experiment=f"012-{slug}")
 
 
-def test_no_reserved_word_is_a_default_script():
+def test_default_script_is_never_a_reserved_word():
     for word in RESERVED:
         assert script_of(word) == f"{word}_run"
         assert script_of(word.capitalize()) == f"{word.capitalize()}_run"
@@ -297,7 +298,7 @@ def test_no_reserved_word_is_a_default_script():
 @example(slug="12-hours")
 @example(slug="a" * 150)
 @example(slug="Optuna_Study")
-def test_every_folder_that_is_accepted_renders_with_defaults(plain_template, slug):
+def test_accepted_folder_renders_with_defaults(plain_template, slug):
     with tempfile.TemporaryDirectory() as folder:
         experiment = render(plain_template, Path(folder) / f"012-{slug}")
         [script] = yaml.safe_load((experiment / ".copier-answers.yml").read_text())["runs"]
@@ -305,7 +306,7 @@ def test_every_folder_that_is_accepted_renders_with_defaults(plain_template, slu
 
 
 @pytest.mark.parametrize("name", ["012-random", "027-24-hours"])
-def test_enter_seven_times_renders_any_folder(template, tmp_path, name):
+def test_pressing_enter_renders_any_folder(template, tmp_path, name):
     person = Terminal("copier", "copy", template.path, f"experiments/{name}", cwd=tmp_path, width=200)
     for question in NAMES:
         person.expect(asked(question))
@@ -323,9 +324,7 @@ def test_enter_seven_times_renders_any_folder(template, tmp_path, name):
         (["src/torchcell/timestamp.py"], "torchcell"),
     ],
 )
-def test_the_package_is_a_default_only_where_the_repository_has_it(
-    plain_template, tmp_path, monkeypatch, modules, package
-):
+def test_default_package_exists_in_the_repository(plain_template, tmp_path, monkeypatch, modules, package):
     root = tmp_path / "a [lab] * ?"
     for module in modules:
         (root / module).parent.mkdir(parents=True)
@@ -338,7 +337,7 @@ def test_the_package_is_a_default_only_where_the_repository_has_it(
 
 
 @pytest.mark.parametrize("package", ["", "torchcell", "src/torchcell"])
-def test_a_new_experiment_gives_a_figure_with_no_answer_and_no_edit(lab, package):
+def test_new_experiment_saves_a_figure_without_edits(lab, package):
     shutil.rmtree(lab.path / "torchcell")
     if package:
         (lab.path / package).mkdir(parents=True)
@@ -351,13 +350,13 @@ def test_a_new_experiment_gives_a_figure_with_no_answer_and_no_edit(lab, package
     assert ("2025-05-10-16-57-03" in figure.name) == bool(package)
 
 
-def test_queries_are_needed_by_the_script_query(plain_template, tmp_path):
+def test_script_query_requires_queries(plain_template, tmp_path):
     with pytest.raises(ValueError, match="must be yes, because runs has the script query"):
         render(plain_template, tmp_path / "011-x", runs={"query": ["gh_001"]}, queries=False)
 
 
 @pytest.mark.parametrize("name", ["job-name", "output", "error", "chdir", "wrap", "open-mode", "parsable"])
-def test_what_the_template_states_itself_is_no_request(plain_template, tmp_path, name):
+def test_options_of_the_template_are_refused(plain_template, tmp_path, name):
     with pytest.raises(ValueError, match=f"{name} is set by the template. Remove it"):
         render(plain_template, tmp_path / "011-x", runs={"x": [{"gh_000": {name: "a"}}]})
 
@@ -366,7 +365,7 @@ def test_what_the_template_states_itself_is_no_request(plain_template, tmp_path,
     ("own", "others"),
     [("mem", ["mem-per-cpu", "mem-per-gpu"]), ("gres", ["gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task"])],
 )
-def test_of_two_options_that_slurm_takes_no_two_of_the_request_counts(plain_template, tmp_path, own, others):
+def test_request_replaces_exclusive_options(plain_template, tmp_path, own, others):
     runs = {"x": [{f"gh_{number:03}": {name: "1"}} for number, name in enumerate(others)]}
     experiment = render(plain_template, tmp_path / "011-x", runs=runs)
     for launcher, name in zip(sorted(experiment.glob("scripts/*.slurm")), others, strict=True):

@@ -1,4 +1,4 @@
-"""Real launchers: what a lab really submits is data, a run and what it asks for, with no edit of a launcher."""
+"""Launchers that a lab really submitted: each is expressible as a run with options, without edits."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from support.template import MACHINES, render
 
 FACTS = yaml.safe_load(Path(__file__).with_name("real-launchers.yml").read_text())
 
-# What a fact says of Python, as a mode, as an ID, and as the end of a launcher.
+# How a fact starts Python: the mode, the ID and the end of the launcher.
 TORCHRUN = '-m torch.distributed.run --standalone --nproc_per_node="$SLURM_GPUS_ON_NODE" "${run[@]}" "$@"'
 AGENT = '-m wandb agent --count 1 "$SWEEP_ID"'
 WAYS = {
@@ -20,11 +20,11 @@ WAYS = {
     "several Optuna workers in one job": ("-pack", "optuna", '"${python[@]}" "${run[@]}" "$@"'),
     "several W&B agents in one job": ("-pack", "wandb", f'"${{python[@]}}" {AGENT}'),
 }
-TASKS = 4  # of the packs whose fact names no number of tasks, since they started processes by hand
+TASKS = 4  # for packs that started their processes by hand, without a number of tasks
 
 
 def directives(launcher):
-    """The options of a launcher: {name: value, or True}."""
+    """Return the options of a launcher: {name: value, or True for a flag}."""
     pairs = re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", launcher.read_text(), flags=re.MULTILINE)
     return {name: value or True for name, value in pairs}
 
@@ -34,7 +34,7 @@ def as_text(options):
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: str(fact["id"]))
-def test_a_real_launcher_is_data(template, tmp_path, fact):
+def test_real_launcher_is_expressible_as_a_run(template, tmp_path, fact):
     mode, number, end = WAYS[fact["runs by"]]
     machine = MACHINES[fact["machine"]]["sbatch"]
     request = dict(fact["asks for"])
@@ -73,8 +73,8 @@ def test_a_real_launcher_is_data(template, tmp_path, fact):
         ]
 
 
-def test_the_tree_of_experiment_010_comes_from_its_runs(template, tmp_path):
-    """That of the lab's own conventions: every configuration, and every numbered launcher with its -ddp."""
+def test_runs_give_the_tree_of_experiment_010(template, tmp_path):
+    """The files follow the lab's naming conventions."""
     model = "equivariant_cell_graph_transformer"
     inference = [f"igb_cabbi_000_inference_r{replicate}" for replicate in range(3)]
     runs = {

@@ -1,4 +1,4 @@
-"""Render: the files, their names and their content are those that the design and the answers say."""
+"""Rendered files: their names, content and style for many answers."""
 
 import ast
 import os
@@ -95,12 +95,12 @@ OPTIONS = [
     {"runs": EVERY_MODE},
     {"runs": EVERY_REQUEST, "user_email": "ada@example.org"},
 ]
-together = pytest.mark.xdist_group("every option")  # which one process renders
+together = pytest.mark.xdist_group("every option")  # one process renders them all
 
 
 @pytest.fixture
 def rendered(copie, template):
-    """Renders an experiment with some answers by pytest-copie."""
+    """Return a function that renders an experiment by pytest-copie."""
 
     def render(experiment="011-x", **answers):
         result = copie.copy({"experiment": experiment, **answers}, template.path)
@@ -115,12 +115,12 @@ def files(experiment):
     return {path.relative_to(experiment).as_posix() for path in experiment.rglob("*") if path.is_file()}
 
 
-def test_the_default_experiment_has_the_layout_of_the_design(rendered):
-    """Where the repository has no package with a timestamp, the experiment has its own."""
+def test_default_experiment_has_the_documented_layout(rendered):
+    """The experiment has a timestamp.py of its own if the repository has no package with one."""
     assert files(rendered()) == LAYOUT | {"scripts/timestamp.py"}
 
 
-def test_options_add_and_remove_files(rendered):
+def test_answers_add_and_remove_files(rendered):
     bare = rendered(queries=False, package="torchcell")
     assert files(bare) == LAYOUT - {"queries/001_small_build.cql", "scripts/query.py"}
     assert not (bare / "queries").exists()
@@ -131,7 +131,7 @@ def test_options_add_and_remove_files(rendered):
 
 @pytest.fixture(scope="module")
 def every_option(template, tmp_path_factory):
-    """A lab with an experiment of each of OPTIONS."""
+    """Return a lab with one experiment for each of OPTIONS."""
     lab = make_lab(tmp_path_factory.mktemp("options") / "lab", template)
     for number, answers in enumerate(OPTIONS):
         lab.render(f"{number:03}-x", **{"runs": {"x": ["gh_000"]}} | answers)
@@ -139,14 +139,14 @@ def every_option(template, tmp_path_factory):
 
 
 def texts(lab, pattern="*"):
-    """The files of all experiments, and as text."""
+    """Yield the files of all experiments with their text."""
     for path in sorted((lab.path / "experiments").rglob(pattern)):
         if path.is_file():
             yield path, path.read_text()
 
 
 @together
-def test_every_file_is_well_formed(every_option):
+def test_files_are_well_formed(every_option):
     for path, text in texts(every_option):
         assert not text or (text.endswith("\n") and not text.endswith("\n\n")), path
         assert all(line == line.rstrip() for line in text.split("\n")), path
@@ -157,14 +157,14 @@ def test_every_file_is_well_formed(every_option):
 
 
 @together
-def test_nothing_of_jinja_is_left(every_option):
+def test_no_jinja_is_left(every_option):
     for path, text in texts(every_option):
-        own = text.replace("{{ 7 * 7 }}", "").replace("{% endraw %}", "")  # of a title
+        own = text.replace("{{ 7 * 7 }}", "").replace("{% endraw %}", "")  # part of a title
         assert "{{ " not in own and "{% " not in own, path
 
 
 def linted(paths, *command):
-    """Run a linter of files, and return what it prints if it finds anything."""
+    """Run a linter and return its output, or nothing if it finds no problem."""
     done = run(*command, *paths, cwd=ROOT)
     return done.stdout + done.stderr if done.returncode else ""
 
@@ -256,7 +256,7 @@ def test_no_file_is_ignored(every_option):
 
 
 @pytest.mark.parametrize("repository", ["https://github.com/lab/mono", ""])
-def test_every_script_has_the_header_of_the_lab(rendered, repository):
+def test_scripts_have_the_header(rendered, repository):
     runs = {"x": ["gh_000", "delta_wandb"], "y": ["gh_optuna"]}
     experiment = rendered(repository=repository, package="", runs=runs)
     scripts = [
@@ -280,12 +280,12 @@ def test_every_script_has_the_header_of_the_lab(rendered, repository):
 
 
 def options_of(launcher):
-    """The lines of #SBATCH of a launcher, as Slurm takes them."""
+    """Return the options in the #SBATCH lines of a launcher."""
     return re.findall(r"^#SBATCH (--.*)$", launcher.read_text(), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("machine", NEW)
-def test_a_launcher_asks_for_what_lab_yml_says(rendered, machine):
+def test_launcher_requests_the_options_of_its_machine(rendered, machine):
     experiment = rendered("A011-x-y", runs={"x": [f"{machine}_007"]})
     label = machine.rsplit("_", 1)[-1]
     assert {name for name in files(experiment) if name.startswith("conf/")} == {
@@ -314,7 +314,7 @@ def test_a_launcher_asks_for_what_lab_yml_says(rendered, machine):
     assert ("export EXPERIMENT_MODE=one " in text) == entry.get("slurm", True)
 
 
-def test_between_two_options_stands_a_line_that_nothing_changes(rendered):
+def test_launcher_separates_options_by_comment_lines(rendered):
     experiment = rendered(runs={"x": ["delta_000"]}, user_email="ada@example.org")
     lines = (experiment / "scripts/delta_x_000.slurm").read_text().splitlines()
     options = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
@@ -322,7 +322,7 @@ def test_between_two_options_stands_a_line_that_nothing_changes(rendered):
     assert [lines[number + 1] for number in options[2:]] == ["#"] * len(options[2:])
 
 
-def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(rendered):
+def test_sweep_has_one_configuration_and_one_array(rendered):
     runs = {"x": ["igb_cabbi_001", "igb_mmli_optuna", "delta_wandb"]}
     experiment = rendered(package="", runs=runs)
     assert files(experiment) - LAYOUT == {
@@ -352,7 +352,7 @@ def test_a_sweep_is_one_configuration_and_one_launcher_that_is_an_array(rendered
     assert wandb[-1] == 'exec "${python[@]}" -m wandb agent --count 1 "$SWEEP_ID"'
 
 
-def test_a_script_added_later_needs_no_key_of_default_yaml(lab):
+def test_starter_needs_no_key_of_default_yaml(lab):
     experiment = lab.render(runs={"x": ["gh_000"], "y": ["gh_000"]})
     (experiment / "conf/default.yaml").write_text("model: {hidden: 64}\n")
     done = lab.start("y_gh_000", script="y")
@@ -360,7 +360,7 @@ def test_a_script_added_later_needs_no_key_of_default_yaml(lab):
     assert list(lab.images.glob("011-y_gh_000_*.png"))
 
 
-def test_what_people_replace_is_small(rendered):
+def test_user_owned_files_are_small(rendered):
     experiment = rendered(runs={"x": ["gh_000"], "y": ["delta_wandb"], "query": ["gh_001"]})
     assert len((experiment / "scripts/x.py").read_text().splitlines()) <= 75
     assert len((experiment / "conf/default.yaml").read_text().splitlines()) <= 15
@@ -370,20 +370,20 @@ def test_what_people_replace_is_small(rendered):
     assert len((experiment / "README.md").read_text().splitlines()) <= 40
 
 
-def test_a_readme_with_many_runs_is_still_short(rendered):
+def test_readme_of_many_runs_is_short(rendered):
     runs = {name: [f"gh_{number:03}" for number in range(20)] for name in ("x", "y")}
     readme = (rendered(runs=runs) / "README.md").read_text()
     assert len(readme.splitlines()) <= 40
 
 
-def test_an_experiment_without_runs_or_queries_says_nothing_of_them(rendered):
+def test_readme_omits_missing_runs_and_queries(rendered):
     experiment = rendered(runs={}, queries=False)
     readme = (experiment / "README.md").read_text()
     assert "submit.sh" not in readme and "query" not in readme and "sweep" not in readme.lower()
     assert not list((experiment / "scripts").glob("*.slurm"))
 
 
-def test_logs_profiles_and_rejects_are_ignored(lab):
+def test_gitignore_covers_logs_profiles_and_rejects(lab):
     experiment = lab.render()
     names = [
         "slurm/output/a.out",
@@ -401,14 +401,14 @@ def test_logs_profiles_and_rejects_are_ignored(lab):
     assert git(lab.path, "status", "--porcelain") == "?? experiments/011-x/results/a.csv\n", "results are committed"
 
 
-def test_two_renders_of_one_answer_are_equal(rendered):
+def test_renders_are_deterministic(rendered):
     one, two = (rendered(runs=EVERY_RUN) for _ in range(2))
     assert {name: (one / name).read_bytes() for name in files(one)} == {
         name: (two / name).read_bytes() for name in files(two)
     }
 
 
-def test_a_repository_whose_path_has_spaces_and_brackets(tmp_path):
+def test_repository_path_may_have_spaces_and_brackets(tmp_path):
     (tmp_path / "t [x] é").mkdir()
     lab = make_lab(tmp_path / "lab [1] é", copy_template(tmp_path / "t [x] é"))
     experiment = lab.render()
