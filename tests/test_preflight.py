@@ -315,7 +315,7 @@ def test_launchers_of_one_script_do_not_meet(x):
 
 
 def test_script_that_dies_or_hangs_is_reported_by_name(x):
-    change(x, "scripts/runtime/children.py", "LIMIT = 300", "LIMIT = 3")
+    change(x, "scripts/runtime/children.py", "LIMIT = 120", "LIMIT = 3")
     dies = plain(x, "os.kill(os.getpid(), 11)", script="dies")
     leaves = plain(x, "os._exit(7)", script="leaves")
     child = "import subprocess, time\nsubprocess.Popen(['sleep', '1234567'])\ntime.sleep(99)"

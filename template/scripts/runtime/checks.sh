@@ -1,6 +1,6 @@
 # What can be known to fail is refused before the queue. Sourced by submit.sh.
 
-readonly check_seconds=300 # for a launcher's setup, and for Python
+readonly check_seconds=600 # for a launcher's setup, and for all scripts of a group
 
 check_launchers() {
   local launcher file
