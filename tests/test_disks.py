@@ -225,9 +225,9 @@ class Group:
 
     def share(self):
         """Give everything to the first member and to the group, as `git init --shared` and a group's disk do."""
-        run("chown", "-R", "2001:3000", self.folder, check=True)
         run("chmod", "-R", "g+rwX,o=", self.folder, check=True)
         run("find", self.folder, "-type", "d", "-exec", "chmod", "g+s", "{}", "+", check=True)
+        run("chown", "-R", "2001:3000", self.folder, check=True)
 
     def member(self, number, *command, umask="022", env=None):
         words = ["setpriv", f"--reuid=200{number}", "--regid=3000", "--clear-groups"]
@@ -240,8 +240,11 @@ def group(template):
     if os.geteuid():
         pytest.skip("Only root can run commands as two users")
     folder = Path(tempfile.mkdtemp(prefix="group"))
+    groups = os.getgroups()
+    os.setgroups([*groups, 3000])  # root without its rights sees what the group sees
     yield Group(folder, template)
     shutil.rmtree(folder)
+    os.setgroups(groups)
 
 
 @pytest.mark.parametrize("umask", ["022", "002"])

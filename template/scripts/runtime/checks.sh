@@ -182,7 +182,8 @@ check_run() { # LAUNCHER WORD...
     if [[ $after == --config-name || $after == -cn ]]; then check_configuration "$launcher" "$word"; fi
     after=$word
   done
-  [[ ! ${findings[$launcher]-} ]]
+  [[ ! ${findings[$launcher]-} ]] || return 1
+  if ! grep -q runtime "$tree/$script"; then writes_outputs=yes; fi
 }
 
 check_configuration() { # LAUNCHER NAME
