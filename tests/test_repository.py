@@ -308,7 +308,8 @@ def test_hydra_script_without_runtime_writes_its_own_outputs(jobs, slurm):
     (jobs.experiment / "conf/old.yaml").write_text("rate: 0.5\n")
     jobs.edit("scripts/gh_x_000.slurm", "scripts/x.py\n  --config-name x_gh_000\n", "scripts/old.py\n")
     assert "Could not override 'rat'" in jobs.refused("gh_x_000", "rat=1")
-    assert jobs.submit("gh_x_000", "--dry-run").stdout == "gh_x_000: ready\n"
+    done = jobs.submit("gh_x_000", "--dry-run")
+    assert (done.stdout, done.stderr) == ("gh_x_000: ready\n", "")
     assert not (jobs.lab.path / "outputs").exists()
     [number] = submitted(jobs.submit("gh_x_000", "rate=0.7"))
     log = jobs.logs / f"011-x_gh_000_{number}.out"

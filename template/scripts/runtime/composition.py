@@ -249,9 +249,10 @@ def check_folder(cfg: Any, key: str, found: Findings) -> None:
 
 
 def existing(folder: str) -> str:
-    """Return a folder, or the one in which it would be made."""
-    while not osp.lexists(folder):
-        folder = osp.dirname(folder)
+    """Return a folder, or the one in which it would be made. A link to a missing folder stands for that folder."""
+    while not osp.exists(folder):
+        target = osp.realpath(folder)
+        folder = osp.dirname(folder) if target == folder else target
     return folder
 
 
