@@ -319,7 +319,7 @@ def test_hydra_script_without_runtime_writes_its_own_outputs(jobs, slurm):
     assert record.read_text() == "- rate=0.7\n"
 
 
-# The environment of a job ----------------------------------------------------------------------------------------------
+# The environment of a job ---------------------------------------------------------------------------------------------
 
 PYTHON = '"$HOME/miniconda3/envs/torchcell/bin/python"'
 
