@@ -47,7 +47,7 @@ EDITS = {
     "a line in setup": Edit(r"^(module load singularity\n)", "\\1module load mine\n", "setup"),
     "another setup": Edit(r"^module load singularity", "module load mine", "setup"),
     "a line after setup": Edit(r"^(set -u\n)", "\\1export OMP_NUM_THREADS=8\n"),
-    "more variables": Edit(r"^(export EXPERIMENT_MODE=one\n)", "\\1export NCCL_DEBUG=INFO\n"),
+    "more variables": Edit(r"^(export PYTHONPATH\n)", "\\1export NCCL_DEBUG=INFO\n"),
     "another python": Edit(r"^  singularity exec", "  nice singularity exec", "python"),
     "another configuration": Edit(r"--config-name \w+", "--config-name mine"),
     "one more override": Edit(r"^(  --config-name \w+\n)", "\\1  hours=48\n"),

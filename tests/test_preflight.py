@@ -701,12 +701,12 @@ def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
         }.items()
     ]
     assert findings(jobs, "gh_query_001", "hours=3", env=env) == [
-        "a query takes --param KEY=JSON and --overwrite, and no override: hours=3"
+        "query.py: error: unrecognized arguments: hours=3"
     ]
     jobs.edit("conf/x_gh_001.yaml", "hours: ???", "hours: 24")
     assert findings(jobs, "gh_x-srun_001", "--overwrite") == ["--overwrite is for the launcher of a query"]
     (jobs.experiment / "queries/001_small_build.cql").unlink()
-    assert findings(jobs, "gh_query_001", env=env) == ["query 001: there are none"]
+    assert findings(jobs, "gh_query_001", env=env) == ["query.py: 001: no such query; there are none"]
     assert list(lab.data.iterdir()) == []
 
 

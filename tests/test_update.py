@@ -68,6 +68,8 @@ def test_everything_else_in_the_repository_stays_byte_identical(old, experiment,
         for each in (experiment, other):
             (each / path).parent.mkdir(exist_ok=True)
             (each / path).write_bytes(os.urandom(64))
+    git(old.path, "add", "experiments/011-x/results")  # an untracked file in the experiment stops a plain update
+    git(old.path, "commit", "--quiet", "--message=Results")
     (other / ".copier-answers.yml").unlink()
     (old.path / "notes").mkdir()
     (old.path / "notes/untracked.md").write_text("mine  \n")

@@ -66,7 +66,8 @@ class Script:
         self.known = dict(os.environ)  # with what .env sets
         self.path = self.words[0]
         self.findings.problems += self.surroundings.problems
-        start_anew(self.path, self.surroundings.environment | self.own, self.surroundings.path)
+        self.environment = self.surroundings.environment | self.own
+        start_anew(self.path, self.environment, self.surroundings.path)
         try:
             self.source = Source(self.path)
         except OSError as error:
