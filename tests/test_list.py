@@ -12,7 +12,7 @@ from support.updating import TOOL, WITH_TOOL, contents, tool
 from experiments import listing
 from experiments.experiment import Experiment
 from experiments.git import Repository
-from experiments.records import Attempted, state_of
+from experiments.records import RunInfo, state_of
 from experiments.slurm import Job, read_queue
 
 
@@ -136,7 +136,7 @@ def test_a_job_that_waits_is_of_this_experiment_by_its_name_and_folder(lab):
         "7": Job("7", "RUNNING", "011-x_gh_000", str(root)),
         "8": Job("8", "PENDING", "011-query_gh_001", str(root)),
     }
-    known = [Attempted("x_gh_000", "7", "running", "7", "7")]
+    known = [RunInfo("x_gh_000", "7", "running", "7", "7")]
     waiting = {run.job: run.state for run in listing.waiting(found, known, jobs)}
     assert waiting == {"1": "queued", "2_3": "configuring", "8": "queued"}
 

@@ -30,6 +30,7 @@ LAYOUT = {
     "scripts/runtime/claim.py",
     "scripts/runtime/composition.py",
     "scripts/runtime/environment.py",
+    "scripts/runtime/figure_metadata.py",
     "scripts/runtime/figures.py",
     "scripts/runtime/files.py",
     "scripts/runtime/findings.py",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.process import commit, git
-from support.updating import BOTH, MOVED, by_copier, by_tool, changed, contents, is_new, left, tool
+from support.updating import BOTH, MOVED, by_copier, by_tool, changed, contents, is_new, skipped, tool
 
 
 def test_odd_settings_of_git_do_not_matter(old, experiment, tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, up
 def test_a_new_repository_that_has_longer_ids(old, experiment):
     shutil.rmtree(old.path / ".git")
     git(old.path, "init", "--quiet", "--object-format=sha256")
-    assert left(by_tool(old), experiment, "it is not committed")
+    assert skipped(by_tool(old), experiment, "it is not committed")
     commit(old.path)
     for options in ([], ["--commit"]):
         assert tool(old, "update", *options).returncode == 0
