@@ -76,7 +76,9 @@ def test_a_template_file_that_was_deleted_stays_deleted(old, experiment, update)
 @BOTH
 def test_everything_else_in_the_repository_stays_byte_identical(old, experiment, update):
     (old.path / ".git/info").mkdir(exist_ok=True)
-    (old.path / ".git/info/exclude").write_text("results/\n")  # the template does not ignore them, and Copier would stop
+    (old.path / ".git/info/exclude").write_text(
+        "results/\n"
+    )  # the template does not ignore them, and Copier would stop
     other = old.path / "experiments/012-y"
     shutil.copytree(experiment, other)
     for path in ("results/a.csv", "slurm/output/a.out", "profiling_results/a.prof", "scripts/__pycache__/x.pyc"):

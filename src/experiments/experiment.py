@@ -134,19 +134,16 @@ class Templates:
         """Return the template of a source. Raises Problem each time if it cannot be cloned."""
         key = str(source)
         if key not in self.fetched:
-            self.fetched[key] = self.fetch(source)
+            folder = self.folder / str(len(self.fetched))
+            folder.mkdir()
+            try:
+                self.fetched[key] = Template.fetch(source, folder)
+            except Problem as problem:
+                self.fetched[key] = problem
         found = self.fetched[key]
         if isinstance(found, Problem):
             raise found
         return found
-
-    def fetch(self, source: Any) -> Template | Problem:
-        folder = self.folder / str(len(self.fetched))
-        folder.mkdir()
-        try:
-            return Template.fetch(source, folder)
-        except Problem as problem:
-            return problem
 
     def recorded(self, answers: Answers) -> Release:
         """Return the release that an experiment has."""

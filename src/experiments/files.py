@@ -144,24 +144,15 @@ def open_lock(file: Path) -> int:
     """
     while True:
         try:
-            return os.open(file, os.O_RDONLY if file.exists() and not os.access(file, os.W_OK) else os.O_RDWR)
-        except FileNotFoundError:
-            pass
+            if file.exists():
+                return os.open(file, os.O_RDWR if os.access(file, os.W_OK) else os.O_RDONLY)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:  # another process was faster
+            continue
         except OSError as error:
             raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
-        with suppress(FileExistsError):
-            return make_lock(file)
-
-
-def make_lock(file: Path) -> int:
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
-    share_with_group(file)
-    return descriptor
+        share_with_group(file)
+        return descriptor
 
 
 def wait_for_lock(descriptor: int, file: Path) -> None:

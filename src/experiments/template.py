@@ -279,13 +279,11 @@ class Template:
 
     def find_commit(self, ref: str) -> str:
         """Return the id of the commit of a tag, a branch or a commit. Raises Problem."""
-        if ref not in self.commits:
-            self.commits[ref] = self.ask_for_commit(ref)
-        return self.commits[ref]
-
-    def ask_for_commit(self, ref: str) -> str:
         with suppress(Problem):  # git takes a tag before a branch, and a description too, like v1.0.0-2-g1a2b3c4
-            return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+            if ref not in self.commits:
+                words = ("--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+                self.commits[ref] = self.ask("rev-parse", *words)
+            return self.commits[ref]
         newest = sorted(self.versions, key=Version, reverse=True)[:3]
         raise Problem(f"its template has no {ref}", f"Its newest versions are {', '.join(newest)}." if newest else "")
 

@@ -46,9 +46,7 @@ def start_workers(number: int) -> Iterator[Executor]:
     try:
         yield workers
     finally:
-        workers.shutdown(
-            wait=True, cancel_futures=True
-        )  # a render is short, and a worker that is left would print errors at exit
+        workers.shutdown(wait=True, cancel_futures=True)  # a remaining worker would print errors at exit
 
 
 def watch_parent() -> None:
