@@ -140,8 +140,11 @@ def test_set_run_changes_a_sweep(lab):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["x", "gh_009", "mem=1g"], "has no run gh_009. It has gh_000, delta_001."),
-        (["y", "gh_000", "mem=1g"], "has no script y. It has x."),
+        (
+            ["x", "gh_009", "mem=1g"],
+            'unknown run "gh_009" of x in experiments/011-x; expected one of: gh_000, del',
+        ),
+        (["y", "gh_000", "mem=1g"], 'unknown script "y" of experiments/011-x; expected one of: x'),
         (["x", "gh_000", "mem"], "mem is not KEY=VALUE"),
         (["x", "gh_000", "time=43200"], "time is 43200, a number"),
         (["x", "gh_000", "output=a"], "output is the template's own"),

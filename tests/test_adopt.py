@@ -36,6 +36,7 @@ def test_it_adds_what_is_missing_and_takes_the_runs_that_are_there(found):
     assert before.items() <= after.items() and "scripts/submit.sh" in after
     answers = yaml.safe_load(after[".copier-answers.yml"])
     assert (answers["runs"], answers["_commit"]) == ({"train": ["gh_000"]}, "v1.0.0")
+    assert (answers["title"], answers["package"], answers["queries"]) == ("005-Old_one", "torchcell", False)
     (folder / ".copier-answers.yml").unlink()  # as after a kill, before the last file
     assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
     assert contents(folder) == after
@@ -45,6 +46,17 @@ def test_it_adds_what_is_missing_and_takes_the_runs_that_are_there(found):
     commit(lab.path)
     assert "up to date" in tool(lab, "update").stdout
     assert "names no configuration" in tool(lab, "check").stdout, "another.slurm"
+
+
+@pytest.mark.parametrize(("place", "package"), [("src/torchcell", "torchcell"), ("elsewhere", "")])
+def test_the_package_is_looked_for_in_the_repository(found, place, package):
+    """As Copier does at the first copy, whose defaults the other answers have."""
+    lab, folder = found
+    (lab.path / "src").mkdir()
+    (lab.path / "torchcell").rename(lab.path / place)
+    assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
+    assert yaml.safe_load((folder / ".copier-answers.yml").read_text())["package"] == package
+    assert (folder / "scripts/timestamp.py").exists() == (not package)
 
 
 def test_without_a_run_of_the_grammar_and_with_the_template_of_the_others(found):

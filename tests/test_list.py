@@ -50,6 +50,19 @@ def test_experiments_and_runs_are_listed_and_nothing_is_changed(ran):
     assert contents(ran.path) == before
 
 
+def test_the_env_file_is_found_as_runs_find_it(ran):
+    """The nearest one above the scripts counts, whatever the repository's root has."""
+    (ran.path / ".env").rename(ran.path / "experiments/.env")
+    assert "1 finished, 1 failed" in tool(ran, "list").stdout
+    (ran.path / ".env").write_text("DATA_ROOT=/nowhere\n")
+    assert "1 finished, 1 failed" in tool(ran, "list").stdout
+    assert "no runs" in tool(ran, "list", env={"DATA_ROOT": "/nowhere"}).stdout
+    for file in (ran.path / ".env", ran.path / "experiments/.env"):
+        file.unlink()
+    done = tool(ran, "list")
+    assert done.returncode == 1 and f"DATA_ROOT is not set in {ran.path}/.env. Set it" in done.stderr
+
+
 def test_runs_of_hydras_multirun_are_listed(lab):
     lab.render(runs={"x": ["gh_000"]})
     lab.start("x_gh_000", "--multirun", "noise=0.1,0.2,none")

@@ -92,10 +92,10 @@ def make_entry(token: str, request: Request) -> Any:
 def find_request(runs: Mapping[str, Any], script: str, token: str, experiment: Experiment) -> Request:
     """Return the options of a recorded run. Raises Problem if there is no such run."""
     if script not in runs:
-        raise Problem(f"{experiment.name} has no script {script}", f"It has {', '.join(runs) or 'none'}.")
+        raise Problem(f'unknown script "{script}" of {experiment.name}; expected one of: {", ".join(runs) or "none"}')
     tokens = [str(token_of(entry)) for entry in runs[script]]
     if token not in tokens:
-        raise Problem(f"script {script} of {experiment.name} has no run {token}", f"It has {', '.join(tokens)}.")
+        raise Problem(f'unknown run "{token}" of {script} in {experiment.name}; expected one of: {", ".join(tokens)}')
     entry = runs[script][tokens.index(token)]
     return dict(entry[token] or {}) if isinstance(entry, dict) else {}
 
