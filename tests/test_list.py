@@ -111,7 +111,9 @@ def test_a_figure_says_itself_which_run_made_it(lab):
 def test_a_figure_that_says_nothing_is_looked_for_in_the_records(ran):
     done = tool(ran, "list", "--figure", "images/a.svg")
     assert done.returncode == 0 and "011-x/runs/x_gh_000/1" in done.stdout
-    for name, content in {"b.svg": "<svg/>", "c.svg": "<svg", "d.png": "no", "e.pdf": "/Run (", "f.jpg": ""}.items():
+    odd = {"g.svg": '<?xml version="1.0" encoding="odd"?><svg/>', "h.png": "\x89PNG", "i.PNG": ""}
+    bad = {"b.svg": "<svg/>", "c.svg": "<svg", "d.png": "no", "e.pdf": "/Run (", "f.jpg": ""}
+    for name, content in (bad | odd).items():
         (ran.images / name).write_text(content)
         done = tool(ran, "list", "--figure", f"images/{name}")
         assert done.returncode == 1 and "no run's record names it" in done.stderr and done.stderr.count("\n") == 1

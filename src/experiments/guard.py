@@ -1,4 +1,4 @@
-"""The guard before an update writes: it refuses whatever would touch uncommitted work."""
+"""Refuse an update that would touch uncommitted work."""
 
 import shlex
 from collections.abc import Sequence
