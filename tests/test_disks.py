@@ -263,12 +263,12 @@ def test_members_of_a_group_lock_the_same_repository(group, umask):
     assert group.member(2, sys.executable, "-c", HOLD, "a", env=env).stdout == "held\n"
     lock.chmod(0o600)
     done = group.member(2, sys.executable, "-c", HOLD, "a", env=env)
-    assert done.stderr == f"{lock}: Permission denied; ask user 2001 to run: chmod g+w {lock}\n"
+    assert done.stderr == f"{lock}: Permission denied. Ask user 2001 to run: chmod g+w {lock}\n"
     lock.unlink()
     lock.parent.chmod(0o750)
     done = group.member(2, sys.executable, "-c", HOLD, "a", env=env)
     advice = f"chmod g+w {lock.parent}"
-    assert done.stderr == f"{lock}: Permission denied; ask user 2001 to run: {advice}\n"
+    assert done.stderr == f"{lock}: Permission denied. Ask user 2001 to run: {advice}\n"
     run(*shlex.split(advice), check=True)
     assert group.member(2, sys.executable, "-c", HOLD, "a", env=env).stdout == "held\n"
 

@@ -28,6 +28,7 @@ LAYOUT = {
     "scripts/runtime/checks.sh",
     "scripts/runtime/claim.py",
     "scripts/runtime/environment.py",
+    "scripts/runtime/figure_metadata.py",
     "scripts/runtime/figures.py",
     "scripts/runtime/files.py",
     "scripts/runtime/hydra_help.py",
