@@ -288,6 +288,36 @@ def test_script_without_runtime_imports_the_pinned_package(lab, slurm, tmp_path,
     assert f"package: {place}/{source}torchcell/where.py" in log
 
 
+OLD_HYDRA = """\
+import hydra
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="old")
+def main(cfg):
+    print("rate", cfg.rate)
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_hydra_script_without_runtime_writes_its_own_outputs(jobs, slurm):
+    ignore(jobs.lab, "outputs/", "multirun/")
+    (jobs.experiment / "scripts/old.py").write_text(OLD_HYDRA)
+    (jobs.experiment / "conf/old.yaml").write_text("rate: 0.5\n")
+    jobs.edit("scripts/gh_x_000.slurm", "scripts/x.py\n  --config-name x_gh_000\n", "scripts/old.py\n")
+    assert "Could not override 'rat'" in jobs.refused("gh_x_000", "rat=1")
+    assert jobs.submit("gh_x_000", "--dry-run").stdout == "gh_x_000: ready\n"
+    assert not (jobs.lab.path / "outputs").exists()
+    [number] = submitted(jobs.submit("gh_x_000", "rate=0.7"))
+    log = jobs.logs / f"011-x_gh_000_{number}.out"
+    assert slurm.wait(number)["JobState"] == "COMPLETED", log.read_text()
+    assert "rate 0.7" in log.read_text()
+    [record] = (jobs.lab.path / "outputs").rglob(".hydra/overrides.yaml")
+    assert record.read_text() == "- rate=0.7\n"
+
+
 # Copies ---------------------------------------------------------------------------------------------------------------
 
 
