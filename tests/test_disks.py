@@ -243,6 +243,7 @@ def group(template):
     groups = os.getgroups()
     os.setgroups([*groups, 3000])  # root without its rights sees what the group sees
     yield Group(folder, template)
+    run("chown", "-R", "0:0", folder, check=True)
     shutil.rmtree(folder)
     os.setgroups(groups)
 

@@ -317,7 +317,7 @@ def test_launchers_of_one_script_do_not_meet(x):
 
 
 def test_script_that_dies_or_hangs_is_reported_by_name(x):
-    change(x, "scripts/runtime/children.py", "LIMIT = 120", "LIMIT = 3")
+    change(x, "scripts/runtime/preflight/children.py", "LIMIT = 120", "LIMIT = 3")
     dies = plain(x, "os.kill(os.getpid(), 11)", script="dies")
     leaves = plain(x, "os._exit(7)", script="leaves")
     seconds = str(1_000_000 + os.getpid())
@@ -353,7 +353,7 @@ def test_preflight_that_is_ended_leaves_no_process(x):
 
 
 def test_failure_of_the_checker_is_its_own(x):
-    change(x, "scripts/runtime/source.py", "def imports(self)", "def no_imports(self)")
+    change(x, "scripts/runtime/preflight/source.py", "def imports(self)", "def no_imports(self)")
     done, _ = ask(x.path, f"{SCRIPTS}/runtime/check.py", {"a": STARTER})
     assert done.returncode == 1 and "AttributeError: 'Source' object has no attribute 'imports'" in done.stderr
 

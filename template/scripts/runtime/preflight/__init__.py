@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from runtime.children import Send, forked
 from runtime.environment import SERVER, find_env
 from runtime.files import try_to_write
-from runtime.findings import Findings, one_line
 from runtime.paths import EXPERIMENT, FOLDER, location_error
-from runtime.script import Script, Surroundings
+from runtime.preflight.children import Send, forked
+from runtime.preflight.findings import Findings, one_line
+from runtime.preflight.script import Script, Surroundings
 
 with suppress(ImportError):  # before any fork, since they take most of the time of a check
     import hydra  # noqa: F401
