@@ -96,7 +96,7 @@ requirements: .venv/installed
 .venv/demo: requirements-dev.txt
 	@$(INSTALL_PROGRAMS) git python
 	@echo "Installing $(DEMO) into .venv"
-	@"$$(scripts/find-python)" -m venv .venv
+	@"$$(scripts/find-python)" -m venv --clear .venv
 	@.venv/bin/python $(PIP) --constraint requirements-dev.txt $(DEMO)
 	@touch $@
 

@@ -122,7 +122,7 @@ def test_set_run_changes_the_launcher_and_the_answer_alone(old, experiment):
     assert yaml.safe_load((experiment / ".copier-answers.yml").read_text())["runs"] == RUNS
     assert "--mem=64g" in launcher.read_text() and "export MINE=1\n" in launcher.read_text()
     again = tool(old, "set-run", "experiments/011-x", "x", "gh_000", "mem=")
-    said = "gh_000 of x asks for that already; nothing was changed\n"
+    said = "gh_000 of x requests that already; nothing was changed\n"
     assert (again.returncode, again.stdout, again.stderr) == (0, "", said)
 
 
@@ -140,9 +140,12 @@ def test_set_run_changes_a_sweep(lab):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["x", "gh_009", "mem=1g"], "has no run gh_009; there are gh_000, delta_001"),
-        (["y", "gh_000", "mem=1g"], "has no script y; there are x"),
-        (["x", "gh_000", "mem"], "mem is no KEY=VALUE"),
+        (
+            ["x", "gh_009", "mem=1g"],
+            'unknown run "gh_009" of x in experiments/011-x; expected one of: gh_000, del',
+        ),
+        (["y", "gh_000", "mem=1g"], 'unknown script "y" of experiments/011-x; expected one of: x'),
+        (["x", "gh_000", "mem"], "mem is not KEY=VALUE"),
         (["x", "gh_000", "time=43200"], "time is 43200, because"),
         (["x", "gh_000", "output=a"], "output is set by the template"),
         (["x", "delta_001", "mem=1g"], "scripts/delta_x_001.slurm was edited in the same lines"),
@@ -164,7 +167,10 @@ def test_set_run_of_what_is_no_text_or_a_link_changes_nothing(old, experiment):
     (experiment / "scripts/delta_x_001.slurm").rename(experiment / "scripts/mine")
     (experiment / "scripts/delta_x_001.slurm").symlink_to("mine")
     before = contents(experiment)
-    for token, reason in (("gh_000", "is no text; nothing was changed"), ("delta_001", "is behind a link")):
+    for token, reason in (
+        ("gh_000", "is not text; nothing was changed"),
+        ("delta_001", "is a symlink, lies below one, or is not a regular file"),
+    ):
         done = tool(old, "set-run", "experiments/011-x", "x", token, "mem=1g")
         assert done.returncode == 1 and reason in done.stderr, done.stderr
     assert contents(experiment) == before

@@ -31,11 +31,12 @@ def test_it_adds_what_is_missing_and_takes_the_runs_that_are_there(found):
     done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
     assert done.returncode == 0, done.stderr
     rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    assert {"stays README.md", "stays scripts/train.py", "is a run gh_000 of train"} <= set(rows)
+    assert {"keep README.md", "keep scripts/train.py", "run gh_000 of train"} <= set(rows)
     after = contents(folder)
     assert before.items() <= after.items() and "scripts/submit.sh" in after
     answers = yaml.safe_load(after[".copier-answers.yml"])
     assert (answers["runs"], answers["_commit"]) == ({"train": ["gh_000"]}, "v1.0.0")
+    assert (answers["title"], answers["package"], answers["queries"]) == ("005-Old_one", "torchcell", False)
     (folder / ".copier-answers.yml").unlink()  # as after a kill, before the last file
     assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
     assert contents(folder) == after
@@ -45,6 +46,17 @@ def test_it_adds_what_is_missing_and_takes_the_runs_that_are_there(found):
     commit(lab.path)
     assert "up to date" in tool(lab, "update").stdout
     assert "names no configuration" in tool(lab, "check").stdout, "another.slurm"
+
+
+@pytest.mark.parametrize(("place", "package"), [("src/torchcell", "torchcell"), ("elsewhere", "")])
+def test_the_package_is_looked_for_in_the_repository(found, place, package):
+    """As Copier does at the first copy, whose defaults the other answers have."""
+    lab, folder = found
+    (lab.path / "src").mkdir()
+    (lab.path / "torchcell").rename(lab.path / place)
+    assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
+    assert yaml.safe_load((folder / ".copier-answers.yml").read_text())["package"] == package
+    assert (folder / "scripts/timestamp.py").exists() == (not package)
 
 
 def test_without_a_run_of_the_grammar_and_with_the_template_of_the_others(found):
@@ -77,10 +89,10 @@ def test_own_launchers_stay_and_all_else_is_updated(found, own_template):
     mine = launcher.read_bytes()
     own_template.release("v1.1.0", [SUBMIT, ("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
     done = tool(lab, "update", "--commit")
-    assert done.returncode == 0 and "updated, but for its own scripts/gh_train_000.slurm\n" in done.stdout
+    assert done.returncode == 0 and "updated: kept launchers of its own, scripts/gh_train_000.slurm\n" in done.stdout
     assert launcher.read_bytes() == mine and "failglob" in (folder / "scripts/submit.sh").read_text()
     done = tool(lab, "set-run", "experiments/005-Old_one", "train", "gh_000", "mem=1g")
-    reason = "gh_train_000.slurm is not the template's; nothing was changed; edit its #SBATCH lines\n"
+    reason = "gh_train_000.slurm is not the template's; nothing was changed. Edit its #SBATCH lines.\n"
     assert done.returncode == 1 and done.stderr.endswith(reason)
     assert launcher.read_bytes() == mine
 
@@ -93,7 +105,7 @@ def test_names_that_clash_are_said_and_nothing_is_added(found, name):
     (folder / name).write_text("mine\n")
     before = contents(folder)
     done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
-    assert done.returncode == 1 and "clashes" in done.stdout and "nothing was added" in done.stderr
+    assert done.returncode == 1 and "clash " in done.stdout and "nothing was added" in done.stderr
     assert contents(folder) == before
 
 
@@ -112,12 +124,12 @@ def test_stopped_it_leaves_nothing(found, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["experiments/005-Old_one"], "which template? no other experiment has one"),
-        (["experiments/nowhere"], "is no folder"),
-        (["torchcell"], "is not in experiments/ of its repository; move it there with `git mv`"),
+        (["experiments/005-Old_one"], "the template is unknown: no other experiment has one"),
+        (["experiments/nowhere"], "is not a folder"),
+        (["torchcell"], "is not in experiments/ of its repository. Move it there with `git mv`."),
         (["experiments/Old", "--source", "TEMPLATE"], "must be NNN-slug, like 011-growth"),
-        (["experiments/005-Old_one", "--source", "--upload-pack=touch hacked"], "is no address"),
-        (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is no address"),
+        (["experiments/005-Old_one", "--source", "--upload-pack=touch hacked"], "is not an address: "),
+        (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is not an address: "),
     ],
 )
 def test_refusals_are_one_line_and_leave_nothing(found, arguments, reason):

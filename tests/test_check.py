@@ -24,7 +24,7 @@ def test_sweeps_are_added_and_checked_as_pairs(lab):
     assert again.stderr == 'experiments: run "delta_wandb" of x: another run has the configuration x_delta_wandb\n'
     (experiment / "conf/x_delta_wandb.yaml").rename(experiment / "conf/x_delta_other.yaml")
     assert tool(lab, "check").stdout.splitlines() == [
-        "experiments/011-x/conf/x_delta_wandb.yaml: is gone, and the answers have its run",
+        "experiments/011-x/conf/x_delta_wandb.yaml: is missing, but the answers have its run",
         "experiments/011-x/conf/x_delta_other.yaml: has no launcher",
     ]
 
@@ -48,17 +48,17 @@ def test_check_names_each_thing_that_is_wrong(old, experiment):
     assert done.stdout.splitlines() == [
         f"experiments/011-x/{line}"
         for line in [
-            ".copier-answers.yml: is at v1.0.0, and the newest release is v1.1.0",
-            "scripts/delta_x_001.slurm: is gone, and the answers have its run",
+            ".copier-answers.yml: is at v1.0.0, but the newest release is v1.1.0",
+            "scripts/delta_x_001.slurm: is missing, but the answers have its run",
             "scripts/gh_x_005.slurm: has no configuration conf/x_gh_005.yaml",
-            "scripts/igb_cabbi_x_000.slurm: asks for partition oldpart, which no machine of lab.yml has",
-            "scripts/igb_cabbi_x_000.slurm: asks for account oldacct, which no machine of lab.yml has",
-            "scripts/igb_cabbi_x_000.slurm: has a path of one machine, /home/ada/notes/assets/images/a.png",
-            "scripts/igb_cabbi_x_000.slurm: has the number 000, which is that of scripts/gh_x_000.slurm too",
+            "scripts/igb_cabbi_x_000.slurm: requests partition oldpart, which no machine of lab.yml has",
+            "scripts/igb_cabbi_x_000.slurm: requests account oldacct, which no machine of lab.yml has",
+            "scripts/igb_cabbi_x_000.slurm: has a path of one machine: /home/ada/notes/assets/images/a.png",
+            "scripts/igb_cabbi_x_000.slurm: has the number 000, but so does scripts/gh_x_000.slurm",
             "conf/x_delta_001.yaml: has no launcher",
             "conf/x_gh_006.yaml: has no launcher",
             "slurm/output: is missing, so Slurm would lose every log",
-            "conf/default.yaml.rej: is what an update could not apply",
+            "conf/default.yaml.rej: is a change that an update could not apply",
             "scripts/submit.sh: has conflict markers",
         ]
     ]
@@ -114,10 +114,10 @@ def test_an_experiment_that_was_never_adopted_is_checked_too(lab):
         f"experiments/005-old/{line}"
         for line in [
             "scripts/train_001.slurm: has no configuration conf/train_001.yaml",
-            "scripts/train_000.slurm: has a line that Slurm ignores, #SBATCH --mem=8g",
-            "scripts/train_001.slurm: has a line that Slurm ignores, #SBATCH --mem=8g",
-            *(f"scripts/train_000.slurm: has a path of one machine, {path}" for path in PATHS),
-            *(f"scripts/train_001.slurm: has a path of one machine, {path}" for path in PATHS),
+            "scripts/train_000.slurm: has a line that Slurm ignores: #SBATCH --mem=8g",
+            "scripts/train_001.slurm: has a line that Slurm ignores: #SBATCH --mem=8g",
+            *(f"scripts/train_000.slurm: has a path of one machine: {path}" for path in PATHS),
+            *(f"scripts/train_001.slurm: has a path of one machine: {path}" for path in PATHS),
             "conf/train_002.yaml: has no launcher",
             "slurm/output: is missing, so Slurm would lose every log",
         ]
@@ -127,8 +127,8 @@ def test_an_experiment_that_was_never_adopted_is_checked_too(lab):
 def test_compose_without_hydra_says_how_to_get_it(lab, monkeypatch):
     monkeypatch.setitem(sys.modules, "hydra", None)
     done = tool(lab, "check", "--compose")
-    way_out = "install hydra-core beside experiments: `uvx --with hydra-core ...`"
-    assert (done.returncode, done.stderr) == (1, f"experiments: --compose needs Hydra; {way_out}\n")
+    hint = "Install hydra-core beside experiments: `uvx --with hydra-core ...`"
+    assert (done.returncode, done.stderr) == (1, f"experiments: --compose needs Hydra. {hint}\n")
 
 
 def test_compose_names_each_configuration_that_does_not_compose(lab):
@@ -142,7 +142,7 @@ def test_compose_names_each_configuration_that_does_not_compose(lab):
     lines = tool(lab, "check", "--compose").stdout.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("experiments/011-x/conf/x_gh_000.yaml: does not compose: ") and "nowhere" in lines[0]
-    assert lines[1] == "experiments/011-x/conf/x_gh_001.yaml: has no value of model.hidden"
+    assert lines[1] == "experiments/011-x/conf/x_gh_001.yaml: lacks a value of model.hidden"
     assert lines[2].startswith("experiments/011-x/conf/x_gh_002.yaml: does not compose: ")
 
 
@@ -176,14 +176,14 @@ def test_a_copied_experiment_is_named_and_gets_no_launcher_of_the_other(old, exp
     (copied / "scripts/x.py").unlink()
     commit(old.path)
     rename = "copier update --defaults -d experiment=013-copy experiments/013-copy"
-    said = f".copier-answers.yml: is of the experiment 011-x, as its files are; rename them: {rename}"
+    said = f".copier-answers.yml: belongs to experiment 011-x. Rename its files: {rename}"
     lines = tool(old, "check", "experiments/013-copy").stdout.splitlines()
     assert f"experiments/013-copy/{said}" in lines
-    assert "experiments/013-copy/scripts/x.py: is gone, and the answers have its run" in lines
+    assert "experiments/013-copy/scripts/x.py: is missing, but the answers have its run" in lines
     for command in (["add-run", "gh_005"], ["set-run", "gh_000", "mem=1g"]):
         before = contents(copied)
         done = tool(old, command[0], "experiments/013-copy", "x", *command[1:])
-        assert done.returncode == 1 and done.stderr.endswith(f"rename them: {rename}\n")
+        assert done.returncode == 1 and done.stderr.endswith(f"Rename its files: {rename}\n")
         assert contents(copied) == before
     assert run(*rename.split(), cwd=old.path).returncode == 0
     assert "--job-name=013-x_gh_000" in (copied / "scripts/gh_x_000.slurm").read_text()
@@ -195,7 +195,7 @@ def test_a_folder_that_is_no_experiment_stops_no_other(old, experiment):
     empty.mkdir()
     (empty / ".copier-answers.yml").touch()
     commit(old.path)
-    said = "experiments/README.md has neither .copier-answers.yml nor scripts/, so it is no experiment\n"
+    said = "experiments/README.md has neither .copier-answers.yml nor scripts/, so it is not an experiment\n"
     done = tool(old, "check", "experiments/README.md", "experiments/011-x")
     assert done.returncode == 1 and done.stdout.startswith(said) and "is at v1.0.0" in done.stdout
     broken = "experiments/013-z/.copier-answers.yml"
@@ -204,13 +204,34 @@ def test_a_folder_that_is_no_experiment_stops_no_other(old, experiment):
     )
     done = tool(old, "update", "experiments/README.md", "experiments/011-x")
     assert done.returncode == 3 and "v1.1.0  updated" in done.stdout
-    assert "left: experiments/README.md has no .copier-answers.yml, so it is no experiment" in done.stdout
-    assert f"left: {broken} of the last commit is not of this template, or has conflicts" in tool(old, "update").stdout
+    assert "skipped: experiments/README.md has no .copier-answers.yml, so it is not an experiment" in done.stdout
+    assert (
+        f"skipped: {broken} of the last commit is not of this template, or has conflicts" in tool(old, "update").stdout
+    )
 
 
 def test_a_sweep_by_wandb_names_a_program_that_is_there(lab):
     experiment = lab.render(runs={"x": ["delta_wandb"]})
     conf = experiment / "conf/x_delta_wandb.yaml"
     edit(conf, "experiments/011-x/scripts/x.py", "experiments/009-old/scripts/x.py")
-    said = "conf/x_delta_wandb.yaml: names the program experiments/009-old/scripts/x.py, which is not there\n"
+    said = "conf/x_delta_wandb.yaml: names the program experiments/009-old/scripts/x.py, which does not exist\n"
     assert tool(lab, "check").stdout == f"experiments/011-x/{said}"
+
+
+def test_edited_library_files_are_found(lab):
+    experiment = lab.render()
+    runtime = experiment / "scripts/runtime"
+    edit(runtime / "run.py", '"""', '"""Mine: ')
+    (runtime / "pin.sh").write_text("# mine\n" + (runtime / "pin.sh").read_text())
+    edit(runtime / "paths.py", '"""', '"""Mine: ')  # it is rendered, so it differs between experiments
+    (runtime / "files.py").write_bytes((runtime / "files.py").read_bytes().replace(b"\n", b"\r\n"))
+    (runtime / "locks.py").unlink()
+    (runtime / "__init__.py").unlink()
+    (runtime / "own.py").write_text("mine\n")
+    said = "was edited. Undo that, or change the template: later updates may conflict."
+    assert tool(lab, "check").stdout.splitlines() == [
+        "experiments/011-x/scripts/runtime/__init__.py: is missing, but the template has it",
+        "experiments/011-x/scripts/runtime/locks.py: is missing, but the template has it",
+        f"experiments/011-x/scripts/runtime/pin.sh: {said}",
+        f"experiments/011-x/scripts/runtime/run.py: {said}",
+    ]

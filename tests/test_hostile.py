@@ -13,12 +13,12 @@ from threading import Thread
 import pytest
 import yaml
 from support.process import commit, edit, git, run
-from support.updating import by_tool, contents, is_new, left, tool, typed
+from support.updating import by_tool, contents, is_new, skipped, tool, typed
 
 from experiments.errors import Problem
 from experiments.git import isolated
 from experiments.launcher import Launcher
-from experiments.template import Release, Template, fetched_from, render, time_limit
+from experiments.template import Release, Template, clone_url, render, time_limit
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from experiments.template import Release, Template, fetched_from, render, time_l
 )
 def test_a_source_that_is_an_option_or_runs_commands_is_refused(source):
     with pytest.raises(Problem, match="template's source is"):
-        fetched_from(source)
+        clone_url(source)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_source_that_is_an_option_or_runs_commands_is_refused(source):
     ],
 )
 def test_a_source_is_fetched_as_copier_fetches_it(source, url):
-    assert fetched_from(source) == url
+    assert clone_url(source) == url
 
 
 def test_hostile_sources_in_a_repository_leave_their_experiments(old, experiment):
@@ -52,8 +52,8 @@ def test_hostile_sources_in_a_repository_leave_their_experiments(old, experiment
         values = yaml.safe_load(answers.read_text()) | {"_src_path": source}
         answers.write_text(yaml.safe_dump(values))
         commit(old.path)
-        assert left(by_tool(old), experiment, "which is no address")
-        assert "which is no address" in tool(old, "check").stdout
+        assert skipped(by_tool(old), experiment, "is not an address")
+        assert "is not an address" in tool(old, "check").stdout
     assert not (old.path / "hacked").exists()
 
 
@@ -118,7 +118,7 @@ def test_a_template_that_never_ends_does_not_hang_it(plain_template, tmp_path, m
     settings = source / "copier.yml"
     settings.write_text(settings.read_text().replace("_exclude:\n", f'_exclude:\n  - "{ENDLESS}"\n', 1))
     with pytest.raises(Problem, match="it took more than 2 s"):
-        Release("v1.0.0", "", source).people_own(ANSWERS)
+        Release("v1.0.0", "", source).user_owned(ANSWERS)
     with time_limit():
         pass
     assert signal.alarm(0) == 0 and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
@@ -132,7 +132,9 @@ def test_a_release_that_renders_a_git_folder_leaves_the_experiment(own_old):
     before = contents(own_old.path)
     for option in ("--dry-run", "--commit"):
         done = tool(own_old, "update", option)
-        assert left(done, own_old.path / "experiments/011-x", "v1.2.0 of its template renders .Git, which is git's own")
+        assert skipped(
+            done, own_old.path / "experiments/011-x", "v1.2.0 of its template renders .Git, which is git's own"
+        )
     assert contents(own_old.path) == before and git(own_old.path, "status", "--porcelain") == ""
 
 
@@ -174,7 +176,7 @@ def test_a_marked_up_version_is_text(old, experiment):
     answers = experiment / ".copier-answers.yml"
     answers.write_text(re.sub("_commit: .*\n_commit_id: .*", "_commit: '[/x]'", answers.read_text()))
     commit(old.path)
-    assert left(by_tool(old), experiment, "its template has no [/x]")
+    assert skipped(by_tool(old), experiment, "its template has no [/x]")
 
 
 def test_a_fifo_and_a_long_line_do_not_hang_check(old, experiment):

@@ -12,7 +12,7 @@ from support.updating import TOOL, WITH_TOOL, contents, tool
 from experiments import listing
 from experiments.experiment import Experiment
 from experiments.git import Repository
-from experiments.records import Attempted, state_of
+from experiments.records import RunInfo, state_of
 from experiments.slurm import Job, read_queue
 
 
@@ -48,6 +48,19 @@ def test_experiments_and_runs_are_listed_and_nothing_is_changed(ran):
     [listed] = json.loads(data.stdout)
     assert listed["counts"]["finished"] == 1 and 11_000_500 < listed["runs_bytes"] < 11_005_000
     assert contents(ran.path) == before
+
+
+def test_the_env_file_is_found_as_runs_find_it(ran):
+    """The nearest one above the scripts counts, whatever the repository's root has."""
+    (ran.path / ".env").rename(ran.path / "experiments/.env")
+    assert "1 finished, 1 failed" in tool(ran, "list").stdout
+    (ran.path / ".env").write_text("DATA_ROOT=/nowhere\n")
+    assert "1 finished, 1 failed" in tool(ran, "list").stdout
+    assert "no runs" in tool(ran, "list", env={"DATA_ROOT": "/nowhere"}).stdout
+    for file in (ran.path / ".env", ran.path / "experiments/.env"):
+        file.unlink()
+    done = tool(ran, "list")
+    assert done.returncode == 1 and f"DATA_ROOT is not set in {ran.path}/.env. Set it" in done.stderr
 
 
 def test_runs_of_hydras_multirun_are_listed(lab):
@@ -98,7 +111,9 @@ def test_a_figure_says_itself_which_run_made_it(lab):
 def test_a_figure_that_says_nothing_is_looked_for_in_the_records(ran):
     done = tool(ran, "list", "--figure", "images/a.svg")
     assert done.returncode == 0 and "011-x/runs/x_gh_000/1" in done.stdout
-    for name, content in {"b.svg": "<svg/>", "c.svg": "<svg", "d.png": "no", "e.pdf": "/Run (", "f.jpg": ""}.items():
+    odd = {"g.svg": '<?xml version="1.0" encoding="odd"?><svg/>', "h.png": "\x89PNG", "i.PNG": ""}
+    bad = {"b.svg": "<svg/>", "c.svg": "<svg", "d.png": "no", "e.pdf": "/Run (", "f.jpg": ""}
+    for name, content in (bad | odd).items():
         (ran.images / name).write_text(content)
         done = tool(ran, "list", "--figure", f"images/{name}")
         assert done.returncode == 1 and "no run's record names it" in done.stderr and done.stderr.count("\n") == 1
@@ -136,7 +151,7 @@ def test_a_job_that_waits_is_of_this_experiment_by_its_name_and_folder(lab):
         "7": Job("7", "RUNNING", "011-x_gh_000", str(root)),
         "8": Job("8", "PENDING", "011-query_gh_001", str(root)),
     }
-    known = [Attempted("x_gh_000", "7", "running", "7", "7")]
+    known = [RunInfo("x_gh_000", "7", "running", "7", "7")]
     waiting = {run.job: run.state for run in listing.waiting(found, known, jobs)}
     assert waiting == {"1": "queued", "2_3": "configuring", "8": "queued"}
 

@@ -1,14 +1,19 @@
-"""Merge: a person's edit of a launcher and a release's change of lab.yml both arrive, but on the same line."""
+"""Merge: the table of decisions, and that an edit of a launcher and a change of lab.yml both arrive."""
 
 import re
 import shutil
 
 import copier
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.process import commit, git
-from support.template import Template, render
+from support.template import MACHINES, Template, render
 
-from experiments.git import merge
+from experiments.git import EXECUTABLE, LINK, REGULAR, merge_lines
+from experiments.launcher import is_rendered
+from experiments.merge import Decision, Refusal, decide, merge_file
+from experiments.template import File
 
 LAUNCHER = "scripts/igb_cabbi_x_000.slurm"
 
@@ -47,7 +52,7 @@ EDITS = {
     "a line in setup": Edit(r"^(module load singularity\n)", "\\1module load mine\n", "setup"),
     "another setup": Edit(r"^module load singularity", "module load mine", "setup"),
     "a line after setup": Edit(r"^(set -u\n)", "\\1export OMP_NUM_THREADS=8\n"),
-    "more variables": Edit(r"^(export EXPERIMENT_MODE=one\n)", "\\1export NCCL_DEBUG=INFO\n"),
+    "more variables": Edit(r"^(export EXPERIMENT_MODE=one\b.*\n)", "\\1export NCCL_DEBUG=INFO\n"),
     "another python": Edit(r"^  singularity exec", "  nice singularity exec", "python"),
     "another configuration": Edit(r"--config-name \w+", "--config-name mine"),
     "one more override": Edit(r"^(  --config-name \w+\n)", "\\1  hours=48\n"),
@@ -120,7 +125,7 @@ def by_copier(folder, old, new, edited):
 
 
 def by_tool(folder, old, new, edited):
-    merged = [merge(text.encode(), old.encode(), new.encode()) for text in edited]
+    merged = [merge_lines(text.encode(), old.encode(), new.encode()) for text in edited]
     return [None if text is None else text.decode() for text in merged]
 
 
@@ -152,3 +157,76 @@ def test_an_edit_of_the_very_line_conflicts(old, tmp_path):
     """Else the test above could not fail."""
     new, mine = old.replace("--mem=400g", "--mem=1g"), old.replace("--mem=400g", "--mem=2g")
     assert by_copier(tmp_path, old, new, [mine]) == by_tool(tmp_path, old, new, [mine]) == [None]
+
+
+def test_launchers_of_all_machines_are_recognised(plain_template, tmp_path):
+    """Even those without Slurm, which set no EXPERIMENT_MODE."""
+    tokens = [f"{name}_{number:03}" for number, name in enumerate(MACHINES) if not MACHINES[name].get("retired")]
+    launchers = list(render(plain_template, tmp_path / "011-x", runs={"x": tokens}).glob("scripts/*.slurm"))
+    assert len(launchers) == len(tokens) and all(is_rendered(path.read_bytes()) for path in launchers)
+    assert not is_rendered(b"#!/bin/bash\npython train.py\n")
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+A, B, C = (File(text) for text in (b"1\n2\n3\n", b"one\n2\n3\n", b"1\n2\nthree\n"))
+BINARY, SYMLINK = File(b"\xff\n"), File(b"../target", LINK)
+
+
+@pytest.mark.parametrize(
+    ("mine", "old", "new", "decision"),
+    [
+        (B, A, A, Decision.KEEP),
+        (SYMLINK, A, A, Decision.KEEP),
+        (None, A, B, Decision.KEEP),
+        (None, A, None, Decision.KEEP),
+        (B, A, File(A.content, EXECUTABLE), Decision.KEEP),
+        (None, None, A, Decision.TAKE),
+        (A, A, B, Decision.TAKE),
+        (A, A, None, Decision.TAKE),
+        (B, A, B, Decision.TAKE),
+        (A, None, A, Decision.TAKE),
+        (BINARY, BINARY, A, Decision.TAKE),
+        (B, A, C, Decision.MERGE),
+        (SYMLINK, A, B, Decision.IS_LINK),
+        (SYMLINK, A, None, Decision.IS_LINK),
+        (A, None, B, Decision.EXISTS),
+        (B, A, None, Decision.EDITED),
+        (BINARY, A, B, Decision.NOT_TEXT),
+        (File(b"\0"), A, B, Decision.NOT_TEXT),
+    ],
+)
+def test_a_file_has_one_decision(mine, old, new, decision):
+    assert decide(mine, old, new) is decision
+
+
+FILES = st.none() | st.builds(
+    File, st.lists(st.sampled_from([b"1\n", b"2\n", b"3\n", b"\xff\n"]), max_size=4).map(b"".join), st.just(REGULAR)
+)
+COMMITTED = FILES | st.builds(File, st.just(b"2\n"), st.sampled_from([EXECUTABLE, LINK]))
+RENDERED = FILES | st.builds(File, st.just(b"2\n"), st.just(EXECUTABLE))
+
+
+def side_by_side(mine, old, new):
+    """A merge that shows what it was given, or conflicts."""
+    return None if mine == b"2\n" else b"|".join([mine, old, new])
+
+
+@given(mine=COMMITTED, old=RENDERED, new=RENDERED)
+def test_a_merge_loses_nothing(mine, old, new):
+    result = merge_file(mine, old, new, side_by_side)
+    if old == new:
+        assert result == mine, "the release changed nothing"
+    elif mine == old:
+        assert result == new, "an unedited file becomes the new one"
+    elif isinstance(result, Refusal):
+        assert mine is not None and result.reason
+    elif mine is None:
+        assert result == (new if old is None else None), "a deleted file stays deleted"
+    elif result is None:
+        assert new is None and mine.content == old.content, "an edited file is not deleted"
+    else:
+        sides, before = result.content.split(b"|"), old and old.content
+        assert mine.content in sides or mine.content == before, "an edit is kept, alone or merged"
+        assert new.content in sides or new.content == before, "a release's change arrives, alone or merged"
+        assert result.mode == (mine.mode if old and old.mode == new.mode else new.mode)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from support.process import commit, git, run
 from support.template import render
-from support.updating import BOTH, YOURS, by_copier, contents
+from support.updating import BOTH, USER_OWNED, by_copier, contents
 
 PLACES = ["profiling_results", "results", "slurm/output"]
 RUNS = {"x": ["gh_000", "gh_optuna", "delta_wandb"], "query": ["gh_001"]}
@@ -53,14 +53,14 @@ def rename(template):
 
 
 def rewrite(experiment):
-    for name in YOURS:
+    for name in USER_OWNED:
         (experiment / name).write_text(f"mine: {name}\n")
     timestamp = experiment / "scripts/timestamp.py"
     timestamp.write_text(f"# {MINE}\n" + timestamp.read_text())
 
 
 def delete(experiment):
-    for name in YOURS:
+    for name in USER_OWNED:
         (experiment / name).unlink()
 
 
@@ -104,7 +104,7 @@ def test_no_update_touches_what_is_peoples(lab, released, update):
     assert list((lab.path.parent / "scratch").rglob(".gitkeep")) == [], "a link was followed"
     for experiment, old in zip(experiments, before, strict=True):
         new = contents(experiment)
-        mine = {name for name in old if name in YOURS + PLACES or ".gitkeep" in name}
+        mine = {name for name in old if name in USER_OWNED + PLACES or ".gitkeep" in name}
         assert {name: old[name] for name in mine} == {name: new.get(name) for name in mine}
         assert new.keys() == old.keys(), "a file of people's came back, or went"
         for name in old.keys() - mine - {".copier-answers.yml"}:
@@ -127,7 +127,7 @@ def test_an_experiment_at_a_repositorys_root(own_template, tmp_path):
     assert done.returncode == 0, done.stderr
     after = contents(experiment)
     assert after.keys() == before.keys()
-    assert {name for name in YOURS if after.get(name) != before.get(name)} == set()
+    assert {name for name in USER_OWNED if after.get(name) != before.get(name)} == set()
     assert LINE in after["scripts/submit.sh"].decode() and LINE in after["conf/runtime.yaml"].decode()
 
 

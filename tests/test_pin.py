@@ -101,7 +101,14 @@ def test_a_clean_tree_is_head_and_a_changed_one_a_commit_of_its_own(jobs, slurm)
     assert done.stdout.endswith(f"commit {head}\n") and slurm.job(first)["Comment"] == head
     folder, said = pinned_of(jobs, first)
     assert said == {"commit": head, "dirty": False, "experiment": str(jobs.experiment)}
-    assert sorted(path.name for path in folder.iterdir()) == [".env", "experiments", "submitted.json", "torchcell"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".env",
+        "experiments",
+        "multirun",
+        "outputs",
+        "submitted.json",
+        "torchcell",
+    ]
     assert not (folder / "experiments/011-x/results").exists() and not (folder / "experiments/011-x/slurm").exists()
     assert os.readlink(folder / ".env") == str(jobs.lab.path / ".env")
     assert not any(path.stat().st_mode & 0o222 for path in folder.rglob("*") if not path.is_symlink())
@@ -219,7 +226,14 @@ def test_eight_at_once_share_one_folder(jobs, slurm):
         assert (process.returncode, stderr) == (0, "")
         numbers.append(stdout.split("job ")[1].split()[0])
     [folder] = (jobs.experiment / "slurm/code").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == [".env", "experiments", "submitted.json", "torchcell"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".env",
+        "experiments",
+        "multirun",
+        "outputs",
+        "submitted.json",
+        "torchcell",
+    ]
     assert {slurm.job(number)["WorkDir"] for number in numbers} == {str(folder)}
     slurm("scancel", *numbers)
 

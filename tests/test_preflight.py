@@ -290,14 +290,16 @@ def test_imported_function_is_checked_as_it_runs(x):
     [line] = problems(x, write(x, imports, "start"))  # Hydra looks for the folder as one of a package
     done = x.python(f"{SCRIPTS}/start.py")
     assert done.returncode == 1 and "Primary config module" in line and "Primary config module" in done.stderr
-    helper = "import train\n" + PLAIN.replace("BEFORE", "").replace("AFTER", "")
-    assert problems(x, write(x, helper, "helper"), "model.lr=1") == [], "it does not call the other's"
+    plain(x, text=PLAIN.replace('"old"', '"none"'), script="other")
+    for text in (PLAIN, ACCEPTED["decorated"]):
+        helper = plain(x, text="import other\n" + text, script="helper")
+        assert problems(x, helper, "model.lr=1") == [], "it does not call the other's"
 
 
 def test_arguments_read_at_import_are_each_launchers_own(x):
     script = plain(x, "import sys\nassert sys.argv[1] == 'model.lr=1', sys.argv[1]")
     answer = preflight(x, [script, "model.lr=1"], [script, "model.lr=2"], [script, "model.lr=1"])
-    assert answer.problems == [("b", f"{script}: line 4: AssertionError: model.lr=2")]
+    assert answer.problems == [("b", f"{script}: line 5: AssertionError: model.lr=2")]
 
 
 def test_launchers_of_one_script_do_not_meet(x):
@@ -315,10 +317,11 @@ def test_launchers_of_one_script_do_not_meet(x):
 
 
 def test_script_that_dies_or_hangs_is_reported_by_name(x):
-    change(x, "scripts/runtime/children.py", "LIMIT = 300", "LIMIT = 3")
+    change(x, "scripts/runtime/preflight/children.py", "LIMIT = 120", "LIMIT = 3")
     dies = plain(x, "os.kill(os.getpid(), 11)", script="dies")
     leaves = plain(x, "os._exit(7)", script="leaves")
-    child = "import subprocess, time\nsubprocess.Popen(['sleep', '1234567'])\ntime.sleep(99)"
+    seconds = str(1_000_000 + os.getpid())
+    child = f"import subprocess, time\nsubprocess.Popen(['sleep', '{seconds}'])\ntime.sleep(99)"
     hangs = plain(x, child, script="hangs")
     late = plain(
         x, "from omegaconf import OmegaConf\nOmegaConf.register_new_resolver('die', lambda: os.abort())", script="late"
@@ -331,7 +334,7 @@ def test_script_that_dies_or_hangs_is_reported_by_name(x):
         ("c", f"{hangs}: did not end within 3 seconds when it was imported"),
         ("d", f"{late}: ended by SIGABRT when its configuration was composed"),
     ]
-    assert "sleep 1234567" not in run("ps", "-eo", "args").stdout, "what it started outlives the check"
+    assert f"sleep {seconds}" not in run("ps", "-eo", "args").stdout, "what it started outlives the check"
 
 
 def test_preflight_that_is_ended_leaves_no_process(x):
@@ -350,7 +353,7 @@ def test_preflight_that_is_ended_leaves_no_process(x):
 
 
 def test_failure_of_the_checker_is_its_own(x):
-    change(x, "scripts/runtime/source.py", "def imports(self)", "def no_imports(self)")
+    change(x, "scripts/runtime/preflight/source.py", "def imports(self)", "def no_imports(self)")
     done, _ = ask(x.path, f"{SCRIPTS}/runtime/check.py", {"a": STARTER})
     assert done.returncode == 1 and "AttributeError: 'Source' object has no attribute 'imports'" in done.stderr
 
@@ -373,6 +376,25 @@ def test_nothing_is_run_and_nothing_is_left(x):
     assert problems(x) == []
     after = sorted(path for path in x.path.rglob("*") if ".git" not in path.parts)
     assert {path for path in set(after) - set(before) if "__pycache__" not in path.parts} == set()
+
+
+def test_query_is_checked_by_its_dry_run(lab):
+    lab.render(package="", runs={"query": ["gh_001"]}, queries=True)
+    names = ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")
+    query = f"{SCRIPTS}/query.py"
+    assert problems(lab, query, "001") == [f"{name} is not set; set it in {lab.path}/.env" for name in names]
+    env = dict.fromkeys(names, "none")
+    answer = preflight(lab, [query, "001", "--param", 'gene_set=["a"]'], [query, "002"], [query, "001", "a=1"], env=env)
+    assert answer.lines("a") == []
+    assert answer.lines("b") == ["query.py: 002: no such query; there are 001_small_build"]
+    assert answer.lines("c") == ["query.py: error: unrecognized arguments: a=1"]
+    assert not list(lab.data.iterdir())
+
+
+def test_query_program_of_the_user_is_not_run(x):
+    text = "import argparse\n\nif __name__ == '__main__':\n    open('it ran', 'w')\n"
+    assert problems(x, write(x, text, "query"), "--limit", "3") == []
+    assert not (x.path / "it ran").exists()
 
 
 # Python ---------------------------------------------------------------------------------------------------------------
@@ -678,13 +700,11 @@ def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
             "gh_x_wandb": "x_gh_wandb_run",  # of the sweep by Optuna, hours is a param
         }.items()
     ]
-    assert findings(jobs, "gh_query_001", "hours=3", env=env) == [
-        "a query takes --param KEY=JSON and --overwrite, and no override: hours=3"
-    ]
+    assert findings(jobs, "gh_query_001", "hours=3", env=env) == ["query.py: error: unrecognized arguments: hours=3"]
     jobs.edit("conf/x_gh_001.yaml", "hours: ???", "hours: 24")
     assert findings(jobs, "gh_x-srun_001", "--overwrite") == ["--overwrite is for the launcher of a query"]
     (jobs.experiment / "queries/001_small_build.cql").unlink()
-    assert findings(jobs, "gh_query_001", env=env) == ["query 001: there are none"]
+    assert findings(jobs, "gh_query_001", env=env) == ["query.py: 001: no such query; there are none"]
     assert list(lab.data.iterdir()) == []
 
 

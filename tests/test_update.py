@@ -8,7 +8,20 @@ import copier
 import pytest
 from support.process import commit, edit, git
 from support.template import ROOT, Template
-from support.updating import BOTH, MOVED, RUNS, YOURS, by_copier, by_tool, changed, contents, is_new, left, tool, typed
+from support.updating import (
+    BOTH,
+    MOVED,
+    RUNS,
+    USER_OWNED,
+    by_copier,
+    by_tool,
+    changed,
+    contents,
+    is_new,
+    skipped,
+    tool,
+    typed,
+)
 
 
 def fresh(lab, tmp_path, version, name="011-x", **answers):
@@ -62,12 +75,18 @@ def test_a_template_file_that_was_deleted_stays_deleted(old, experiment, update)
 
 @BOTH
 def test_everything_else_in_the_repository_stays_byte_identical(old, experiment, update):
+    (old.path / ".git/info").mkdir(exist_ok=True)
+    (old.path / ".git/info/exclude").write_text(
+        "results/\n"
+    )  # the template does not ignore them, and Copier would stop
     other = old.path / "experiments/012-y"
     shutil.copytree(experiment, other)
     for path in ("results/a.csv", "slurm/output/a.out", "profiling_results/a.prof", "scripts/__pycache__/x.pyc"):
         for each in (experiment, other):
             (each / path).parent.mkdir(exist_ok=True)
             (each / path).write_bytes(os.urandom(64))
+    git(old.path, "add", "experiments/011-x/results")  # an untracked file in the experiment stops a plain update
+    git(old.path, "commit", "--quiet", "--message=Results")
     (other / ".copier-answers.yml").unlink()
     (old.path / "notes").mkdir()
     (old.path / "notes/untracked.md").write_text("mine  \n")
@@ -110,7 +129,7 @@ def test_dry_run_changes_nothing_and_says_what_would(old, experiment):
     before = contents(old.path)
     done = tool(old, "update", "--dry-run")
     assert done.returncode == 0
-    assert "would change scripts/delta_x_001.slurm, scripts/submit.sh, .copier-answers.yml" in done.stdout
+    assert "would change: scripts/delta_x_001.slurm, scripts/submit.sh, .copier-answers.yml" in done.stdout
     assert contents(old.path) == before and git(old.path, "status", "--porcelain") == ""
 
 
@@ -134,7 +153,7 @@ def test_every_release_updates_to_what_a_fresh_render_gives(lab, tmp_path, versi
     shutil.copy(template / "tests/lab.yml", template / "lab.yml")
     lab.template.release("v999.0.0")
     assert by_copier(lab).returncode == 0
-    yours = {name: before[name] for name in YOURS if name in before}
+    yours = {name: before[name] for name in USER_OWNED if name in before}
     assert contents(experiment) == fresh(lab, tmp_path, "v999.0.0") | yours
 
 
@@ -144,14 +163,14 @@ def test_every_release_updates_to_what_a_fresh_render_gives(lab, tmp_path, versi
 def test_versions(own_old):
     own_old.template.release("v2.0.0rc1")
     experiment = own_old.path / "experiments/011-x"
-    assert left(
+    assert skipped(
         tool(own_old, "update", "--vcs-ref", "v9.9.9"),
         experiment,
-        "its template has no v9.9.9; it has v2.0.0rc1, v1.1.0",
+        "its template has no v9.9.9. Its newest versions are v2.0.0rc1, v1.1.0",
     )
     done = tool(own_old, "update", "--commit")
     assert re.search(r"experiments/011-x +v1\.0\.0 +v1\.1\.0 +updated", done.stdout), "a pre-release is no release"
-    assert left(tool(own_old, "update", "--vcs-ref", "v1.0.0"), experiment, "downgrades are not supported")
+    assert skipped(tool(own_old, "update", "--vcs-ref", "v1.0.0"), experiment, "downgrades are not supported")
 
 
 def test_the_newest_release_is_that_of_copier(own_old):
@@ -185,7 +204,7 @@ def test_a_tag_that_was_moved_is_said_and_the_former_commit_is_merged_from(own_o
     recorded = (experiment / ".copier-answers.yml").read_text()
     assert f"_commit_id: {git(own_old.template.path, 'rev-parse', 'v1.1.0^{commit}')}" in recorded
     move_tag(own_old.template, "v1.1.0")
-    assert "is at v1.1.0, and the newest release is v1.1.0, which was moved\n" in tool(own_old, "check").stdout
+    assert "is at v1.1.0, but the newest release is v1.1.0, which was moved\n" in tool(own_old, "check").stdout
     done = tool(own_old, "update", "--commit")
     assert re.search(r"v1\.1\.0, which was moved +v1\.1\.0 +updated", done.stdout), done.stdout
     assert is_new(experiment) and (experiment / "scripts/submit.sh").read_text().endswith("# after the tag was moved\n")
@@ -205,7 +224,7 @@ def test_a_tag_that_was_moved_from_what_is_gone_leaves_the_experiment(own_old):
     git(template, "reflog", "expire", "--expire=now", "--all")
     git(template, "gc", "--quiet", "--prune=now")
     reason = f"v1.0.0 of its template was moved from {former[:10]}, which is gone, to "
-    assert left(by_tool(own_old), experiment, reason) and reason in tool(own_old, "check").stdout
+    assert skipped(by_tool(own_old), experiment, reason) and reason in tool(own_old, "check").stdout
     done = tool(own_old, "add-run", "experiments/011-x", "x", "gh_002")
     assert done.returncode == 1 and "was moved" in done.stderr and git(own_old.path, "status", "--porcelain") == ""
 
@@ -224,7 +243,7 @@ def test_a_newest_release_that_is_broken_is_said(own_old, file):
     text = (own_old.template.path / file).read_text()
     (own_old.template.path / file).write_text(text.replace(old, new, 1))
     own_old.template.release("v1.2.0")
-    assert left(by_tool(own_old), own_old.path / "experiments/011-x", reason)
+    assert skipped(by_tool(own_old), own_old.path / "experiments/011-x", reason)
     assert tool(own_old, "update", "--vcs-ref", "v1.1.0").returncode == 0
 
 
@@ -248,7 +267,7 @@ def test_a_file_that_a_release_drops_goes_if_nobody_edited_it(own_old, change):
     change(own_old.template.path)
     own_old.template.release("v1.2.0")
     done = tool(own_old, "update", "--commit", "--jobs=1")
-    assert "left: scripts/submit.sh, which the template no longer has and which was edited" in done.stdout
+    assert "skipped: scripts/submit.sh was edited here, but the template no longer has it" in done.stdout
     assert (edited / "scripts/submit.sh").read_text() == "mine\n"
     assert not (edited.with_name("012-y") / "scripts/submit.sh").exists()
     assert (edited.with_name("012-y") / "scripts/Submit.sh").exists() == (change is rename_submit)

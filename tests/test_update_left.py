@@ -1,4 +1,4 @@
-"""Update: where work is at stake, the experiment is left as it was, and the tool says why and what to do."""
+"""Update: an experiment with work at risk is skipped unchanged, with the reason and the remedy."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support.lab import make_lab
 from support.process import commit, edit, git, run
-from support.updating import BOTH, RUNS, by_copier, by_tool, contents, is_new, left, tool
+from support.updating import BOTH, RUNS, by_copier, by_tool, contents, is_new, skipped, tool
 
 from experiments.git import Repository
 
@@ -48,7 +48,7 @@ def test_a_recorded_answer_that_is_no_longer_valid_stops_copier(old, invalid):
 def test_a_recorded_answer_that_is_no_longer_valid_leaves_the_experiment(old, invalid):
     done = by_tool(old)
     for each in invalid:
-        assert left(done, each, " must "), each.name
+        assert skipped(done, each, " must "), each.name
 
 
 @BOTH
@@ -60,7 +60,7 @@ def test_a_machine_that_a_release_takes_away_stops_the_update(own_old, update):
     )
     before = contents(own_old.path)
     done = update(own_old)
-    assert 'ValueError: Question "runs" is required' in done.stderr or left(
+    assert 'ValueError: Question "runs" is required' in done.stderr or skipped(
         done, experiment, "its recorded answer to runs is not valid in v1.2.0"
     )
     assert contents(own_old.path) == before and git(own_old.path, "status", "--porcelain") == ""
@@ -73,14 +73,14 @@ def test_a_conflict_leaves_its_experiment_and_others_proceed(old, experiment):
     commit(old.path)
     before = contents(experiment)
     done = by_tool(old)
-    assert left(done, experiment, "conflict in scripts/delta_x_001.slurm")
+    assert skipped(done, experiment, "conflict in scripts/delta_x_001.slurm")
     assert contents(experiment) == before
     assert is_new(experiment.with_name("012-y"))
     assert git(old.path, "diff", "--name-only", "--diff-filter=U") == ""
     # Copier would write over what git does not see, so it is not the advice.
     git(old.path, "update-index", "--assume-unchanged", launcher)
     launcher.write_text(launcher.read_text() + "# mine\n")
-    assert left(by_tool(old), experiment, "scripts/delta_x_001.slurm has uncommitted changes")
+    assert skipped(by_tool(old), experiment, "scripts/delta_x_001.slurm has uncommitted changes")
 
 
 def test_an_ignored_file_where_the_new_version_has_one_stays(own_old):
@@ -91,7 +91,7 @@ def test_an_ignored_file_where_the_new_version_has_one_stays(own_old):
     commit(own_old.path)
     (experiment / "scripts/helper.sh").write_text("mine\n")
     before = contents(own_old.path)
-    assert left(by_tool(own_old), experiment, "experiments/011-x/scripts/helper.sh is in the way, and not in git")
+    assert skipped(by_tool(own_old), experiment, "experiments/011-x/scripts/helper.sh is in the way and not in git")
     assert contents(own_old.path) == before
 
 
@@ -99,7 +99,7 @@ def test_an_ignored_file_where_the_new_version_has_one_stays(own_old):
 def test_edits_that_git_was_told_to_overlook_stay(old, experiment, bit):
     git(experiment, "update-index", bit, "scripts/submit.sh")
     (experiment / "scripts/submit.sh").write_text("mine\n")
-    assert left(by_tool(old), experiment, "scripts/submit.sh has uncommitted changes")
+    assert skipped(by_tool(old), experiment, "scripts/submit.sh has uncommitted changes")
     assert (experiment / "scripts/submit.sh").read_text() == "mine\n" and not is_new(experiment)
 
 
@@ -110,8 +110,8 @@ def test_an_answers_file_edited_by_hand_neither_adds_nor_loses(old, experiment):
     assert by_tool(old).returncode == 0
     assert is_new(experiment) and not (experiment / "conf/x_gh_002.yaml").exists()
     found = tool(old, "check").stdout
-    assert "experiments/011-x/conf/x_gh_002.yaml: is gone, and the answers have its run" in found
-    assert "experiments/011-x/scripts/gh_x_002.slurm: is gone, and the answers have its run" in found
+    assert "experiments/011-x/conf/x_gh_002.yaml: is missing, but the answers have its run" in found
+    assert "experiments/011-x/scripts/gh_x_002.slurm: is missing, but the answers have its run" in found
 
 
 def never_commit(repository, experiment):
@@ -153,10 +153,10 @@ def leave_open(repository, experiment):
 STAKES = {
     never_commit: "it is not committed",
     write: "scripts/submit.sh has uncommitted changes",
-    delete: "scripts/submit.sh is deleted, and that is not committed",
+    delete: "scripts/submit.sh is deleted, but that is not committed",
     stage: "scripts/submit.sh has staged changes",
     untrack: "scripts/submit.sh has staged changes",
-    link: "is behind a link",
+    link: "is a symlink, lies below one, or is not a regular file",
     leave_open: "scripts/submit.sh has conflicts of a merge",
 }
 
@@ -173,14 +173,14 @@ def test_work_at_stake_leaves_the_experiment_as_it_was(old, experiment):
     for option in ("--commit", "--dry-run"):
         done = tool(old, "update", "--jobs=1", option)
         for each, reason in zip(experiments, STAKES.values(), strict=True):
-            assert left(done, each, reason), done.stdout
+            assert skipped(done, each, reason), done.stdout
         assert (contents(old.path), git(old.path, "status", "--porcelain")) == (before, status)
 
 
 def test_a_template_that_is_gone_leaves_the_experiment(own_old):
     experiment = own_old.path / "experiments/011-x"
     shutil.rmtree(own_old.template.path)
-    assert left(by_tool(own_old), experiment, "does not exist")
+    assert skipped(by_tool(own_old), experiment, "does not exist")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_template_that_is_gone_leaves_the_experiment(own_old):
 def test_what_is_no_text_is_left(old, experiment, content):
     (experiment / "scripts/submit.sh").write_bytes(content)
     commit(old.path)
-    assert left(by_tool(old), experiment, "left: scripts/submit.sh, which is no text in UTF-8")
+    assert skipped(by_tool(old), experiment, "skipped: scripts/submit.sh is not UTF-8 text")
     assert (experiment / "scripts/submit.sh").read_bytes() == content
 
 
@@ -198,12 +198,14 @@ def test_a_file_that_became_a_link_is_left(old, experiment):
     submit.rename(old.path / "submit.sh")
     submit.symlink_to("../../../submit.sh")
     commit(old.path)
-    assert left(by_tool(old), experiment, "scripts/submit.sh, which is a link now") and submit.is_symlink()
+    assert skipped(by_tool(old), experiment, "scripts/submit.sh is a symlink now") and submit.is_symlink()
 
 
 def test_a_read_only_file_is_left(old, experiment):
     (experiment / "scripts/submit.sh").chmod(0o444)
-    assert left(by_tool(old), experiment, "scripts/submit.sh is read-only; `chmod u+w experiments/011-x/scripts/")
+    assert skipped(
+        by_tool(old), experiment, "scripts/submit.sh is read-only. Run `chmod u+w experiments/011-x/scripts/"
+    )
 
 
 OPERATIONS = {
@@ -221,21 +223,21 @@ def test_nothing_is_committed_in_the_middle_of_something(old, experiment):
     for operation, name in OPERATIONS.items():
         (old.path / ".git" / name).write_text(head)
         done = tool(old, "update", "--commit")
-        assert left(done, experiment, f"{operation} is in progress") and contents(experiment) == before
+        assert skipped(done, experiment, f"{operation} is in progress") and contents(experiment) == before
         (old.path / ".git" / name).unlink()
     git(old.path, "checkout", "--quiet", "--detach")
-    assert left(tool(old, "update", "--commit"), experiment, "no branch is checked out")
+    assert skipped(tool(old, "update", "--commit"), experiment, "no branch is checked out")
     assert contents(experiment) == before and git(old.path, "status", "--porcelain") == ""
 
 
 def test_an_update_that_cannot_be_committed_says_so(old, experiment, monkeypatch):
     (old.path / ".git/index.lock").touch()
-    assert left(tool(old, "update", "--commit"), experiment, "updated, but not committed: ")
+    assert skipped(tool(old, "update", "--commit"), experiment, "updated, but not committed: ")
     (old.path / ".git/index.lock").unlink()
     monkeypatch.setattr("experiments.files.LOCK_SECONDS", 0)
     with Repository(old.path).lock():
-        reason = "updated, but not committed: another command is at work on it; wait for that, and run again"
-        assert left(tool(old, "update", "--commit"), experiment, reason)
+        reason = "updated, but not committed: another command is at work on it. Wait for it to end, and run again."
+        assert skipped(tool(old, "update", "--commit"), experiment, reason)
     assert tool(old, "update", "--commit").returncode == 0 and is_new(experiment)
     assert git(old.path, "status", "--porcelain") == ""
 
@@ -251,6 +253,21 @@ EDITS = st.lists(
 )
 
 
+def edit_somehow(experiment, number, kind, file, line):
+    path = experiment / file
+    if kind == "new":
+        (experiment / f"scripts/new_{number}.py").write_text(f"edit {number}\n")
+    elif path.exists() and kind == "delete":
+        path.unlink()
+    elif path.exists() and kind == "rename":
+        path.rename(path.with_name(f"renamed_{number}"))
+    elif path.exists():
+        lines = path.read_text().split("\n")
+        line %= len(lines)
+        lines[line : line + (kind == "edit")] = [f"edit {number}"]
+        path.write_text("\n".join(lines))
+
+
 @settings(
     max_examples=8, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
@@ -261,21 +278,7 @@ def test_random_edits_survive_a_random_change_or_the_experiment_is_left(template
         lab = make_lab(folder / "lab", template.copy(folder / "template"))
         experiment = lab.render(runs=RUNS)
         for number, (kind, file, line) in enumerate(edits):
-            path = experiment / file
-            if kind == "new":
-                (experiment / f"scripts/new_{number}.py").write_text(f"edit {number}\n")
-            elif path.exists():
-                lines = path.read_text().split("\n")
-                line %= len(lines)
-                if kind == "edit":
-                    lines[line] = f"edit {number}"
-                elif kind == "insert":
-                    lines.insert(line, f"edit {number}")
-                path.write_text("\n".join(lines))
-                if kind == "delete":
-                    path.unlink()
-                elif kind == "rename":
-                    path.rename(path.with_name(f"renamed_{number}"))
+            edit_somehow(experiment, number, kind, file, line)
         if committed:
             commit(lab.path)
         mine = contents(experiment)
@@ -286,7 +289,7 @@ def test_random_edits_survive_a_random_change_or_the_experiment_is_left(template
         lab.template.release("v1.1.0")
         done = tool(lab, "update")
         if done.returncode:
-            assert contents(experiment) == mine, "an experiment that was left has changed"
+            assert contents(experiment) == mine, "a skipped experiment has changed"
             return
         after = contents(experiment)
         assert b"v1.1.0" in after[".copier-answers.yml"]

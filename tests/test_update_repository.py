@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.process import commit, git
-from support.updating import BOTH, MOVED, by_copier, by_tool, changed, contents, is_new, left, tool
+from support.updating import BOTH, MOVED, by_copier, by_tool, changed, contents, is_new, skipped, tool
 
 
 def test_odd_settings_of_git_do_not_matter(old, experiment, tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, up
 def test_a_new_repository_that_has_longer_ids(old, experiment):
     shutil.rmtree(old.path / ".git")
     git(old.path, "init", "--quiet", "--object-format=sha256")
-    assert left(by_tool(old), experiment, "it is not committed")
+    assert skipped(by_tool(old), experiment, "it is not committed")
     commit(old.path)
     for options in ([], ["--commit"]):
         assert tool(old, "update", *options).returncode == 0
@@ -185,7 +185,7 @@ def test_wrong_paths_and_options_are_one_line(old, experiment):
         done = tool(old, *arguments)
         assert done.returncode == 1 and done.stderr.startswith(message) and done.stderr.count("\n") == 1
     (old.path / "experiments/005 old").mkdir()
-    advice = "; `experiments adopt 'experiments/005 old'` makes it one\n"
+    advice = ". To make it one, run `experiments adopt 'experiments/005 old'`.\n"
     assert tool(old, "update", "experiments/005 old").stderr.endswith(advice)
     assert tool(old, "update", "-d", "rnus=1").returncode == 2
     done = tool(old, "update", cwd=old.template.path)

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 from support.process import git, run, wait_until
-from support.updating import RUNS, TOOL, WITH_TOOL, contents, is_new, left, tool
+from support.updating import RUNS, TOOL, WITH_TOOL, contents, is_new, skipped, tool
 
 from experiments import files, update
 from experiments.errors import Problem
 from experiments.experiment import Experiment, Templates
-from experiments.screen import Row
-from experiments.update import Options
-from experiments.workers import ThisProcess
+from experiments.update import Options, Row
+from experiments.workers import InlineExecutor
 
 # Step by step ---------------------------------------------------------------------------------------------------------
 
@@ -61,10 +60,10 @@ def changes_the_repository(command):
 
 
 def prepare(lab, folder):
-    """What lands the update of 011-x as `update --commit` does, as often as it is called."""
-    experiment, options = Experiment.at(lab.path / "experiments/011-x"), Options(commit=True)
-    prepared = update.prepare(experiment, Row("011-x"), Templates(folder), options, ThisProcess())
-    return lambda: update.land(experiment, prepared, options)
+    """Return a function that applies the update of 011-x as `update --commit` does, and returns its outcome."""
+    experiment, options = Experiment.open(lab.path / "experiments/011-x"), Options(commit=True)
+    pending = update.prepare(experiment, Row("011-x"), Templates(folder), options, InlineExecutor())
+    return lambda: str(update.apply_update(pending, options))
 
 
 def files_of(folder):
@@ -81,8 +80,8 @@ def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(ow
     next(scripts.glob("submit.sh*")).chmod(0o755)
     own_old.template.release("v1.2.0")
     start, before = git(own_old.path, "rev-parse", "HEAD").strip(), files_of(experiment)
-    land = prepare(own_old, tmp_path)
-    assert land() == "updated"
+    apply = prepare(own_old, tmp_path)
+    assert apply() == "updated"
     after = files_of(experiment)
     assert before.keys() ^ after.keys() == {"scripts/tools/helper.sh", "scripts/query.py"}
     for step in range(1, 200):
@@ -92,7 +91,7 @@ def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(ow
             steps = Steps(step, lasting)
             steps.watch(patch)
             try:
-                land()
+                apply()
                 break
             except Killed:
                 pass
@@ -105,7 +104,7 @@ def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(ow
         else:
             assert not is_committed and (lasting or found == before), f"step {step} was not taken back"
             assert lasting or not (experiment / "scripts/tools").exists(), f"step {step} left a folder"
-        assert is_committed or land() == "updated"
+        assert is_committed or apply() == "updated"
         assert files_of(experiment) == after, f"step {step} left something behind"
         assert git(own_old.path, "status", "--porcelain") == ""
         assert git(own_old.path, "rev-list", "--count", f"{start}..") == "1\n"
@@ -162,10 +161,10 @@ def test_what_an_editor_saves_over_a_new_file_is_not_taken_back(tmp_path, monkey
 
 
 def test_a_merge_that_began_meanwhile_is_not_committed_to(old, experiment, tmp_path):
-    land, before = prepare(old, tmp_path), contents(experiment)
+    apply, before = prepare(old, tmp_path), contents(experiment)
     (old.path / ".git/MERGE_HEAD").write_text(git(old.path, "rev-parse", "HEAD"))
     with pytest.raises(Problem, match="a merge is in progress"):
-        land()
+        apply()
     assert contents(experiment) == before
 
 
@@ -208,7 +207,7 @@ def test_what_cannot_be_written_leaves_its_experiment_as_it_was(old, experiment,
 
     monkeypatch.setattr(update, "write_all", write_all)
     before = contents(old.path)
-    assert left(tool(old, "update"), experiment, reason)
+    assert skipped(tool(old, "update"), experiment, reason)
     assert contents(old.path) == before and git(old.path, "status", "--porcelain") == ""
 
 
@@ -278,7 +277,7 @@ def test_two_at_once_commit_each_experiment_once(old, both):
         subprocess.Popen(command, cwd=old.path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     rows = [row.rstrip() for process in started for row in process.communicate(timeout=120)[0].splitlines()]
-    ends = ("result", " updated", " up to date", " left: it was committed to meanwhile; run it again")
+    ends = ("result", " updated", " up to date", " skipped: it was committed to in the meantime. Run it again.")
     assert len(rows) == 6 and all(row.endswith(ends) for row in rows), rows
     assert all(map(is_new, both)) and git(old.path, "status", "--porcelain") == ""
     subjects = git(old.path, "log", "--format=%s", "--grep=^Update ").splitlines()

@@ -1,1 +1,1 @@
-"""Keep many experiments: update them, add runs, list what ran, and say what is wrong."""
+"""Manage many experiments: update them, add and change runs, list what ran, and check them."""

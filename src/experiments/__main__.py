@@ -1,4 +1,4 @@
-"""`python -m experiments` is the command `experiments`."""
+"""Make `python -m experiments` the command `experiments`."""
 
 from experiments.cli import main
 

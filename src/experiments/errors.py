@@ -1,23 +1,22 @@
-"""What may go wrong, said in one line."""
+"""Problems that a user can solve, each in one line."""
 
 
 class Problem(Exception):
-    """What is wrong, in one line, and the way out where there is one."""
+    """What is wrong, and a hint: a sentence that states what to do."""
 
-    def __init__(self, what: str, way_out: str = "") -> None:
-        self.what = one_line(what)
-        self.way_out = one_line(way_out)
-        super().__init__("; ".join(filter(None, [self.what, self.way_out])))
+    def __init__(self, what: str, hint: str = "") -> None:
+        what, hint = one_line(what), one_line(hint)
+        super().__init__(f"{what.removesuffix('.')}. {hint}" if hint else what)
 
 
 def one_line(text: str) -> str:
-    """Text of others, fit for a line of a terminal: no line ends, escape sequences and other control characters."""
+    """Return foreign text as one line that a terminal can print: no line ends, escapes or other control characters."""
     words = " ".join(text.split())
     return "".join(character if character.isprintable() else "?" for character in words)
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says in one line, which is never empty."""
+    """Return an exception's message in one line, which is never empty."""
     if isinstance(error, OSError) and error.strerror:
         return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     return one_line(str(error)) or type(error).__name__

@@ -1,4 +1,4 @@
-"""An experiment: its folder, its repository, its recorded answers and its template."""
+"""An experiment: its folder, repository, recorded answers and template."""
 
 import os
 import shlex
@@ -26,8 +26,8 @@ class Answers:
     values: Mapping[str, Any]
 
     @classmethod
-    def of(cls, text: str, name: str) -> "Answers":
-        """Read the text of an answers file. Raises Problem, with the file's name, where it is not of this template."""
+    def parse(cls, text: str, name: str) -> "Answers":
+        """Read the text of an answers file. Raises Problem, with the file's name, if it is not of this template."""
         values = None
         with suppress(yaml.YAMLError, ValueError, RecursionError):
             values = yaml.safe_load(text)
@@ -41,50 +41,48 @@ class Answers:
 
     @property
     def commit(self) -> str:
-        """The id of that version's commit; nothing where it is not recorded."""
+        """The id of that version's commit; empty if it is not recorded."""
         return str(self.values.get("_commit_id") or "")
 
     @property
     def source(self) -> Any:
-        """As it is recorded: what anybody may have written."""
+        """The recorded source, which may be anything."""
         return self.values["_src_path"]
 
-    def misnamed(self, folder: Path) -> str:
-        """What is wrong with a folder whose files were rendered for an experiment of another name, or nothing."""
+    def name_mismatch(self, folder: Path) -> str:
+        """Return what is wrong if the files of a folder were rendered for another experiment, else an empty string."""
         if self.values["experiment"] == folder.name:
             return ""
         rename = ["copier", "update", "--defaults", "-d", f"experiment={folder.name}", os.path.relpath(folder)]
-        return f"is of the experiment {self.values['experiment']}, as its files are; rename them: {shlex.join(rename)}"
+        return f"belongs to experiment {self.values['experiment']}. Rename its files: {shlex.join(rename)}"
 
     @property
     def source_entry(self) -> str:
-        """The lines of the file that record it."""
+        """The lines of the file that record the source."""
         found = SOURCE_ENTRY.search(self.text)
         return found[0] if found else yaml.safe_dump({"_src_path": self.source})
 
 
 @dataclass
 class Experiment:
-    """The folder of one experiment, whatever is in it."""
+    """The folder of an experiment, adopted or not."""
 
     path: Path
     repository: Repository
 
     @classmethod
-    def at(cls, path: str | Path) -> "Experiment":
-        """The experiment of a folder that has an answers file. Raises Problem."""
+    def open(cls, path: str | Path) -> "Experiment":
+        """Return the experiment in a folder with an answers file. Raises Problem."""
         folder = Path(path).resolve()
         if not (folder / ANSWERS).is_file():
             may_be_one = folder.is_dir() and folder.parent.name == "experiments"
-            raise Problem(
-                f"{path} has no {ANSWERS}, so it is no experiment of a template",
-                f"`experiments adopt {shlex.quote(str(path))}` makes it one" if may_be_one else "",
-            )
-        return cls(folder, Repository.of(folder))
+            adopt = f"To make it one, run `experiments adopt {shlex.quote(str(path))}`."
+            raise Problem(f"{path} has no {ANSWERS}, so it is not an experiment", adopt if may_be_one else "")
+        return cls(folder, Repository.find(folder))
 
     @property
     def name(self) -> str:
-        """Its path as a person types it, from the current directory."""
+        """Its path from the current directory."""
         return os.path.relpath(self.path)
 
     @property
@@ -94,81 +92,80 @@ class Experiment:
 
     @property
     def title(self) -> str:
-        """What a commit calls it."""
+        """Its name in a commit message."""
         return self.path.name if self.relative == "." else self.relative
 
     def tracked(self, name: str) -> str:
-        """The path in the repository of one of its files. It may be a repository of its own, as a submodule is."""
+        """Return the path of one of its files in the repository. Its folder may be the root, as in a submodule."""
         return name if self.relative == "." else f"{self.relative}/{name}"
 
     def committed(self) -> dict[str, Blob]:
-        """Its files in the last commit, by their path in it."""
+        """Return its files in the last commit, by their path in the experiment."""
         return self.repository.committed(self.tracked(""))
 
     def answers(self) -> Answers:
-        """The recorded answers, in the working tree."""
+        """Read the answers file in the working tree. Raises Problem."""
         name = f"{self.name}/{ANSWERS}"
         try:
-            return Answers.of((self.path / ANSWERS).read_text(encoding="utf-8"), name)
+            return Answers.parse((self.path / ANSWERS).read_text(encoding="utf-8"), name)
         except UnicodeDecodeError:
             raise Problem(f"{name} is not of this template, or has conflicts") from None
 
     def lock(self) -> AbstractContextManager[None]:
-        """One command at a time works on it."""
+        """Hold the lock that lets one command at a time work on this experiment."""
         return self.repository.lock(self.relative)
 
 
 @dataclass
 class Templates:
-    """The templates that experiments name, each fetched once."""
+    """The templates that experiments name, each cloned once."""
 
     folder: Path
     fetched: dict[str, Template | Problem] = field(default_factory=dict)
 
     @classmethod
     @contextmanager
-    def kept(cls) -> Iterator["Templates"]:
-        """Templates in a folder that is removed in the end."""
+    def temporary(cls) -> Iterator["Templates"]:
+        """Keep the clones in a folder that is removed in the end."""
         with TemporaryDirectory(prefix="templates-") as folder:
             yield cls(Path(folder))
 
     def get(self, source: Any) -> Template:
-        """Raises Problem, for each experiment that names what cannot be fetched."""
+        """Return the template of a source. Raises Problem each time if it cannot be cloned."""
         key = str(source)
         if key not in self.fetched:
-            self.fetched[key] = self.fetch(source)
+            folder = self.folder / str(len(self.fetched))
+            folder.mkdir()
+            try:
+                self.fetched[key] = Template.fetch(source, folder)
+            except Problem as problem:
+                self.fetched[key] = problem
         found = self.fetched[key]
         if isinstance(found, Problem):
             raise found
         return found
 
-    def fetch(self, source: Any) -> Template | Problem:
-        folder = self.folder / str(len(self.fetched))
-        folder.mkdir()
-        try:
-            return Template.fetch(source, folder)
-        except Problem as problem:
-            return problem
-
     def recorded(self, answers: Answers) -> Release:
-        """The version of its template that an experiment has."""
+        """Return the release that an experiment has."""
         template = self.get(answers.source)
         return template.release(template.find_recorded(answers.version, answers.commit))
 
 
 def is_experiment(folder: Path) -> bool:
-    """Whether a folder has an answers file of this template, whole or not."""
+    """Return whether a folder has an answers file of this template, damaged or not."""
     if not (folder / ANSWERS).is_file():
         return False
     text = (folder / ANSWERS).read_text(encoding="utf-8", errors="replace")
-    return "experiment:" in text or "<<<<<<<" in text or "_src_path" not in text  # which each template's has
+    return "experiment:" in text or "<<<<<<<" in text or "_src_path" not in text  # every template's file has that
 
 
 def find_each(paths: list[str], find: Callable[[str], Experiment]) -> tuple[list[Experiment], dict[str, Problem]]:
-    """What is found at these paths, and why nothing is at others, as of a pattern of the shell.
+    """Return the experiments at these paths and the problems of the other paths; without paths, all experiments.
 
-    Raises Problem for the only one.
+    Raises Problem if nothing else is found.
     """
+    if not paths:
+        return find_all(), {}
     experiments: list[Experiment] = []
     problems: dict[str, Problem] = {}
     for path in paths:
@@ -181,13 +178,11 @@ def find_each(paths: list[str], find: Callable[[str], Experiment]) -> tuple[list
     return experiments, problems
 
 
-def find_experiments(paths: list[str]) -> list[Experiment]:
-    """The experiments at these paths; without any, all of this template under experiments/, links not followed."""
-    if paths:
-        return [Experiment.at(path) for path in paths]
-    repository = Repository.of(Path("."))
+def find_all() -> list[Experiment]:
+    """Return all experiments of this template in experiments/. Symlinks are not followed. Raises Problem."""
+    repository = Repository.find(Path("."))
     folders = sorted(answers.parent for answers in repository.root.glob(f"experiments/*/{ANSWERS}"))
     found = [Experiment(folder, repository) for folder in folders if not folder.is_symlink() and is_experiment(folder)]
     if not found:
-        raise Problem("there is no experiment of this template under experiments/", "name a folder, or adopt one")
+        raise Problem("there is no experiment of this template in experiments/", "Name a folder, or adopt one.")
     return found

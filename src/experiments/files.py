@@ -1,4 +1,4 @@
-"""Writing files so that nobody's work is lost: each replaced as a whole, and only what it is known to replace."""
+"""Write files without losing work: each is replaced as a whole, and only if nobody changed it since it was read."""
 
 import fcntl
 import os
@@ -12,60 +12,61 @@ from pathlib import Path
 
 from experiments.errors import Problem
 
-LOCK_SECONDS = 30  # for which another command at work on the same experiment is waited for
+LOCK_SECONDS = 30  # how long to wait for another command that works on the same experiment
+NOT_REGULAR = "is a symlink, lies below one, or is not a regular file"
 
 
 @dataclass(frozen=True)
 class Write:
-    """A file to be written, or deleted where `content` is None."""
+    """A file to write, or to delete if `content` is None."""
 
     path: Path
-    before: bytes | None  # what it has now; None if there is no file
+    before: bytes | None  # its present content; None if there is no file
     content: bytes | None
-    executable: bool | None = None  # what it becomes and was not; None: as it is
+    executable: bool | None = None  # make it executable, or not any more; None: keep its mode
 
     @property
-    def part(self) -> Path:
-        """Where the content is written before it is moved in place."""
+    def temporary(self) -> Path:
+        """The file beside it that is written first."""
         return self.path.with_name(f".{self.path.name}.part")
 
 
 def read_now(path: Path) -> bytes | None:
-    """The content of a file, or None if there is none. Raises Problem for a link, a folder and the like."""
+    """Return the content of a file, or None if there is none. Raises Problem if it is not a regular file."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(mode):
-        raise Problem(f"{path.name} is behind a link, or no file any more")
+        raise Problem(f"{path.name} {NOT_REGULAR}")
     return path.read_bytes()
 
 
-def write_part(write: Write) -> None:
-    """Write a file's content beside it, with the mode that the file has or, if it is new, that new files get."""
-    write.part.write_bytes(write.content or b"")
-    mode = write.part.stat().st_mode
+def write_temporary(write: Write) -> None:
+    """Write a file's new content beside it, with the mode of the file, or of new files if it is new."""
+    write.temporary.write_bytes(write.content or b"")
+    mode = write.temporary.stat().st_mode
     if write.path.exists():
         mode = write.path.stat().st_mode
     if write.executable is not None:
-        readers = (mode & 0o444) >> 2  # who may read a script may run it
+        readers = (mode & 0o444) >> 2  # whoever may read a script may run it
         mode = mode | readers if write.executable else mode & ~0o111
-    write.part.chmod(stat.S_IMODE(mode))
+    write.temporary.chmod(stat.S_IMODE(mode))
 
 
 def commit(write: Write) -> None:
-    """Replace or delete a file, if it still has what it had."""
+    """Replace or delete a file. Raises Problem if its content has changed since it was read."""
     if read_now(write.path) != write.before:
-        raise Problem(f"{write.path.name} was changed at this moment", "run it again")
+        raise Problem(f"{write.path.name} was changed at this moment", "Run it again.")
     if write.content is None:
         if write.before is not None:
             write.path.unlink()
     else:
-        os.replace(write.part, write.path)
+        os.replace(write.temporary, write.path)
 
 
 def rollback(write: Write) -> None:
-    """Undo `commit`, if the file still has what that gave it."""
+    """Undo `commit`, if the file still has its new content."""
     if write.before == write.content or read_now(write.path) != write.content:
         return
     if write.before is None:
@@ -73,20 +74,20 @@ def rollback(write: Write) -> None:
         return
     executable = None if write.executable is None else not write.executable
     back = Write(write.path, write.content, write.before, executable)
-    write_part(back)
+    write_temporary(back)
     commit(back)
 
 
 def missing_folders(writes: Sequence[Write]) -> list[Path]:
-    """The folders that have to be made, each after the one that it is in."""
+    """Return the folders to make, outer ones first."""
     parents = {parent for write in writes if write.content is not None for parent in write.path.parents}
     return sorted(parent for parent in parents if not parent.exists())
 
 
 def write_all(writes: Sequence[Write]) -> None:
-    """Write files in this order, or none of them: what fails, or is stopped, is taken back.
+    """Write files in this order, or none of them: an error or a signal rolls back what was written.
 
-    After a kill there may be some of the first ones: the last one should be what makes the others count.
+    SIGKILL may leave some of the first files. The last one should be the one that makes the others count.
     """
     folders = missing_folders(writes)
     done: list[Write] = []
@@ -95,7 +96,7 @@ def write_all(writes: Sequence[Write]) -> None:
             folder.mkdir(exist_ok=True)
         for write in writes:
             if write.content is not None:
-                write_part(write)
+                write_temporary(write)
         for write in writes:
             done.append(write)
             commit(write)
@@ -105,7 +106,7 @@ def write_all(writes: Sequence[Write]) -> None:
                 rollback(write)
         for write in writes:
             with suppress(OSError):
-                write.part.unlink()
+                write.temporary.unlink()
         for folder in reversed(folders):
             with suppress(OSError):
                 folder.rmdir()
@@ -114,7 +115,7 @@ def write_all(writes: Sequence[Write]) -> None:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold a lock, which ends with this process. Raises Problem if another holds it for long, or nobody can have it."""
+    """Hold a lock, which ends with this process. Raises Problem if it cannot be had within LOCK_SECONDS."""
     make_shared_folder(file.parent)
     descriptor = open_lock(file)
     try:
@@ -125,7 +126,7 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def make_shared_folder(folder: Path) -> None:
-    """Make a folder, with the rights that its parent gives to the group, whatever the umask is."""
+    """Make a folder that the group may use if it may use the parent, whatever the umask is."""
     if folder.exists():
         return
     try:
@@ -138,29 +139,20 @@ def make_shared_folder(folder: Path) -> None:
 def open_lock(file: Path) -> int:
     """Open a lock file, or make one that the group may use.
 
-    An existing one is opened without O_CREAT, which Linux may refuse for another person's file in a sticky folder.
-    One that only somebody else may write to is locked all the same, except on NFS.
+    An existing file is opened without O_CREAT, which Linux may refuse for another user's file in a sticky folder.
+    A file that this user may not write to can be locked too, except on NFS.
     """
     while True:
         try:
-            return os.open(file, os.O_RDONLY if file.exists() and not os.access(file, os.W_OK) else os.O_RDWR)
-        except FileNotFoundError:
-            pass
+            if file.exists():
+                return os.open(file, os.O_RDWR if os.access(file, os.W_OK) else os.O_RDONLY)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:  # another process was faster
+            continue
         except OSError as error:
             raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
-        with suppress(FileExistsError):
-            return make_lock(file)
-
-
-def make_lock(file: Path) -> int:
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
-    share_with_group(file)
-    return descriptor
+        share_with_group(file)
+        return descriptor
 
 
 def wait_for_lock(descriptor: int, file: Path) -> None:
@@ -171,12 +163,12 @@ def wait_for_lock(descriptor: int, file: Path) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > end:
-                raise Problem("another command is at work on it", "wait for that, and run again") from None
+                raise Problem("another command is at work on it", "Wait for it to end, and run again.") from None
             time.sleep(0.05)
         except OSError as error:
-            if not os.access(file, os.W_OK):  # NFS asks for the right to write
+            if not os.access(file, os.W_OK):  # NFS requires write permission
                 raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
-            advice = "ask for locks on this disk (Lustre: mount -o flock), or use a clone on another one"
+            advice = "Ask for locks on this disk (Lustre: mount -o flock), or use a clone on another one."
             raise Problem(f"{file}: this disk does not lock files: {error.strerror}", advice) from None
 
 
@@ -188,10 +180,10 @@ def share_with_group(path: Path) -> None:
 
 
 def permission_hint(path: Path) -> str:
-    """Return what to do about a path, or its folder, that belongs to somebody else."""
+    """Return what to do if a path, or its folder, belongs to another user."""
     path = path if path.exists() else path.parent
     try:
         owner = path.owner()
     except KeyError:  # an account that this machine does not have
         owner = f"user {path.stat().st_uid}"
-    return f"ask {owner} to run: chmod g+w {shlex.quote(str(path))}"
+    return f"Ask {owner} to run: chmod g+w {shlex.quote(str(path))}"

@@ -1,4 +1,4 @@
-"""Git: what this package asks of it, and no more. No hook and no fsmonitor of anybody runs."""
+"""Git commands, run without the user's hooks and fsmonitor."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.errors import Problem, one_line
+from experiments.errors import Problem
 from experiments.files import locked
 
 GIT = (
@@ -18,9 +18,10 @@ GIT = (
     *("-c", "core.fsmonitor=false"),
     *("-c", "core.safecrlf=false"),
 )
-SECONDS = 120  # after which a git that says nothing is given up
+SECONDS = 120  # the time that one git command may take
+REGULAR, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"  # modes of files in git
 
-# What is under way in a repository, by the file or folder that git keeps in .git meanwhile.
+# Operations that may be in progress in a repository, by the file or folder in .git that marks them.
 OPERATIONS = {
     "MERGE_HEAD": "a merge",
     "rebase-merge": "a rebase",
@@ -31,11 +32,19 @@ OPERATIONS = {
 }
 
 
+class GitError(Problem):
+    """A git command that failed, with git's own message."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 @dataclass(frozen=True)
 class Blob:
     """A file in a commit or in the index."""
 
-    mode: str  # 100644, 100755 or 120000, a link
+    mode: str
     id: str
 
 
@@ -46,9 +55,9 @@ def run_git(
     environment: Mapping[str, str] | None = None,
     accept: Sequence[int] = (0,),
 ) -> bytes:
-    """What git prints, given `data` as its standard input. Raises Problem with git's own reason.
+    """Return what git prints, given `data` as its standard input. Raises GitError, or Problem after SECONDS.
 
-    Its output goes to files: a helper that outlives a git that was killed would keep a pipe open, and hang us.
+    The output goes to files: with a pipe, a helper that outlives a killed git would keep this process waiting.
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as given:
         given.write(data)
@@ -66,22 +75,22 @@ def run_git(
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines() or [f"git {arguments[0]} failed"]
     first = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
-    raise Problem(first.removeprefix("fatal: ").removeprefix("error: "))
+    raise GitError(first.removeprefix("fatal: ").removeprefix("error: "), done.returncode)
 
 
 def ask_git(folder: Path | str, *arguments: str | Path) -> str:
-    """What git prints, as text without the line's end."""
+    """Return what git prints, as text without the last line end."""
     return run_git(folder, *arguments).decode(errors="surrogateescape").rstrip("\n")
 
 
-def blob_id(content: bytes, like: str) -> str:
-    """The id that git gives to a file's content, in a repository that has ids like `like`."""
+def hash_blob(content: bytes, like: str) -> str:
+    """Return the id that git gives to a file's content, in a repository with ids as long as `like`."""
     algorithm = hashlib.sha1 if len(like) == 40 else hashlib.sha256
     return algorithm(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def split_entries(listing: bytes) -> Iterator[tuple[list[str], str]]:
-    """The fields before the tab, and the path after it, of each entry that `-z` ends by a NUL."""
+    """Yield the fields before the tab and the path after it, for each entry of a listing by `-z`."""
     for entry in listing.split(b"\0")[:-1]:
         fields, path = entry.split(b"\t", 1)
         yield fields.decode().split(), os.fsdecode(path)
@@ -94,34 +103,36 @@ class Repository:
     root: Path
 
     @classmethod
-    def of(cls, folder: Path) -> "Repository":
+    def find(cls, folder: Path) -> "Repository":
+        """Return the repository around a folder. Raises Problem if there is none."""
         return cls(Path(ask_git(folder, "rev-parse", "--show-toplevel")))
 
     def own_path(self, name: str) -> Path:
-        """A path in .git, of this worktree."""
+        """Return the path of a file that git keeps for this worktree."""
         return self.root / ask_git(self.root, "rev-parse", "--git-path", name)
 
     def lock(self, name: str = "commit") -> AbstractContextManager[None]:
-        """One command at a time does this. The lock is in git's own folder, so nothing of it is in the tree."""
+        """Hold a lock of this repository. Its file is in .git, so the working tree stays clean."""
         return locked(self.own_path("experiments") / f"{name.replace('/', '%')}.lock")
 
     def committed(self, prefix: str) -> dict[str, Blob]:
-        """The files in the last commit whose path begins with FOLDER/, by the rest of it; none without a commit."""
+        """Return the files of the last commit below FOLDER/, by their path in it. Without a commit there are none."""
         if not run_git(self.root, "rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1)):
             return {}
         listing = run_git(self.root, "ls-tree", "-r", "-z", "HEAD", "--", *filter(None, [prefix]))
-        return {path.removeprefix(prefix): Blob(mode, id) for (mode, _, id), path in split_entries(listing)}
+        return {path.removeprefix(prefix): Blob(mode, name) for (mode, _, name), path in split_entries(listing)}
 
     def staged(self, paths: Iterable[str]) -> dict[str, Blob | None]:
-        """What the index has at these paths; None where a merge left it open."""
+        """Return what the index has at these paths; None for a path with an unresolved merge."""
         listing = run_git(self.root, "ls-files", "--stage", "-z", "--", *paths)
-        return {path: Blob(mode, id) if stage == "0" else None for (mode, id, stage), path in split_entries(listing)}
+        entries = split_entries(listing)
+        return {path: Blob(mode, name) if stage == "0" else None for (mode, name, stage), path in entries}
 
     def contents(self, ids: Sequence[str]) -> list[bytes]:
-        """The contents of blobs. A partial clone fetches what it lacks."""
+        """Return the contents of blobs. A partial clone fetches those that it lacks."""
         if not ids:
             return []
-        answer = run_git(self.root, "cat-file", "--batch", data="".join(f"{id}\n" for id in ids).encode())
+        answer = run_git(self.root, "cat-file", "--batch", data="".join(f"{name}\n" for name in ids).encode())
         contents = []
         for _ in ids:
             header, _, answer = answer.partition(b"\n")
@@ -131,25 +142,25 @@ class Repository:
         return contents
 
     def hashes(self, paths: Sequence[str]) -> list[str]:
-        """The ids that files of the tree would have if they were added now, line ends converted as git does."""
+        """Return the ids that files of the working tree would have if they were added now, with git's line ends."""
         if any("\n" in path for path in paths):
-            raise Problem("a file's name has a line's end")
+            raise Problem("a file has a line break in its name")
         if not paths:
             return []
         names = b"".join(os.fsencode(path) + b"\n" for path in paths)
         return run_git(self.root, "hash-object", "--stdin-paths", data=names).decode().split()
 
     def refuse_commits(self) -> None:
-        """Raise Problem where a commit would not be what its author expects."""
+        """Raise Problem if a commit would not be what its author expects."""
         for name, operation in OPERATIONS.items():
             if self.own_path(name).exists():
-                raise Problem(f"{operation} is in progress in {self.root}", "finish it, or leave out --commit")
+                raise Problem(f"{operation} is in progress in {self.root}", "Finish it, or leave out --commit.")
         if not run_git(self.root, "symbolic-ref", "--quiet", "HEAD", accept=(0, 1)):
-            raise Problem(f"no branch is checked out in {self.root}", "switch to one, or leave out --commit")
+            raise Problem(f"no branch is checked out in {self.root}", "Switch to one, or leave out --commit.")
         ask_git(self.root, "var", "GIT_COMMITTER_IDENT")
 
     def commit(self, written: Sequence[str], deleted: Sequence[str], message: str) -> None:
-        """One commit of these paths alone, whatever else is staged. Nothing is signed. Ignored files are taken too."""
+        """Commit these paths alone, ignored or not, whatever else is staged. The commit is not signed."""
         if written:
             run_git(self.root, "add", "--force", "--", *written)
         run_git(
@@ -160,27 +171,28 @@ class Repository:
 
 
 def isolated() -> dict[str, str]:
-    """An environment in which no setting of the user reaches git: neither configuration nor filters nor templates.
+    """Return an environment in which no setting of the user reaches git: no configuration, filter or template.
 
-    HOME does what GIT_CONFIG_GLOBAL would: git before 2.32 does not know that.
+    HOME takes the place of GIT_CONFIG_GLOBAL, which git knows since 2.32.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "XDG_"))}
     return kept | {"GIT_CONFIG_NOSYSTEM": "1", "GIT_TEMPLATE_DIR": "", "HOME": os.devnull}
 
 
-def forget_callers_repository() -> None:
-    """Take out of the environment what a hook of git sets: it would point us at its own repository."""
+def forget_hook_variables() -> None:
+    """Unset the variables that git sets for a hook: they would name the hook's repository to each git command."""
     for variable in ask_git(".", "rev-parse", "--local-env-vars").split():
         os.environ.pop(variable, None)
 
 
-def merge(mine: bytes, old: bytes, new: bytes) -> bytes | None:
-    """Git's three-way merge of a text, or None where it conflicts."""
+def merge_lines(mine: bytes, old: bytes, new: bytes) -> bytes | None:
+    """Return git's three-way merge of a text, or None if it conflicts."""
     with tempfile.TemporaryDirectory(prefix="merge-") as folder:
         for name, content in {"mine": mine, "old": old, "new": new}.items():
             Path(folder, name).write_bytes(content)
-        command = ["git", "merge-file", "--stdout", "--quiet", "mine", "old", "new"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=SECONDS)
-    if done.returncode > 127:
-        raise Problem(f"git merge-file: {one_line(done.stderr.decode(errors='replace'))}")
-    return None if done.returncode else done.stdout
+        try:
+            return run_git(folder, "merge-file", "--stdout", "--quiet", "mine", "old", "new")
+        except GitError as error:
+            if 0 < error.code < 128:  # the number of conflicts
+                return None
+            raise

@@ -1,7 +1,8 @@
-"""A launcher, as far as its text says what it runs and asks for."""
+"""Launchers: what their names and their text state about what they run and request."""
 
 import re
 import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,32 @@ CONFIG_OPTIONS = ("--config-name", "-cn")
 SHORT_OPTIONS = {"p": "partition", "A": "account"}
 
 
-def is_templates(content: bytes) -> bool:
-    """Whether a launcher was rendered by the template, edited or not: one that tells Python how it is started."""
-    return b"EXPERIMENT_MODE" in content
+def is_rendered(content: bytes) -> bool:
+    """Return whether the template rendered a launcher, edited or not. For a machine without Slurm it sets no mode."""
+    return b"EXPERIMENT_MODE" in content or b'"${python[@]}"' in content
+
+
+@dataclass(frozen=True)
+class LauncherName:
+    """A name MACHINE_SCRIPT[-MODE]_NUMBER, the inverse of what rules/runs.jinja composes. Sweeps have no number."""
+
+    machine: str
+    script: str
+    mode: str
+    number: str  # with what follows it, like 002_test
+
+    @classmethod
+    def parse(cls, name: str, machines: Iterable[str]) -> Iterator["LauncherName"]:
+        """Yield each way to read a launcher's name. There may be two: `igb_cabbi_x_000` if `igb` is a machine too."""
+        for machine in machines:
+            pattern = rf"{re.escape(machine)}_(.+?)(?:-([a-z]+))?_([0-9]{{3}}(?:_[A-Za-z0-9]+)*)"
+            if found := re.fullmatch(pattern, name):
+                yield cls(machine, found[1], found[2] or "", found[3])
+
+    @property
+    def token(self) -> str:
+        """The run as the answers record it."""
+        return f"{self.machine}-{self.mode}_{self.number}" if self.mode else f"{self.machine}_{self.number}"
 
 
 @dataclass(frozen=True)
@@ -21,10 +45,10 @@ class Launcher:
 
     name: str  # without .slurm
     lines: list[str]
-    config: str  # the configuration that it names, or nothing
+    config: str  # the configuration that it names; empty if it names none
     is_query: bool  # whether it runs a query, which has no configuration
-    is_paired: bool  # whether it states its pairing in `run=( ... )`
-    is_readable: bool = True  # whether that could be taken apart
+    is_paired: bool  # whether it names its configuration in `run=( ... )`
+    is_readable: bool = True  # whether `run=( ... )` could be split into words
 
     @classmethod
     def read(cls, path: Path) -> "Launcher":
@@ -34,10 +58,10 @@ class Launcher:
         stated = shell_words(array[1]) if array else None
         words = guess_words(lines) if stated is None else stated
         is_readable = not array or stated is not None
-        return cls(path.stem, lines, config_of(words), is_query(words), bool(array), is_readable)
+        return cls(path.stem, lines, config_of(words), runs_query(words), bool(array), is_readable)
 
-    def asked_for(self, option: str) -> list[str]:
-        """The values of an option of sbatch in its directives."""
+    def option_values(self, option: str) -> list[str]:
+        """Return the values of an option of sbatch in the #SBATCH lines."""
         values = []
         for line in self.directives():
             words = shell_words(line)
@@ -52,7 +76,7 @@ class Launcher:
         return values
 
     def directives(self) -> list[str]:
-        """What its #SBATCH lines say, as Slurm reads them: before the first command."""
+        """Return the options of the #SBATCH lines that Slurm reads: those before the first command."""
         found = []
         for line in self.lines:
             if line.startswith("#SBATCH"):
@@ -62,22 +86,22 @@ class Launcher:
         return found
 
     def ignored_directives(self) -> list[str]:
-        """#SBATCH lines after the first command, and those that begin with blanks: Slurm reads neither."""
+        """Return the #SBATCH lines that Slurm ignores: those after the first command, and indented ones."""
         read = len(self.directives())
         return [line for line in self.lines if line.lstrip().startswith("#SBATCH")][read:]
 
-    def names(self, config: str) -> bool:
-        """Whether it has the name of a configuration anywhere, as in an array or in the default of a variable."""
+    def mentions(self, config: str) -> bool:
+        """Return whether the name of a configuration is anywhere in its code, as in an array or a default value."""
         code = "\n".join(self.code())
         return re.search(rf"(?<!\w){re.escape(config)}(?![\w-])", code) is not None
 
     def code(self) -> list[str]:
-        """Its lines without whole-line comments."""
+        """Return its lines without whole-line comments."""
         return [line for line in self.lines if not line.lstrip().startswith("#") or line.startswith("#SBATCH")]
 
 
 def shell_words(text: str) -> list[str] | None:
-    """The words of a text of bash without comments; None where a quote is open."""
+    """Split bash into words, without comments. Returns None if a quote is not closed."""
     try:
         return shlex.split(text, comments=True)
     except ValueError:
@@ -85,23 +109,20 @@ def shell_words(text: str) -> list[str] | None:
 
 
 def guess_words(lines: list[str]) -> list[str]:
-    """The words of the commands of a launcher that was not made by the template.
-
-    Comments are left out, quotes and brackets taken off: enough for `--config-name NAME` in most of them, no more.
-    """
+    """Split the commands of a launcher that the template did not make. It is only good for `--config-name NAME`."""
     code = [line for line in lines if not line.lstrip().startswith("#")]
     return re.split(r"[\s()'\";|&]+", "\n".join(code))
 
 
 def config_of(words: list[str]) -> str:
-    """The configuration of the last `--config-name NAME` or `--config-name=NAME`."""
+    """Return the configuration of the last `--config-name NAME` or `--config-name=NAME`."""
     found = ""
     for number, word in enumerate(words):
         name, _, value = word.partition("=")
         if name in CONFIG_OPTIONS:
-            found = value or "".join(words[number + 1 : number + 2])  # it has a quote between the two
+            found = value or "".join(words[number + 1 : number + 2])  # --config-name="NAME" is two words of a guess
     return found.removesuffix(".yaml").rpartition("/")[2]
 
 
-def is_query(words: list[str]) -> bool:
+def runs_query(words: list[str]) -> bool:
     return any(word.rpartition("/")[2] == "query.py" for word in words)

@@ -1,4 +1,4 @@
-"""`experiments list`: which experiments there are, what ran, and in which state it is. Looking changes nothing."""
+"""`experiments list`: list experiments, their runs and their states. Nothing is changed."""
 
 import json
 import os
@@ -10,30 +10,30 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from experiments.errors import Problem, one_line
-from experiments.experiment import Experiment, Templates, find_experiments
-from experiments.figures import read_facts
-from experiments.git import Repository
-from experiments.records import Attempted, figures_of, find_records, load, read_run, text_of
+from experiments.experiment import Experiment, Templates, find_all
+from experiments.figure_metadata import read_metadata
+from experiments.records import RunInfo, figures_of, find_records, load_record, read_run, text_of
 from experiments.screen import show_cells
 from experiments.slurm import Job, read_queue
 
+FACTS = ("Script", "Configuration", "Overrides", "Commit", "Job", "Run", "Trial")  # of a figure's metadata
 STATES = ("queued", "running", "finished", "failed", "terminated", "lost")
 
 
 @dataclass
-class Listed:
+class ExperimentInfo:
     """An experiment with its runs."""
 
     name: str
     version: str = ""
-    newest: str = ""  # the newest version of its template, if that is another
-    problem: str = ""  # why that is not known
-    runs: list[Attempted] = field(default_factory=list)
+    newest: str = ""  # the newest release, if the experiment does not have it
+    problem: str = ""  # why its versions are not known
+    runs: list[RunInfo] = field(default_factory=list)
     runs_bytes: int = 0
     code_bytes: int = 0
 
     def counts(self) -> dict[str, int]:
-        """How many runs are in each state."""
+        """Return the number of runs in each state."""
         found: dict[str, int] = {}
         for run in self.runs:
             found[run.state] = found.get(run.state, 0) + 1
@@ -44,11 +44,10 @@ def list_experiments(path: str | None, as_json: bool, figure: str | None) -> int
     """Print experiments, or the runs of one, or the run that made a figure."""
     if figure:
         return show_figure(path, figure, as_json)
-    experiments = find_experiments([path] if path else [])
-    data = find_data(experiments[0].repository)
+    experiments = find(path)
     jobs = read_queue()
-    with Templates.kept() as templates:
-        listed = [look_at(experiment, data, jobs, templates) for experiment in experiments]
+    with Templates.temporary() as templates:
+        listed = [read_experiment(experiment, jobs, templates) for experiment in experiments]
     if as_json:
         print(json.dumps([asdict(each) | {"counts": each.counts()} for each in listed], indent=2))
     elif path:
@@ -58,22 +57,24 @@ def list_experiments(path: str | None, as_json: bool, figure: str | None) -> int
     return 0
 
 
-def find_data(repository: Repository) -> Path:
-    """DATA_ROOT, of the environment or of the repository's .env, as the runs read it."""
-    values = dict(dotenv_values(repository.root / ".env")) | dict(os.environ)
-    folder = values.get("DATA_ROOT")
-    if not folder:
-        raise Problem(f"DATA_ROOT is not set in {repository.root}/.env", "set it: the runs' folders are below it")
-    return Path(folder)
+def find(path: str | None) -> list[Experiment]:
+    return [Experiment.open(path)] if path else find_all()
 
 
-def runs_folder(data: Path, experiment: Experiment) -> Path:
-    return data / "experiments" / experiment.path.name / "runs"
+def runs_folder(experiment: Experiment) -> Path:
+    """Return the folder of its runs. DATA_ROOT is found as the runs find it: in the environment, else in .env."""
+    scripts = experiment.path / "scripts"
+    files = [folder / ".env" for folder in (scripts, *scripts.parents)]
+    env = next((file for file in files if file.is_file()), experiment.repository.root / ".env")
+    data = (dict(dotenv_values(env)) | dict(os.environ)).get("DATA_ROOT")
+    if not data:
+        raise Problem(f"DATA_ROOT is not set in {env}", "Set it: the runs' folders are below it.")
+    return Path(data, "experiments", experiment.path.name, "runs")
 
 
-def look_at(experiment: Experiment, data: Path, jobs: Mapping[str, Job] | None, templates: Templates) -> Listed:
-    """One experiment. What is wrong with its answers or its template is said, and the rest is listed."""
-    listed = Listed(experiment.name)
+def read_experiment(experiment: Experiment, jobs: Mapping[str, Job] | None, templates: Templates) -> ExperimentInfo:
+    """Return an experiment with its runs, also if its answers or its template have a problem."""
+    listed = ExperimentInfo(experiment.name)
     try:
         answers = experiment.answers()
         listed.version = answers.version
@@ -81,7 +82,7 @@ def look_at(experiment: Experiment, data: Path, jobs: Mapping[str, Job] | None, 
         listed.newest = template.newer_than(answers.version, template.find_recorded(answers.version, answers.commit))
     except Problem as problem:
         listed.problem = str(problem)
-    folder = runs_folder(data, experiment)
+    folder = runs_folder(experiment)
     listed.runs = [read_run(record, folder, jobs) for record in find_records(folder)]
     listed.runs += waiting(experiment, listed.runs, jobs or {})
     listed.runs.sort(key=lambda run: (run.started or "9", run.config, run.name))
@@ -90,8 +91,8 @@ def look_at(experiment: Experiment, data: Path, jobs: Mapping[str, Job] | None, 
     return listed
 
 
-def waiting(experiment: Experiment, runs: list[Attempted], jobs: Mapping[str, Job]) -> list[Attempted]:
-    """Jobs of this experiment's folder, or of code pinned below it, that have no record yet."""
+def waiting(experiment: Experiment, runs: list[RunInfo], jobs: Mapping[str, Job]) -> list[RunInfo]:
+    """Return the jobs of this experiment, by their name and folder, that have no record yet."""
     known = {run.entry for run in runs}
     number = experiment.path.name.partition("-")[0]
     root = str(experiment.repository.root)
@@ -100,17 +101,17 @@ def waiting(experiment: Experiment, runs: list[Attempted], jobs: Mapping[str, Jo
         is_ours = job.folder == root or job.folder.startswith(f"{root}/")
         if is_ours and job.name.startswith(f"{number}-") and job.id not in known:
             config = job.name.removeprefix(f"{number}-")
-            if (experiment.path / f"conf/{config}.yaml").exists() or is_query(experiment, config):
-                found.append(Attempted(config, "", job.said, job.id, job.id))
+            if (experiment.path / f"conf/{config}.yaml").exists() or is_query_job(experiment, config):
+                found.append(RunInfo(config, "", job.label, job.id, job.id))
     return found
 
 
-def is_query(experiment: Experiment, config: str) -> bool:
+def is_query_job(experiment: Experiment, config: str) -> bool:
     return config.startswith("query_") and (experiment.path / "scripts/query.py").exists()
 
 
 def size_of(folder: str | Path) -> int:
-    """The bytes of the files below a folder; links are not followed, but for the folder itself."""
+    """Return the bytes of the files below a folder. Symlinks are not followed, except the folder itself."""
     total, folders = 0, [str(folder)]
     while folders:
         with suppress(OSError), os.scandir(folders.pop()) as entries:
@@ -123,7 +124,7 @@ def size_of(folder: str | Path) -> int:
 
 
 def readable_size(number: int) -> str:
-    """Bytes for people: 0, 12 kB, 3.4 GB."""
+    """Return a number of bytes in a readable unit: 0 B, 12 kB, 3.4 GB."""
     size = float(number)
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000 or unit == "TB":
@@ -132,8 +133,8 @@ def readable_size(number: int) -> str:
     return ""
 
 
-def show_experiments(listed: list[Listed]) -> None:
-    """A row for each experiment."""
+def show_experiments(listed: list[ExperimentInfo]) -> None:
+    """Print a row for each experiment."""
     rows, styles = [], []
     for each in listed:
         version = f"{each.version}, newest {each.newest}" if each.newest else each.version
@@ -147,9 +148,9 @@ def show_experiments(listed: list[Listed]) -> None:
     show_cells(("experiment", "version", "runs", "newest", "runs' folders", "slurm/code"), rows, styles)
 
 
-def show_runs(listed: Listed) -> None:
-    """A row for each run of an experiment."""
-    version = f"{listed.version}, and the newest release is {listed.newest}" if listed.newest else listed.version
+def show_runs(listed: ExperimentInfo) -> None:
+    """Print a row for each run of an experiment."""
+    version = f"{listed.version}, but the newest release is {listed.newest}" if listed.newest else listed.version
     print(f"{listed.name}: {version or one_line(listed.problem)}")
     print(f"runs' folders {readable_size(listed.runs_bytes)}, slurm/code {readable_size(listed.code_bytes)}")
     rows, styles = [], []
@@ -166,13 +167,13 @@ def show_runs(listed: Listed) -> None:
 
 
 def show_figure(path: str | None, figure: str, as_json: bool) -> int:
-    """Print which run made a figure: by the figure's own metadata, else by the records of an experiment, or of all."""
+    """Print which run made a figure, by its metadata, else by the records of the experiment at `path` or of all."""
     file = Path(figure).resolve()
     if not file.is_file():
-        raise Problem(f"{figure} is no file")
-    facts = read_facts(file) or find_in_records(find_experiments([path] if path else []), file)
+        raise Problem(f"{figure} is not a file")
+    facts = read_facts(file) or find_in_records(find(path), file)
     if not facts:
-        raise Problem(f"{figure} does not say which run made it, and no run's record names it")
+        raise Problem(f"{figure} has no metadata of a run, and no run's record names it")
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
@@ -180,13 +181,18 @@ def show_figure(path: str | None, figure: str, as_json: bool) -> int:
     return 0
 
 
+def read_facts(figure: Path) -> dict[str, str]:
+    """Return the metadata of a figure about its run, in the order of FACTS; nothing if it names no run."""
+    found = read_metadata(figure)
+    return {name: found[name] for name in FACTS if name in found} if "Run" in found else {}
+
+
 def find_in_records(experiments: list[Experiment], figure: Path) -> dict[str, str]:
-    """The facts of the run whose record lists a figure."""
-    data = find_data(experiments[0].repository)
+    """Return the facts of the run whose record lists a figure."""
     names = {"Script": "script", "Configuration": "config", "Commit": "commit", "Job": "job"}
     for experiment in experiments:
-        for record in find_records(runs_folder(data, experiment)):
-            found = load(record)
+        for record in find_records(runs_folder(experiment)):
+            found = load_record(record)
             if str(figure) in figures_of(found):
                 facts = {title: text_of(found.get(name)) for title, name in names.items()}
                 return {title: text for title, text in facts.items() if text} | {"Run": str(record.parent)}

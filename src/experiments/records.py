@@ -1,4 +1,4 @@
-"""The records of runs, provenance.json in each run's folder, which anybody may have broken."""
+"""Read provenance.json files, the records of runs. They may be missing, truncated or malformed."""
 
 import json
 import os
@@ -14,24 +14,24 @@ LARGEST_RECORD = 10_000_000  # bytes
 
 
 @dataclass
-class Attempted:
-    """A run that ran, or that waits to."""
+class RunInfo:
+    """A run that was started or is queued."""
 
     config: str
     name: str
     state: str
     job: str | None = None
-    entry: str = ""  # the job as squeue lists it, which of a pack is one for all its runs
+    entry: str = ""  # the job as squeue lists it; all runs of a pack have one
     started: str = ""
     commit: str = ""
     dirty: bool = False
     error: str | None = None
-    figure: str = ""  # the newest
+    figure: str = ""  # the newest one
     folder: str = ""
 
 
 def find_records(folder: Path) -> Iterator[Path]:
-    """provenance.json of each run: of CONFIGURATION/RUN, or CONFIGURATION/RUN/NUMBER by Hydra's --multirun."""
+    """Yield the record of each run: in CONFIGURATION/RUN, or for Hydra's --multirun in CONFIGURATION/RUN/NUMBER."""
     for config in folders_in(folder):
         for run in folders_in(config):
             record = Path(run, "provenance.json")
@@ -48,11 +48,11 @@ def folders_in(folder: str | Path) -> list[str]:
     return []
 
 
-def read_run(record: Path, folder: Path, jobs: Mapping[str, Job] | None) -> Attempted:
-    """A run by its record, which anybody may have broken; `folder` is that of all runs."""
+def read_run(record: Path, folder: Path, jobs: Mapping[str, Job] | None) -> RunInfo:
+    """Return the run of a record; `folder` holds all runs of the experiment."""
     config, *name = record.parent.relative_to(folder).parts
-    run = Attempted(config, "/".join(name), "unreadable", folder=str(record.parent))
-    found = load(record)
+    run = RunInfo(config, "/".join(name), "unreadable", folder=str(record.parent))
+    found = load_record(record)
     if not found:
         return run
     run.job = text_of(found.get("job")) or None
@@ -61,13 +61,13 @@ def read_run(record: Path, folder: Path, jobs: Mapping[str, Job] | None) -> Atte
     run.dirty = found.get("dirty") is True
     run.error = text_of(found.get("error")) or None
     run.figure = (figures_of(found) or [""])[-1]
-    run.entry = entry_of(found) if run.job else ""
+    run.entry = queue_entry(found) if run.job else ""
     run.state = state_of(text_of(found.get("status")), run.entry, found, jobs)
     return run
 
 
-def load(record: Path) -> dict[str, Any]:
-    """What a record says; nothing where it cannot be read."""
+def load_record(record: Path) -> dict[str, Any]:
+    """Return the content of a record; nothing if it cannot be read."""
     found = None
     with suppress(OSError, ValueError, RecursionError):
         if record.stat().st_size < LARGEST_RECORD:
@@ -76,20 +76,20 @@ def load(record: Path) -> dict[str, Any]:
 
 
 def figures_of(found: Mapping[str, Any]) -> list[str]:
-    """The figures that a run has made, the newest last."""
+    """Return the figures that a run has made, the newest last."""
     figures = found.get("figures")
     return [text_of(figure) for figure in figures] if isinstance(figures, list) else []
 
 
-def entry_of(found: Mapping[str, Any]) -> str:
-    """What squeue calls the job of a record: 686, or 687_3 where it is a task of an array."""
+def queue_entry(found: Mapping[str, Any]) -> str:
+    """Return the job of a record as squeue lists it: 686, or 687_3 for a task of an array."""
     names = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
     job, array, task = (text_of(slurm_of(found).get(name)) for name in names)
     return f"{array}_{task}" if array else job or text_of(found.get("job"))
 
 
 def slurm_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Slurm's variables in a record."""
+    """Return Slurm's variables in a record."""
     slurm = found.get("slurm")
     return slurm if isinstance(slurm, dict) else {}
 
@@ -99,25 +99,26 @@ def text_of(value: Any) -> str:
 
 
 def state_of(status: str, entry: str, record: Mapping[str, Any], jobs: Mapping[str, Job] | None) -> str:
-    """A run's state: of Slurm where its job is in the queue, else of its record.
+    """Return a run's state: Slurm's if its job is in the queue, else that of its record.
 
-    A job that is in no queue of this cluster is lost; without squeue, and by hand on another host, nobody knows.
+    A running job that is not in this cluster's queue is lost. Without squeue, for a job of another cluster, and for a
+    run by hand, the record's state stands.
     """
     if not entry or jobs is None or not (entry in jobs or status == "running") or not is_here(record):
         return status or "unreadable"
     job = jobs.get(entry)
     if job and is_named(record, job.name):
-        return job.said if status in ("running", "") or job.state in QUEUED else status
+        return job.label if status in ("running", "") or job.state in QUEUED else status
     return "lost" if status == "running" else status or "unreadable"
 
 
 def is_named(record: Mapping[str, Any], name: str) -> bool:
-    """Whether a job may be a record's by its name: where a Slurm is set up anew, its numbers begin again."""
+    """Return whether a job has the name in a record. A newly installed Slurm uses the same numbers again."""
     known = slurm_of(record).get("SLURM_JOB_NAME")
     return not known or known == name
 
 
 def is_here(record: Mapping[str, Any]) -> bool:
-    """Whether a job was one of this cluster: its record names none, or ours."""
+    """Return whether a record is of this cluster, or names none."""
     cluster = slurm_of(record).get("SLURM_CLUSTER_NAME")
     return not cluster or cluster == own_cluster()

@@ -1,4 +1,4 @@
-"""What Slurm says of jobs. It is asked, and told nothing."""
+"""Read the state of jobs from Slurm. Nothing is submitted or changed."""
 
 import os
 import re
@@ -8,37 +8,36 @@ from dataclasses import dataclass
 from functools import cache
 
 SQUEUE_SECONDS = 20
-SEPARATOR = "\x1f"  # which no name of a job has
+SEPARATOR = "\x1f"  # no name of a job has it
 QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job, or a task of an array, as squeue has it."""
+    """A job, or a task of an array, as squeue lists it."""
 
     id: str  # 686 or 687_3
-    state: str  # Slurm's own, like PENDING
+    state: str  # like PENDING
     name: str
     folder: str
 
     @property
-    def said(self) -> str:
-        """Queued, running, or Slurm's own word for what is neither, like configuring or completing."""
+    def label(self) -> str:
+        """The state in a list: queued, running, or Slurm's own word, like configuring or completing."""
         return "queued" if self.state in QUEUED else self.state.lower()
 
 
 def read_queue() -> dict[str, Job] | None:
-    """The jobs of everybody, each task of an array alone, by their ids; None where no Slurm can be asked.
+    """Return the jobs of all users by their ids, each task of an array separately; None if Slurm does not answer.
 
-    `--array` writes tasks alone, and not 687_[3-7%4]. Everybody's, since a run may be a colleague's, and since there
-    are accounts without a name.
+    All users: a run may be a colleague's, and some accounts have no name. Without `--array`, squeue prints 687_[3-7%4].
     """
     fields = SEPARATOR.join(("%i", "%T", "%j", "%Z"))
-    said = ask_slurm("squeue", "--noheader", "--array", f"--format={fields}")
-    if said is None:
+    listing = ask_slurm("squeue", "--noheader", "--array", f"--format={fields}")
+    if listing is None:
         return None
     jobs = {}
-    for line in said.splitlines():
+    for line in listing.splitlines():
         parts = line.strip().split(SEPARATOR)
         if len(parts) == 4:
             jobs[parts[0]] = Job(*parts)
@@ -46,7 +45,7 @@ def read_queue() -> dict[str, Job] | None:
 
 
 def ask_slurm(*command: str) -> str | None:
-    """What a command of Slurm prints; None where it is not there, fails or hangs."""
+    """Return what a command of Slurm prints; None if it is missing, fails or hangs."""
     if not shutil.which(command[0]):
         return None
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
@@ -61,7 +60,7 @@ def ask_slurm(*command: str) -> str | None:
 
 @cache
 def own_cluster() -> str:
-    """The name of the cluster that squeue asks; nothing where there is none."""
-    said = ask_slurm("scontrol", "show", "config") or ""
-    found = re.search(r"^ClusterName\s*=\s*(\S+)", said, re.MULTILINE)
+    """Return the name of the cluster that squeue asks; empty if there is none."""
+    config = ask_slurm("scontrol", "show", "config") or ""
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
     return found[1] if found else ""

@@ -1,4 +1,4 @@
-"""A template: where it is fetched from, which versions it has, what it renders, and its grammar of runs."""
+"""A template: its clone, its versions, what they render, and their rules for runs."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from jinja2.sandbox import SandboxedEnvironment
 from packaging.version import InvalidVersion, Version
 from pathspec import GitIgnoreSpec
 
-from experiments.errors import Problem, one_line, reason
-from experiments.git import ask_git, isolated, run_git
+from experiments.errors import Problem, reason
+from experiments.git import EXECUTABLE, REGULAR, ask_git, isolated, run_git
 
 ANSWERS = ".copier-answers.yml"
 
-# The entry of a template's source in an answers file, which is several lines where YAML folds it.
+# The entry of the source in an answers file. YAML may fold it into several lines.
 SOURCE_ENTRY = re.compile(r"^_src_path:.*\n(?:[ \t].*\n)*", re.MULTILINE)
 
-# What git is asked to fetch is written in a file that anybody may have committed. `ext::` and its like run commands.
+# The source comes from a committed file, so it may be hostile: git runs commands for `ext::` and similar sources.
 PROTOCOLS = "file:git:http:https:ssh"
 
-SECONDS = 300  # after which a template that is still at it is given up; it takes less than one
+SECONDS = 300  # the time that rendering may take, usually less than one second
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -38,15 +38,14 @@ SHORT_FORMS = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}
 
 @dataclass(frozen=True)
 class File:
-    """A rendered file."""
+    """A rendered or committed file, with its mode in git."""
 
     content: bytes
-    executable: bool
+    mode: str = REGULAR
 
     @property
-    def mode(self) -> str:
-        """As git writes it."""
-        return "100755" if self.executable else "100644"
+    def executable(self) -> bool:
+        return self.mode == EXECUTABLE
 
 
 Files = dict[str, File]  # by their path in the experiment
@@ -54,7 +53,7 @@ Files = dict[str, File]  # by their path in the experiment
 
 @dataclass(frozen=True)
 class Run:
-    """A run, with every name that it has; see rules/runs.jinja of the template."""
+    """A run with all its names, as rules/runs.jinja of the template gives them."""
 
     token: str
     script: str
@@ -67,20 +66,20 @@ class Run:
     options: Mapping[str, Any]  # of sbatch
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> "Run":
+    def parse(cls, entry: Mapping[str, Any]) -> "Run":
         names = ("token", "script", "machine", "id", "sweeper", "config", "launcher", "options")
         configurations = tuple(file["name"] for file in entry["configurations"])
         return cls(**{name: entry[name] for name in names}, configurations=configurations)
 
     @property
     def files(self) -> list[str]:
-        """The files that this run has for itself."""
+        """The files that belong to this run alone."""
         return [*(f"conf/{name}.yaml" for name in self.configurations), f"scripts/{self.launcher}.slurm"]
 
 
 @dataclass
 class Release:
-    """A version of a template, written to a folder without git: Copier renders it without a clone or a call of git."""
+    """A version of a template, in a folder without .git, which Copier renders without cloning it."""
 
     version: str
     commit: str
@@ -88,7 +87,7 @@ class Release:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Of copier.yml: those that this package needs."""
+        """The settings and questions of copier.yml."""
         text = (self.folder / "copier.yml").read_text(encoding="utf-8")
         loaded = yaml.load(text, Loader=CopierLoader)
         if not isinstance(loaded, dict):
@@ -97,7 +96,7 @@ class Release:
 
     @cached_property
     def jinja(self) -> SandboxedEnvironment:
-        """The filters that Copier has."""
+        """An environment with Copier's filters."""
         return SandboxedEnvironment(
             loader=FileSystemLoader(self.folder),
             undefined=StrictUndefined,
@@ -106,7 +105,7 @@ class Release:
 
     @cached_property
     def machines(self) -> dict[str, dict[str, Any]]:
-        """Of its lab.yml."""
+        """The machines of lab.yml."""
         try:
             lab = yaml.safe_load((self.folder / "lab.yml").read_text(encoding="utf-8"))
             return dict(lab["machines"])
@@ -114,9 +113,9 @@ class Release:
             raise Problem(f"version {self.version} of its template has no machines in lab.yml") from None
 
     def parse_runs(self, answers: Mapping[str, Any], runs: Any, new: bool = False) -> list[Run]:
-        """The runs of an answer to `runs`, by the template's own grammar. Raises Problem with its message.
+        """Return the runs of an answer to `runs`, by the template's own rules. Raises Problem with their message.
 
-        `new` refuses machines that are retired.
+        new  refuse retired machines
         """
         call = "{% from 'rules/runs.jinja' import parsed %}{{ parsed(runs, experiment, machines, new, user_email) }}"
         machines = self.machines
@@ -130,31 +129,41 @@ class Release:
                     user_email=answers.get("user_email") or "",
                 )
             parsed = json.loads(text)
-        except Exception as error:  # of a template that is not ours: whatever its rules raise
+        except Exception as error:  # the rules may be of any template, and raise anything
             raise Problem(f"version {self.version} of its template cannot read runs: {reason(error)}") from None
         if parsed["problem"]:
             raise Problem(parsed["problem"])
-        return [Run.of(entry) for entry in parsed["runs"]]
+        return [Run.parse(entry) for entry in parsed["runs"]]
 
-    def people_own(self, answers: Mapping[str, Any]) -> GitIgnoreSpec:
-        """The files that an update leaves alone: what `_exclude` names for Copier's operation `update`."""
+    def user_owned(self, answers: Mapping[str, Any]) -> GitIgnoreSpec:
+        """Return the patterns of the files that no update touches: `_exclude` for Copier's operation `update`."""
         lines = []
         with time_limit():
             for pattern in self.settings.get("_exclude") or []:
-                text = self.jinja.from_string(pattern).render(_copier_operation="update", **public(answers))
+                text = self.jinja.from_string(pattern).render(_copier_operation="update", **without_private(answers))
                 lines += text.splitlines()
         return GitIgnoreSpec.from_lines(lines)
 
     def fixed_scripts(self) -> list[str]:
-        """The files of scripts/ that it gives to every experiment."""
-        top = self.folder / self.settings.get("_subdirectory", "")
-        names = sorted(path.relative_to(top).as_posix() for path in (top / "scripts").rglob("*") if path.is_file())
-        return [name.removesuffix(".jinja") for name in names if "{" not in name and not name.endswith("__init__.py")]
+        """Return the files of scripts/ that every experiment has."""
+        scripts = self.top / "scripts"
+        names = sorted(path.relative_to(self.top).as_posix() for path in scripts.rglob("*") if path.is_file())
+        return [name.removesuffix(".jinja") for name in names if "{" not in name and name != "scripts/__init__.py"]
+
+    def library(self) -> dict[str, bytes]:
+        """Return the files of scripts/runtime/ that are the same in every experiment, with their contents."""
+        files = sorted(path for path in (self.top / "scripts/runtime").glob("*.*") if path.suffix in (".py", ".sh"))
+        return {path.relative_to(self.top).as_posix(): path.read_bytes() for path in files}
+
+    @property
+    def top(self) -> Path:
+        """The folder that is rendered."""
+        return self.folder / str(self.settings.get("_subdirectory", ""))
 
 
 @contextmanager
 def time_limit() -> Iterator[None]:
-    """Raises Problem in what takes too long; in the main thread, where all of this package works, workers included."""
+    """Raise Problem in code that takes too long. It must run in the main thread, as all of this package does."""
 
     def give_up(number: int, frame: object) -> NoReturn:
         raise Problem(f"it took more than {SECONDS} s")
@@ -169,28 +178,30 @@ def time_limit() -> Iterator[None]:
 
 
 class CopierLoader(yaml.SafeLoader):
-    """Reads copier.yml, whose !include is not needed here."""
+    """Load copier.yml without its !include."""
 
 
 CopierLoader.add_constructor("!include", lambda loader, node: None)
 
 
-def public(answers: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what Copier itself records."""
+def without_private(answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return answers without Copier's own entries."""
     return {name: value for name, value in answers.items() if not str(name).startswith("_")}
 
 
-def render(folder: Path, version: str, answers: Mapping[str, Any], first: bool = False) -> Files:
-    """What a version of a template, in a folder, renders for answers. Raises Problem with Copier's reason.
+def render(folder: Path, version: str, answers: Mapping[str, Any], around: Path | None = None) -> Files:
+    """Return what a version of a template renders, as a worker does too. Raises Problem with Copier's message.
 
-    first  whether it is a first copy, with what exists on that only
-
-    It runs in a worker, too: what it is given and gives back can be sent to one.
+    around  the repository of a new experiment: the defaults of questions look into it; None for another version
     """
-    import copier  # not above: it takes half a second, which commands that render nothing do without
+    import copier  # it takes half a second, which commands that render nothing save
 
-    data = public(answers) | {"exp_new": False, "exp_first_copy": first}
-    with tempfile.TemporaryDirectory(prefix="render-") as rendered:
+    data = without_private(answers) | {"exp_new": False, "exp_first_copy": around is not None}
+    with tempfile.TemporaryDirectory(prefix="render-") as root:
+        rendered = Path(root, "experiments", "rendered")
+        for path in around.glob("[!.]*") if around else ():
+            if path.name != "experiments":
+                Path(root, path.name).symlink_to(path)
         settings = copier.Settings()
         try:
             with time_limit():
@@ -199,40 +210,44 @@ def render(folder: Path, version: str, answers: Mapping[str, Any], first: bool =
                 )
         except Exception as error:
             raise Problem(f"{version}: {copier_reason(error)}") from None
-        files = {}
-        for path in sorted(Path(rendered).rglob("*")):
-            name = path.relative_to(rendered).as_posix()
-            if ".git" in name.lower().split("/"):
-                raise Problem(f"version {version} of its template renders {name}, which is git's own")
-            if path.is_file():
-                files[name] = File(path.read_bytes(), os.access(path, os.X_OK))
+        return read_files(rendered, version)
+
+
+def read_files(rendered: Path, version: str) -> Files:
+    files = {}
+    for path in sorted(rendered.rglob("*")):
+        name = path.relative_to(rendered).as_posix()
+        if ".git" in name.lower().split("/"):
+            raise Problem(f"version {version} of its template renders {name}, which is git's own")
+        if path.is_file():
+            files[name] = File(path.read_bytes(), EXECUTABLE if os.access(path, os.X_OK) else REGULAR)
     return files
 
 
 def copier_reason(error: Exception) -> str:
-    """What Copier says, in one line."""
-    text = one_line(str(error)) or type(error).__name__
+    """Return Copier's message in one line."""
+    text = reason(error)
     invalid = re.match(r"Validation error for question '(\w+)': (.*)", text)
     return f"its answer to {invalid[1]} is not valid: {invalid[2]}" if invalid else text
 
 
-def stamp(text: str, version: str, commit: str, source: str) -> str:
-    """An answers file as Copier writes it for a template in git: with version, commit and source, which is an entry."""
+def stamp_answers(text: str, version: str, commit: str, source_entry: str) -> str:
+    """Return an answers file as Copier writes it for a template in git: with version, commit and source."""
     entries = {"_commit": version} | ({"_commit_id": commit} if commit else {})
-    return SOURCE_ENTRY.sub(lambda _: yaml.safe_dump(entries) + source, text, count=1)
+    return SOURCE_ENTRY.sub(lambda _: yaml.safe_dump(entries) + source_entry, text, count=1)
 
 
-def fetched_from(source: Any) -> str:
-    """What git clones for the source of an answers file, as Copier reads it. Raises Problem for what is no source."""
+def clone_url(source: Any) -> str:
+    """Return what git clones for the source of an answers file, by Copier's rules. Raises Problem."""
     if not isinstance(source, str) or not source or not source.isprintable():
-        raise Problem("its template's source is no text in one line")
+        raise Problem("its template's source is not one line of text")
     url = source
     for short, site in SHORT_FORMS.items():
         if url.startswith(short):
             url = site + url.removeprefix(short).lstrip("/")
     url = url.removeprefix("git+")
     if url.startswith("-") or re.match(r"[A-Za-z0-9+.-]+::", url):
-        raise Problem(f"its template's source is {url}, which is no address")
+        raise Problem(f"its template's source is not an address: {url}")
     if url.startswith(tuple(SHORT_FORMS.values())) and not url.endswith(".git"):
         url += ".git"
     return os.path.expanduser(url)
@@ -243,17 +258,17 @@ class Template:
     """A clone of a template, for all experiments that name it."""
 
     source: str
-    folder: Path  # which somebody removes at the end
+    folder: Path  # the caller removes it
     commits: dict[str, str] = field(default_factory=dict)  # ids by the names that were asked for
     releases: dict[str, Release] = field(default_factory=dict)  # by the ids of their commits
 
     @classmethod
     def fetch(cls, source: Any, folder: Path) -> "Template":
-        """Clone it to a folder. Raises Problem where that fails, or takes too long."""
-        template = cls(fetched_from(source), folder)
+        """Clone a template to a folder. Raises Problem."""
+        template = cls(clone_url(source), folder)
         clone = ("clone", "--quiet", "--bare", "--template=", "--", template.source)
         try:
-            run_git(".", *clone, template.git_folder, environment=permitted())
+            run_git(".", *clone, template.git_folder, environment=fetch_environment())
         except Problem as problem:
             raise Problem(f"its template cannot be fetched: {problem}") from None
         return template
@@ -263,62 +278,59 @@ class Template:
         return self.folder / "template.git"
 
     def find_commit(self, ref: str) -> str:
-        """The id of the commit of a tag, a branch or a commit. Raises Problem."""
-        if ref not in self.commits:
-            self.commits[ref] = self.ask_for_commit(ref)
-        return self.commits[ref]
-
-    def ask_for_commit(self, ref: str) -> str:
-        with suppress(Problem):  # git knows what it describes, like v1.0.0-2-g1a2b3c4, and takes a tag before a branch
-            return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        """Return the id of the commit of a tag, a branch or a commit. Raises Problem."""
+        with suppress(Problem):  # git takes a tag before a branch, and a description too, like v1.0.0-2-g1a2b3c4
+            if ref not in self.commits:
+                words = ("--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+                self.commits[ref] = self.ask("rev-parse", *words)
+            return self.commits[ref]
         newest = sorted(self.versions, key=Version, reverse=True)[:3]
-        raise Problem(f"its template has no {ref}", f"it has {', '.join(newest)}" if newest else "")
+        raise Problem(f"its template has no {ref}", f"Its newest versions are {', '.join(newest)}." if newest else "")
 
     def find_recorded(self, version: str, commit: str) -> str:
-        """The id of the commit that an experiment has, whatever its tag names by now. Raises Problem.
+        """Return the id of the commit that an experiment has, even if its tag was moved since. Raises Problem.
 
-        commit  as it was recorded; nothing where it was not
+        commit  the recorded id; empty if there is none
         """
         if not COMMIT.fullmatch(commit):
             return self.find_commit(version)
         with suppress(Problem):
             return self.find_commit(commit)
-        with suppress(Problem):  # most servers keep what no branch has any more, and give it by its id
-            run_git(
-                self.git_folder, "fetch", "--quiet", "--no-tags", "--", self.source, commit, environment=permitted()
-            )
+        with suppress(Problem):  # most servers keep a commit that no branch has any more, and serve it by its id
+            fetch = ("fetch", "--quiet", "--no-tags", "--", self.source, commit)
+            run_git(self.git_folder, *fetch, environment=fetch_environment())
             return self.find_commit(commit)
         now = self.find_commit(version)
         raise Problem(
             f"{version} of its template was moved from {commit[:10]}, which is gone, to {now[:10]}",
-            f"from a clone that has it: `git push --force origin {commit[:10]}:refs/tags/{version}`",
+            f"In a clone that has it, run `git push --force origin {commit[:10]}:refs/tags/{version}`.",
         )
 
-    def has(self, version: str, commit: str) -> bool:
-        """Whether a version still is the name of a commit."""
+    def is_named(self, commit: str, version: str) -> bool:
+        """Return whether a commit still has the name of a version."""
         with suppress(Problem):
             return self.find_commit(version) == commit
         return False
 
     def newer_than(self, version: str, commit: str) -> str:
-        """The newest release, if an experiment of a commit does not have it; `version` is what that was called."""
+        """Return the newest release if a commit, recorded as `version`, does not contain it; else an empty string."""
         newest = self.newest()
         if self.is_before(self.find_commit(newest), commit):
             return ""
         return f"{newest}, which was moved" if newest == version else newest
 
     def newest(self) -> str:
-        """The newest release, as Copier takes it: by PEP 440, without those before a release; HEAD if there is none."""
+        """Return the newest release by Copier's rules: the highest final version of PEP 440; HEAD if there is none."""
         final = [tag for tag in self.versions if not Version(tag).is_prerelease]
         return max(final, key=Version, default="HEAD")
 
     @cached_property
     def versions(self) -> list[str]:
-        """The tags that are versions by PEP 440."""
+        """The tags that are versions of PEP 440."""
         return [tag for tag in self.ask("tag").splitlines() if is_version(tag)]
 
     def release(self, commit: str) -> Release:
-        """The version of a commit, written to a folder once."""
+        """Return the version of a commit. It is exported to a folder once."""
         if commit not in self.releases:
             version = self.ask("describe", "--tags", "--always", commit)
             folder = self.folder / commit
@@ -327,7 +339,7 @@ class Template:
         return self.releases[commit]
 
     def export(self, commit: str, folder: Path) -> None:
-        """Write a commit's files to a folder, by the index and not by `git archive`, which obeys export-ignore."""
+        """Write a commit's files to a folder. Unlike `git archive`, an index ignores export-ignore."""
         environment = isolated() | {
             "GIT_DIR": str(self.git_folder),
             "GIT_INDEX_FILE": f"{folder}.index",
@@ -338,7 +350,7 @@ class Template:
         run_git(folder, "checkout-index", "--all", environment=environment)
 
     def is_before(self, one: str, other: str) -> bool:
-        """Whether the commit `one` is an ancestor of `other`, or the same."""
+        """Return whether a commit is an ancestor of another, or the same."""
         return run_git(self.git_folder, "merge-base", one, other, accept=(0, 1)).decode().strip() == one
 
     def ask(self, *arguments: str) -> str:
@@ -353,6 +365,6 @@ def is_version(tag: str) -> bool:
     return True
 
 
-def permitted() -> dict[str, str]:
-    """The environment in which git fetches: the user's, but for what runs commands, or asks for a password."""
+def fetch_environment() -> dict[str, str]:
+    """Return the environment for fetching: the user's, without protocols that run commands, and without prompts."""
     return dict(os.environ) | {"GIT_ALLOW_PROTOCOL": PROTOCOLS, "GIT_TERMINAL_PROMPT": "0"}

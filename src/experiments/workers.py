@@ -1,4 +1,4 @@
-"""Processes that render, since Copier is busy with one thing at a time."""
+"""Worker processes, which render in parallel."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
-class ThisProcess(Executor):
-    """Does at once what it is given: to start one other process would take longer than to be that process."""
+class InlineExecutor(Executor):
+    """Run each task at once in this process: starting a single worker would take longer."""
 
     def submit(self, work: Callable[Given, Result], /, *words: Given.args, **options: Given.kwargs) -> Future[Result]:
         future: Future[Result] = Future()
@@ -26,7 +26,7 @@ class ThisProcess(Executor):
 
 
 class Workers(ProcessPoolExecutor):
-    """Processes that Ctrl-C does not reach, from their first moment: they inherit what is blocked where they start."""
+    """Processes that Ctrl-C never reaches: they inherit a blocked SIGINT."""
 
     def submit(self, work: Callable[Given, Result], /, *words: Given.args, **options: Given.kwargs) -> Future[Result]:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -38,23 +38,23 @@ class Workers(ProcessPoolExecutor):
 
 @contextmanager
 def start_workers(number: int) -> Iterator[Executor]:
-    """So many workers. However this process ends, they end too."""
+    """Start a number of workers. They end with this process, however it ends."""
     if number < 2:
-        yield ThisProcess()
+        yield InlineExecutor()
         return
-    workers = Workers(number, get_context("spawn"), initializer=begin)
+    workers = Workers(number, get_context("spawn"), initializer=watch_parent)
     try:
         yield workers
     finally:
-        workers.shutdown(wait=True, cancel_futures=True)  # a render is short, and what is left would speak at the exit
+        workers.shutdown(wait=True, cancel_futures=True)  # a remaining worker would print errors at exit
 
 
-def begin() -> None:
-    """In a worker: the end of its parent is its own."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
+def watch_parent() -> None:
+    """End this worker when its parent ends."""
+    threading.Thread(target=wait_for_parent, daemon=True).start()
 
 
-def end_with_parent() -> None:
+def wait_for_parent() -> None:
     parent = parent_process()
     if parent:
         connection.wait([parent.sentinel])

@@ -1,25 +1,26 @@
-"""Documents as sessions: what a page tells people to type is typed, top to bottom, and what it shows is compared.
+"""Documents as sessions: a test types what a page tells people to type, and compares what the page shows.
 
-In a page, a block of `bash` is typed line by line and must succeed; a block of `console` shows what each command after
-`$` prints; any other block with a file's name after its language, like ```yaml lab.yml, is that file's content.
+In a page, a `bash` block is typed line by line, and each command must succeed. A `console` block shows what each
+command after `$` prints. Any other block with a file name after its language, like ```yaml lab.yml, is the content of
+that file.
 """
 
 import os
 import re
 import shlex
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.lab import write_program
-from support.process import run
 from support.template import ROOT
 
 ADDRESS = "https://github.com/lab/tc-exp-template"
-SHORT = "gh:lab/tc-exp-template"  # Copier's way to write it
+SHORT = "gh:lab/tc-exp-template"  # the same address as Copier abbreviates it
 TYPED = ("bash", "console")
-PLACE = "/home/ada/torchcell"  # where a lab's repository is in a page
-# What differs from run to run. A number that a page shows twice must be the same number twice.
+SHOWN_ROOT = "/home/ada/torchcell"  # the lab's repository in all pages
+# Values that differ from run to run. A value that a page shows twice must be printed as the same value twice.
 VARYING = re.compile(
     r"(?P<commit>\b[0-9a-f]{40}\b)"
     r"|(?P<time>(?<!\d)20\d\d(?:-\d\d){5}(?:-\d{6})?(?!\d))"
@@ -34,19 +35,21 @@ def key_of(match):
 
 @dataclass
 class Block:
+    """A fenced block of a page. `file` is the file that it is the content of, or empty."""
+
     language: str
-    file: str  # whose content it is; empty: none
+    file: str
     text: str
 
 
 def blocks(page):
-    """The fenced blocks of a page of the repository, in order."""
+    """Return the fenced blocks of a page of this repository."""
     fences = re.findall(r"^```(\w*)[ ]?(\S*)\n(.*?)^```$", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     return [Block(*fence) for fence in fences]
 
 
 def commands(text):
-    """The commands of a block of bash: its lines, those joined that a backslash or an open quote continues."""
+    """Return the commands of a bash block. A backslash or an open quote joins lines."""
     found, rest = [], ""
     for line in text.splitlines():
         rest += line + "\n"
@@ -57,18 +60,18 @@ def commands(text):
         if not rest.endswith("\\\n"):
             found += [rest.strip()] if words else []
             rest = ""
-    assert not rest, f"not whole: {rest}"
+    assert not rest, f"unfinished command: {rest}"
     return found
 
 
 def sessions(text):
-    """The commands of a block of console, each with what it shows that they print."""
+    """Return the commands of a console block, each with the output that it shows."""
     parts = re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
     return [tuple(part.split("\n", 1)) for part in parts]
 
 
 def bin_folder(folder):
-    """A folder for PATH: `copier copy`, which asks, accepts every default, and `experiments` is that of the sources."""
+    """Make a folder for PATH, where `copier copy` accepts every default and `experiments` runs from the sources."""
     copier = Path(sys.executable).parent / "copier"
     scripts = {
         "copier": f'if [ "$1" = copy ]; then shift; set -- copy --defaults "$@"; fi\nexec {copier} "$@"',
@@ -81,13 +84,20 @@ def bin_folder(folder):
 
 @dataclass
 class Reader:
-    """Somebody who types what a page says, in a repository, and finds the template at its public address."""
+    """Types what a page shows, in a repository. Git finds the template at its public address.
+
+    path         the lab's repository
+    template     the folder of the template
+    environment  variables of the reader's shell
+    printed      what the last command printed
+    known        the value printed for each varying value of the page, like {"job 686": "12"}
+    """
 
     path: Path
     template: Path
     environment: dict = field(default_factory=dict)
     printed: str = ""
-    known: dict = field(default_factory=dict)  # what stands for a number of the page: {"job 686": "12"}
+    known: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.place = self.path
@@ -96,37 +106,51 @@ class Reader:
         public = f'[url "{self.template}"]\ninsteadOf = {ADDRESS}.git\ninsteadOf = {ADDRESS}\n'
         settings.write_text(Path(os.environ["GIT_CONFIG_GLOBAL"]).read_text() + public)
         path = self.environment.get("PATH", os.environ["PATH"])
-        installed = f"{self.environment.get('HOME', self.programs)}/.local/bin"  # by uv
-        self.environment |= {"PATH": f"{installed}:{self.programs}:{path}", "GIT_CONFIG_GLOBAL": str(settings)}
+        uv = self.path.parent / "uv"  # or `uv tool install` would write to the home of whoever runs the tests
+        self.environment |= {"UV_TOOL_DIR": str(uv / "tools"), "UV_TOOL_BIN_DIR": str(uv / "bin")}
+        self.environment |= {"PATH": f"{uv}/bin:{self.programs}:{path}", "GIT_CONFIG_GLOBAL": str(settings)}
 
     def type(self, command):
-        """Type a command, and keep what it prints."""
+        """Type a command, set `printed` to what a terminal shows, and return the exit code."""
         if command.startswith("cd "):
             self.place = self.place / shlex.split(command)[1]
             return 0
         command = VARYING.sub(lambda match: self.known.get(key_of(match), match.group()), command)
-        done = run("bash", "-c", command, cwd=self.place, env=os.environ | self.environment)
-        self.printed = done.stdout + done.stderr
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.place,
+            env=os.environ | self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.printed = done.stdout
         return done.returncode
 
-    def read(self, page, until=lambda command: None):
-        """Do all that a page says. `until` is called with each command after it was typed."""
+    def succeed(self, command):
+        """Type a command that must succeed, and return what it printed."""
+        assert self.type(command) == 0, f"{command}\n{self.printed}"
+        return self.printed
+
+    def read(self, page, after=lambda command: None):
+        """Follow a page from top to bottom. `after` is called with each command once it was typed."""
         for block in blocks(page):
             if block.file:
                 (self.place / block.file).parent.mkdir(parents=True, exist_ok=True)
                 (self.place / block.file).write_text(block.text)
             elif block.language == "bash":
                 for command in commands(block.text):
-                    assert self.type(command) == 0, f"{page}: {command}\n{self.printed}"
-                    until(command)
+                    self.succeed(command)
+                    after(command)
             elif block.language == "console":
                 for command, shown in sessions(block.text):
                     self.type(command)
                     self.compare(f"{page}: {command}", shown)
-                    until(command)
+                    after(command)
 
     def compare(self, where, shown):
-        printed = self.printed.replace(str(self.path), PLACE)
+        """Compare what a page shows with what was printed, and remember the varying values."""
+        printed = self.printed.replace(str(self.path), SHOWN_ROOT)
         pattern, end, first = "", 0, {}
         for match in VARYING.finditer(shown):
             pattern += re.escape(shown[end : match.start()])

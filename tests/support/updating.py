@@ -15,8 +15,8 @@ from support.template import ROOT
 
 from experiments.cli import main
 
-# What is people's from the first moment, of 011-x with a sweep of each kind.
-YOURS = [
+# The files that users own, in 011-x with a sweep of each kind.
+USER_OWNED = [
     "README.md",
     "conf/default.yaml",
     "conf/x_gh_000.yaml",
@@ -107,13 +107,13 @@ def is_new(experiment):
     )
 
 
-def left(done, experiment, reason):
-    """The tool left this experiment, and says why; advice to update by hand is for conflicts alone."""
+def skipped(done, experiment, reason):
+    """Whether the tool skipped this experiment for a reason. Only for conflicts it recommends Copier."""
     [line] = [line for line in done.stdout.splitlines() if line.startswith(f"experiments/{experiment.name} ")]
     by_hand = f"by hand: copier update --defaults --vcs-ref v1.1.0 experiments/{experiment.name}"
     return (
         done.returncode == 3
-        and "left: " in line
+        and "skipped: " in line
         and reason in line
         and ("copier update" not in line if "conflict in" not in line else line.rstrip().endswith(by_hand))
     )

@@ -1,24 +1,24 @@
-"""The small library of a run. The template owns this folder and improves it in updates.
+"""The library of a run. The template owns this folder, and updates improve it.
 
-paths        where this code is, and where its experiment is
-environment  .env, and the variables and folders that a script requires
-process      which process of which run this one is
-requirements what a run needs by its configuration: values, settings of W&B
-inputs       the files that a run declares, and whether they changed since it was submitted
-hydra_help   a remedy for Hydra 1.3 on Python 3.14
-claim        what happens before Hydra makes a run's folder
-run          Run: its names, figures, tables, numbers and state
-record       provenance.json: what made a result
-figures      figures that record how they were made, and never overwrite those of others
-tables       tables as CSV: whole, and with plain numbers
-tracking     Weights & Biases, without the secrets of the environment
-signals      how a run ends at a signal
-files        files that are whole or not there
-locks        locks on files that several people of a group share
-check        the preflight of launchers, which submit.sh starts
-preflight    the check of one script and its configurations
-source       what a script's text shows without running it
-optuna_*     the journal and the study of a sweep by Optuna
+paths         where this code and its experiment are
+environment   .env, and the variables and folders that a script requires
+process       which process of which run this one is
+requirements  what a run needs by its configuration: values, inputs, settings of W&B
+inputs        the files that a run declares, and whether they changed since it was submitted
+claim         what happens before Hydra makes a run's folder
+run           Run: its names, figures, tables, numbers and state
+record        provenance.json: how a result was made
+figures       figures that record how they were made, and never overwrite those of others
+tables        tables as CSV: whole, and with plain numbers
+tracking      Weights & Biases, without the secrets of the environment
+signals       how a run ends at a signal
+files         files that are written whole or not at all
+locks         locks that several people of a group share
+check         the program that submit.sh starts before the queue
+preflight     what it checks: scripts, imports, configurations
+hydra_help    a remedy for Hydra 1.3 on Python 3.14
+optuna_*      the journal and the study of a sweep by Optuna
+*.sh          the parts of submit.sh
 """
 
 import os

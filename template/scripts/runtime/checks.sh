@@ -1,6 +1,6 @@
 # What can be known to fail is refused before the queue. Sourced by submit.sh.
 
-readonly check_seconds=300 # for a launcher's setup, and for Python
+readonly check_seconds=600 # for a launcher's setup, and for all scripts of a group
 
 check_launchers() {
   local launcher file
@@ -182,7 +182,8 @@ check_run() { # LAUNCHER WORD...
     if [[ $after == --config-name || $after == -cn ]]; then check_configuration "$launcher" "$word"; fi
     after=$word
   done
-  [[ ! ${findings[$launcher]-} ]]
+  [[ ! ${findings[$launcher]-} ]] || return 1
+  if ! grep -q runtime "$tree/$script"; then writes_outputs=yes; fi
 }
 
 check_configuration() { # LAUNCHER NAME

@@ -29,7 +29,8 @@ def start(config: DictConfig, key: str) -> None:
     """Exits where something that the run needs is missing, or the folder that `key` gives is another run's."""
     HydraConfig.instance().set_config(config)
     try:
-        for problem in (*changed_names(config), *swept_names(config), *subfolder_problem(config)):
+        swept = [*swept_names(config), *subfolder_problem(config)] if key == "hydra.sweep.dir" else []
+        for problem in [*changed_names(config), *swept]:
             sys.exit(problem)
         if this_process().is_main:
             require_needs(config)

@@ -1,6 +1,5 @@
 """Figures that record how they were made, and never overwrite those of others."""
 
-import codecs
 import os
 import os.path as osp
 import re
@@ -10,8 +9,8 @@ import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
-from xml.etree import ElementTree
 
+from runtime.figure_metadata import read_metadata
 from runtime.files import FileError, explain, link_new, temporary
 from runtime.paths import PACKAGE
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg", ".pdf")
-ESCAPED = {b"n": b"\n", b"r": b"\r"}  # in a string of PDF
 ORIGIN = ("Script", "Configuration")  # what may replace a figure whose name has no stamp
 
 
@@ -164,37 +162,9 @@ def has_stamp(path: str) -> bool:
 
 
 def has_origin(path: str, metadata: Mapping[str, str]) -> bool:
-    """Whether the file at a path is a figure of the same script and configuration."""
+    """Return whether the file at a path is a figure of the same script and configuration."""
     try:
-        made = READERS[osp.splitext(path)[1]](path)
-    except Exception:  # a damaged image, or bytes of another format, make each reader raise errors of its own
+        found = read_metadata(path)
+    except OSError:
         return False
-    return all(made.get(key) == metadata.get(key) for key in ORIGIN)
-
-
-def read_png(path: str) -> dict[str, str]:
-    from PIL.PngImagePlugin import PngImageFile
-
-    with PngImageFile(path) as image:  # of any size: nothing but the texts before its pixels is read
-        return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
-
-
-def read_svg(path: str) -> dict[str, str]:
-    found = ElementTree.parse(path).find(".//{http://purl.org/dc/elements/1.1/}description")
-    lines = (found.text or "").splitlines() if found is not None else []
-    return {key: value for key, _, value in (line.partition(": ") for line in lines)}
-
-
-def read_pdf(path: str) -> dict[str, str]:
-    with open(path, "rb") as file:
-        found = re.findall(rb"/(\w+) \(((?:\\.|[^\\)])*)\)", file.read(), flags=re.DOTALL)
-    return {key.decode(): pdf_text(value) for key, value in found}
-
-
-def pdf_text(value: bytes) -> str:
-    """A string of PDF, in UTF-16 if it begins with a mark of that."""
-    plain = re.sub(rb"\\(.)", lambda found: ESCAPED.get(found[1], found[1]), value, flags=re.DOTALL)
-    return plain.decode("utf-16" if plain.startswith(codecs.BOM_UTF16_BE) else "latin-1", errors="replace")
-
-
-READERS = {".png": read_png, ".svg": read_svg, ".pdf": read_pdf}
+    return all(found.get(key) == metadata.get(key) for key in ORIGIN)

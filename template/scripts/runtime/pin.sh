@@ -203,12 +203,14 @@ list_existing() {
   done
 }
 
-# State in the copy what it is, and link the .env that the experiment itself would find.
+# State in the copy what it is, and link what is elsewhere: the .env that the experiment itself would find, and the
+# folders that Hydra writes to in scripts without conf/runtime.yaml, relative to the directory of the job.
 write_metadata() {
   local env=$scripts differs=true
   while [[ $env && ! -f $env/.env ]]; do env=${env%/*}; done
   if [[ ! -f $env/.env ]]; then env=$root; fi
   ln -s -- "$env/.env" "$tree/.env"
+  ln -s -- "$root/outputs" "$root/multirun" "$tree/"
   if [[ $commit == "$head" ]]; then differs=false; fi
   { printf '{"commit": "%s", "dirty": %s, "experiment": "%s"}\n' "$commit" "$differs" "${folder//\"/\\\"}" \
     > "$tree/submitted.json"; } 2> /dev/null || die "$tree/submitted.json cannot be written"
@@ -224,7 +226,7 @@ warn_ignored() {
     | { grep -E '[.](py|so)"?$' || true; })
   [[ ! $files ]] || warn "not submitted, since git ignores it: ${files//$'\n'/ }"
   # A link may lead out of what is pinned.
-  files=$(cd "$tree" && find . -xtype l -printf '%P ')
+  files=$(cd "$tree" && find . -mindepth 2 -xtype l -printf '%P ')
   [[ ! $files ]] || warn "not submitted, since it is a link to elsewhere: ${files% }"
 }
 

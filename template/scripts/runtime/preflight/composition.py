@@ -14,8 +14,8 @@ from typing import Any
 
 from runtime import inputs
 from runtime.files import try_to_write
-from runtime.findings import Findings, is_of_a_job, is_of_a_resolver, one_line
 from runtime.paths import SCRIPTS
+from runtime.preflight.findings import Findings, is_of_a_job, is_of_a_resolver, one_line
 from runtime.requirements import LACKS_RUNTIME, has_runtime, unmet_requirements, unresolved
 
 
@@ -249,9 +249,10 @@ def check_folder(cfg: Any, key: str, found: Findings) -> None:
 
 
 def existing(folder: str) -> str:
-    """Return a folder, or the one in which it would be made."""
-    while not osp.lexists(folder):
-        folder = osp.dirname(folder)
+    """Return a folder, or the one in which it would be made. A link to a missing folder stands for that folder."""
+    while not osp.exists(folder):
+        target = osp.realpath(folder) if osp.islink(folder) else folder
+        folder = osp.dirname(folder) if target == folder else target
     return folder
 
 

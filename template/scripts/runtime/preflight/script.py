@@ -11,10 +11,10 @@ from types import ModuleType
 from typing import Any
 
 from runtime import hydra_help
-from runtime.composition import Entry, check_configuration, entry_of, recorded
-from runtime.findings import Findings, is_of_a_job, one_line, raised
 from runtime.paths import PACKAGE, package_error
-from runtime.source import Source, is_found
+from runtime.preflight.composition import Entry, check_configuration, entry_of, recorded
+from runtime.preflight.findings import Findings, is_of_a_job, one_line, raised
+from runtime.preflight.source import Source, is_found
 
 MODULE = "__mp_main__"  # the name under which multiprocessing imports a script, too
 
@@ -66,7 +66,8 @@ class Script:
         self.known = dict(os.environ)  # with what .env sets
         self.path = self.words[0]
         self.findings.problems += self.surroundings.problems
-        start_anew(self.path, self.surroundings.environment | self.own, self.surroundings.path)
+        self.environment = self.surroundings.environment | self.own
+        start_anew(self.path, self.environment, self.surroundings.path)
         try:
             self.source = Source(self.path)
         except OSError as error:

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import importlib.util
-import os.path as osp
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -172,8 +171,3 @@ def find_submodule(name: str, locations: list[str]) -> ModuleSpec | None:
         if spec:
             return spec
     return None
-
-
-def relative(path: str, root: str) -> str:
-    """Return a path from the root, or as it is if it lies elsewhere."""
-    return osp.relpath(path, root) if osp.realpath(path).startswith(osp.join(osp.realpath(root), "")) else path

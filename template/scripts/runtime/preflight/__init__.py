@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from runtime.children import LIMIT, Send, forked
 from runtime.environment import SERVER, find_env
 from runtime.files import try_to_write
-from runtime.findings import Findings, one_line
 from runtime.paths import EXPERIMENT, FOLDER, location_error
-from runtime.script import Script, Surroundings
+from runtime.preflight.children import Send, forked
+from runtime.preflight.findings import Findings, one_line
+from runtime.preflight.script import Script, Surroundings
 
 with suppress(ImportError):  # before any fork, since they take most of the time of a check
     import hydra  # noqa: F401
@@ -113,25 +113,21 @@ def examine(commands: list[list[str]], own: dict[str, str], surroundings: Surrou
     for words in commands:
         found = script.findings.copy()
         if script.is_sound:
-            found.extend(ask_program(words, surroundings.environment | own) if program else script.compose(words[1:]))
+            found.extend(ask_program(words, script) if program else script.compose(words[1:]))
         send(vars(found))
 
 
 # The template's own programs ------------------------------------------------------------------------------------------
 
 
-def ask_program(words: list[str], environment: dict[str, str]) -> Findings:
+def ask_program(words: list[str], script: Script) -> Findings:
     """Run query.py or optuna_worker.py with --dry-run, and return what it reports."""
     program = osp.basename(words[0])
     # The database is not asked: a compute node may reach it where this one does not.
-    missing = [name for name in SERVER if not os.environ.get(name)] if program == "query.py" else []
+    missing = [name for name in SERVER if not script.known.get(name)] if program == "query.py" else []
     if missing:
         return Findings([unset(name) for name in missing])
-    command = [sys.executable, *words, "--dry-run"]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        return Findings([f"{words[0]} --dry-run did not end within {LIMIT} seconds"])
+    done = subprocess.run([sys.executable, *words, "--dry-run"], env=script.environment, capture_output=True, text=True)
     if not done.returncode:
         inputs = [line.removeprefix("input: ") for line in done.stdout.splitlines() if line.startswith("input: ")]
         return Findings(inputs=dict(line.rsplit(" ", 1) for line in inputs))

@@ -1,30 +1,30 @@
-"""What a figure says of the run that made it: the metadata that `run.save` gives to PNG, SVG and PDF."""
+"""Read the metadata of a figure: PNG, SVG or PDF, as matplotlib writes them. Only the standard library is needed."""
 
 import os
 import re
 import struct
-from collections.abc import Callable
-from pathlib import Path
 from xml.etree import ElementTree
 
-FACTS = ("Script", "Configuration", "Overrides", "Commit", "Job", "Run", "Trial")
 PNG = b"\x89PNG\r\n\x1a\n"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 PDF_ENTRY = re.compile(rb"/(\w+) \(((?:[^\\()]|\\.)*)\)", re.DOTALL)
-PDF_END = 1_000_000  # bytes, in which matplotlib writes them
+PDF_END = 1_000_000  # bytes at the end of a PDF, in which matplotlib writes the metadata
+PDF_ESCAPES = {b"n": b"\n", b"r": b"\r"}
 
 
-def read_facts(path: Path) -> dict[str, str]:
-    """What a figure says of its run, in the order of FACTS; nothing where it does not say which run that is."""
-    reader = READERS.get(path.suffix.lower())
-    found = reader(path) if reader else {}
-    return {name: found[name] for name in FACTS if name in found} if "Run" in found else {}
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the metadata of the figure at a path; nothing if there is none, or if the file is damaged.
+
+    Raises OSError if the file cannot be read.
+    """
+    reader = READERS.get(os.path.splitext(path)[1].lower())
+    return reader(path) if reader else {}
 
 
-def read_png(path: Path) -> dict[str, str]:
-    """Its chunks tEXt and iTXt, by keyword."""
+def read_png(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the text chunks before the pixels, by keyword."""
     texts: dict[str, str] = {}
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         if file.read(len(PNG)) != PNG:
             return {}
         while len(header := file.read(8)) == 8:
@@ -35,7 +35,7 @@ def read_png(path: Path) -> dict[str, str]:
                 keyword, _, text = file.read(size).partition(b"\0")
                 texts[keyword.decode("latin-1")] = decode_png_text(kind, text)
                 size = 0
-            file.seek(size + 4, os.SEEK_CUR)  # a checksum ends the chunk
+            file.seek(size + 4, os.SEEK_CUR)  # a chunk ends with a checksum
     return texts
 
 
@@ -45,32 +45,31 @@ def decode_png_text(kind: bytes, text: bytes) -> str:
     return text[2:].split(b"\0", 2)[-1].decode(errors="replace")  # after two flags, a language and a translation
 
 
-def read_svg(path: Path) -> dict[str, str]:
-    """The lines `Name: value` of its description."""
+def read_svg(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the lines `Name: value` of the description."""
     try:
         for _, element in ElementTree.iterparse(path):
             if element.tag == DESCRIPTION:
                 lines = (element.text or "").splitlines()
                 return {name: value for name, _, value in (line.partition(": ") for line in lines)}
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):  # the last two are of unknown encodings
         pass
     return {}
 
 
-def read_pdf(path: Path) -> dict[str, str]:
-    """The texts of its dictionaries, of which one has the metadata."""
-    with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - PDF_END, 0))
+def read_pdf(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the texts of all dictionaries at the end of the file. One of them holds the metadata."""
+    with open(path, "rb") as file:
+        file.seek(max(os.path.getsize(path) - PDF_END, 0))
         entries = PDF_ENTRY.findall(file.read())
     return {name.decode("latin-1"): decode_pdf_text(text) for name, text in entries}
 
 
 def decode_pdf_text(text: bytes) -> str:
-    ends = {b"n": b"\n", b"r": b"\r"}
-    plain = re.sub(rb"\\(.)", lambda match: ends.get(match[1], match[1]), text, flags=re.DOTALL)
+    plain = re.sub(rb"\\(.)", lambda match: PDF_ESCAPES.get(match[1], match[1]), text, flags=re.DOTALL)
     if plain.startswith(b"\xfe\xff"):
         return plain[2:].decode("utf-16-be", errors="replace")
     return plain.decode("latin-1")
 
 
-READERS: dict[str, Callable[[Path], dict[str, str]]] = {".png": read_png, ".svg": read_svg, ".pdf": read_pdf}
+READERS = {".png": read_png, ".svg": read_svg, ".pdf": read_pdf}

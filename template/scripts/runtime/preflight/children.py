@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-LIMIT = 300  # seconds for the import of a script, and for each of its configurations
+LIMIT = 120  # seconds for the import of a script, and for each of its configurations
 Send = Callable[[Any], None]
 
 

@@ -46,6 +46,8 @@ class Findings:
 def one_line(error: object) -> str:
     """Return an exception's text in one line, without what Hydra adds about itself, and with paths from the root."""
     cause = getattr(error, "__cause__", None) if type(error).__module__.startswith("hydra") else None
+    if "is not in struct" in str(cause):  # Hydra's own words for it are clearer
+        cause = None
     text = f"{error}\n{cause or ''}".partition("Config search path")[0].replace(f"{ROOT}/", "")
     lines = [line.strip() for line in text.splitlines()]
     return without_secrets(" ".join(line for line in lines if line and not line.startswith(HYDRAS_OWN)))

@@ -1,0 +1,130 @@
+"""README.md and docs/*.md: links lead somewhere, and each page works if somebody types it from top to bottom."""
+
+import os
+import re
+import shlex
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+from support.document import TYPED, Reader, blocks, commands
+from support.lab import stand_ins
+from support.process import edit, git
+from support.template import QUESTIONS, ROOT
+
+from experiments.template import Release
+
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+TOO_SLOW = {"docs/measured.md"}  # `make bench` takes minutes
+
+
+def anchors(page):
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda path: path.name)
+def test_page_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", page.read_text()):
+        target = "".join(target)
+        if not target.startswith("https://"):
+            name, _, anchor = target.partition("#")
+            linked = page.parent / name if name else page
+            assert linked.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(linked), f"{page.name}: {target}"
+
+
+def test_every_page_with_commands_is_typed_by_a_test():
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_page*.py"))
+    typed = TOO_SLOW | set(re.findall(r'read\("([^"]+)"', tests))
+    assert typed == {page for page in PAGES if any(block.language in TYPED for block in blocks(page))}
+
+
+def test_readme_works_in_an_empty_repository(own_template, slurm, tmp_path):
+    repository = tmp_path / "lab"
+    repository.mkdir()
+    git(repository, "init", "--quiet")
+    Reader(repository, own_template.path, stand_ins(tmp_path / "home")).read("README.md")
+    assert list((repository / "images").glob("011-growth_gh_000_*.png"))
+    tree = re.findall(r"── (\S+)", (ROOT / "README.md").read_text())
+    there = {path.name for path in (repository / "experiments/011-growth").rglob("*")} | {".copier-answers.yml"}
+    assert tree and set(tree) <= there
+    slurm("scancel", "--user", str(os.getuid()))
+
+
+def test_readme_installs_what_a_starter_declares(lab):
+    typed = [shlex.split(command) for block in blocks("README.md") for command in commands(block.text)]
+    [installed] = [words[2:] for words in typed if words[:2] == ["pip", "install"]]
+    [declared] = re.findall(r"^# dependencies = (.*)$", (lab.render() / "scripts/x.py").read_text(), re.MULTILINE)
+    names = [re.match("[a-z-]+", word)[0] for word in installed]
+    assert sorted(names) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])
+
+
+def test_runs_page_works_and_names_the_files_it_makes(lab, own_template):
+    """Its table has the runs of its first command and of `add-run`."""
+    Reader(lab.path, own_template.path).read("docs/runs.md")
+    table = (ROOT / "docs/runs.md").read_text()
+    rows = set(re.findall(r"^\| `(.*)` of `(.*)` \| `(.*)` \| `(.*)` \|$", table, re.MULTILINE))
+    experiment = lab.path / "experiments/012-yeast"
+    assert "--time=0-12:00:00" in (experiment / "scripts/igb_cabbi_growth_001.slurm").read_text()
+    answers = yaml.safe_load((experiment / ".copier-answers.yml").read_text())
+    runs = Release("v1.0.0", "", own_template.path).parse_runs(answers, answers["runs"])
+    names = {(run.token, run.script, f"conf/{run.config}.yaml", f"scripts/{run.launcher}.slurm") for run in runs}
+    assert rows == names
+    assert all((experiment / name).is_file() for row in rows for name in row[2:])
+
+
+def test_runs_page_has_every_question():
+    table = (ROOT / "docs/runs.md").read_text().split("## Questions")[1]
+    assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(QUESTIONS)
+
+
+def test_submitting_page_works(lab, own_template, slurm):
+    lab.render("011-growth")
+    Reader(lab.path, own_template.path, stand_ins(lab.path.parent / "home")).read("docs/submitting.md")
+    slurm("scancel", "--user", str(os.getuid()))
+
+
+def test_figures_page_works(lab, own_template):
+    experiment = lab.render("011-growth")
+    reader = Reader(lab.path, own_template.path)
+    reader.read("docs/figures.md")
+    assert "figure: " in reader.printed and "dose_gh_000" in reader.printed
+    assert (experiment / "results/dose_gh_000.csv").read_text() == "dose,growth\n0,1.0\n2,0.2\n"
+
+
+def test_figures_page_resumes_as_the_docstring_of_run_does(lab):
+    """The tests of `Run` prove that code."""
+    [resume] = [block.text for block in blocks("docs/figures.md") if block.text.startswith("checkpoint = ")]
+    assert textwrap.indent(resume, " " * 8) in (ROOT / "template/scripts/runtime/run.py").read_text()
+
+
+def test_queries_page_works(lab, own_template, bolt, slurm):
+    lab.render("011-growth")
+    bolt(
+        "UNWIND ['YMR001C', 'YMR002W'] AS gene CREATE (g:Genotype {of: 'docs'}), (e:Experiment {of: 'docs'}),"
+        " (:Dataset {of: 'docs'})<-[:ExperimentMemberOf]-(e)<-[:GenotypeMemberOf]-(g),"
+        " (g)<-[:PerturbationMemberOf]-(:Perturbation {of: 'docs', systematic_gene_name: gene}),"
+        " (e)<-[:ExperimentReferenceOf]-(:ExperimentReference {of: 'docs'})"
+    )
+    try:
+        Reader(lab.path, own_template.path, bolt.environment | stand_ins(lab.path / "home")).read("docs/queries.md")
+    finally:
+        bolt("MATCH (n {of: 'docs'}) DETACH DELETE n")
+
+
+def test_sweeps_page_works(lab, own_template, slurm):
+    reader = Reader(lab.path, own_template.path, stand_ins(lab.path.parent / "home"))
+
+    def shorten_and_wait(command):
+        if command.startswith("copier copy"):
+            conf = lab.path / "experiments/013-yeast/conf/yeast_slurm_optuna.yaml"
+            edit(conf, "n_trials: 64", "n_trials: 4")
+        elif "submit.sh" in command:
+            [number] = re.findall(r": job (\d+)$", reader.printed, flags=re.MULTILINE)
+            assert {slurm.wait(f"{number}_{task}")["JobState"] for task in range(8)} == {"COMPLETED"}
+
+    reader.read("docs/sweeps.md", shorten_and_wait)
+    assert len(list(lab.data.glob("experiments/013-yeast/runs/*/*/provenance.json"))) == 4

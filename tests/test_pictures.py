@@ -1,0 +1,59 @@
+"""Pictures: README and docs/example show what the template renders now. If a test fails, run `make pictures`."""
+
+import importlib.metadata
+import importlib.util
+import re
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+from support.lab import make_lab
+from support.process import git
+from support.template import ROOT, copy_template
+
+OUTDATED = "out of date: make pictures"
+
+
+@pytest.fixture
+def pictures():
+    """The module docs/pictures.py."""
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs/pictures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def pictured_lab(pictures, tmp_path):
+    """A lab with the template at the version that the pictures show."""
+    (tmp_path / "template").mkdir()
+    return make_lab(tmp_path / "lab", copy_template(tmp_path / "template", pictures.VERSION))
+
+
+def sorted_texts(svg):
+    """Return the texts of an SVG. They are sorted, because Copier creates files in the order of the file system."""
+    return sorted(re.findall(r">([^<>]+)</text>", svg))
+
+
+def test_copier_session_and_example_are_current(pictures, pictured_lab):
+    session = pictures.svg(pictures.session(pictured_lab))
+    assert sorted_texts((ROOT / "docs/copier-copy.svg").read_text()) == sorted_texts(session), OUTDATED
+    fresh, shown = pictured_lab.path / "example", ROOT / "docs/example/011-growth"
+    pictures.example(pictured_lab, fresh)
+    names = sorted(path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file())
+    committed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", shown).split("\0")[:-1]
+    assert names == sorted((ROOT / name).relative_to(shown) for name in committed), OUTDATED
+    for name in names:
+        assert (shown / name).read_text() == (fresh / name).read_text(), f"{name}: {OUTDATED}"
+
+
+@pytest.mark.parametrize("name", ["growth", "sweep"])
+def test_figure_picture_is_current(pictures, pictured_lab, name):
+    """Other versions of matplotlib draw letters and edges differently."""
+    version = importlib.metadata.version("matplotlib")
+    if f"matplotlib=={version}" not in (ROOT / "requirements-dev.txt").read_text().split():
+        pytest.skip(f"the pictures show figures by the versions of requirements-dev.txt, not by {version}")
+    figure = getattr(pictures, f"{name}_figure")(pictured_lab)
+    with Image.open(ROOT / f"docs/{name}.png") as shown, Image.open(figure) as made:
+        assert shown.size == made.size, OUTDATED
+        difference = ImageStat.Stat(ImageChops.difference(shown.convert("L"), made.convert("L"))).mean[0]
+        assert difference < 1, OUTDATED
