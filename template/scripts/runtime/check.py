@@ -1,11 +1,15 @@
-"""Check launchers before they are submitted: check.py FOLDER, as submit.sh starts it, once per Python and environment.
+"""Check launchers before they are submitted.
 
-FOLDER/requests holds words that end in NUL. For each launcher: its name; a count, and that many NAME=VALUE of its own
-environment; a count, and that many words of its command: the script, and its arguments. Written are FOLDER/problems
-and FOLDER/notes, pairs of a launcher and a line, and FOLDER/inputs/LAUNCHER, pairs of a declared input and its
-checksum. The exit code is 0 if all checks ran, whatever they found.
+submit.sh starts `check.py FOLDER` once per Python command and environment. All files hold words that end in NUL.
 
-It needs the standard library, dotenv, and of what the run itself uses hydra and omegaconf.
+FOLDER/requests  for each launcher: its name; a count and that many NAME=VALUE of its own environment; a count and
+                 that many words of its command (the script and its arguments)
+FOLDER/problems  written: pairs of a launcher and a line
+FOLDER/notes     written: pairs of a launcher and a line
+FOLDER/inputs/LAUNCHER  written: pairs of a declared input and its checksum
+
+The exit code is 0 if all checks ran, whatever they found. Required packages: python-dotenv, and hydra-core with
+omegaconf if the script uses them.
 """
 
 import os
@@ -14,10 +18,10 @@ import sys
 from collections.abc import Iterable, Mapping
 
 SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
-PATH = sys.path[1:]  # as a script has it, but for its own folder
+PATH = sys.path[1:]  # without the first entry, which is the folder of the started script
 sys.path[:] = [SCRIPTS, *PATH]
 
-# What submit.sh sets for the start of this program, to see whether Python gets what a job has.
+# submit.sh sets these variables when it starts this program. If one is missing, Python would lack it in a job, too.
 PROBES = (
     "EXPERIMENT_JOB",
     "EXPERIMENT_MODE",
@@ -36,11 +40,11 @@ PROBES = (
 LOST = [name for name in PROBES if name not in os.environ]
 for name in PROBES:
     os.environ.pop(name, None)
-ENVIRONMENT = dict(os.environ)  # which the import of `runtime` changes
+ENVIRONMENT = dict(os.environ)  # a copy, since the import of `runtime` changes os.environ
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--folder"]:  # which a launcher asks for
+    if sys.argv[1:] == ["--folder"]:  # a launcher calls it this way
         from runtime.paths import FOLDER
 
         print(FOLDER)
@@ -50,7 +54,7 @@ def main() -> None:
     problems = [lost_variables()] if LOST else []
     try:
         from runtime.preflight import check
-    except SystemExit as error:  # how `runtime` refuses this Python
+    except SystemExit as error:  # `runtime` exits if Python was started with unsuitable options
         write_findings(folder, {launcher: ([*problems, str(error)], [], {}) for launcher, _, _ in requests})
         return
     found = check(requests, ENVIRONMENT, PATH)
@@ -68,7 +72,7 @@ def lost_variables() -> str:
 
 
 def read_requests(folder: str) -> list[tuple[str, dict[str, str], list[str]]]:
-    """Return the launchers, each with its own environment and its words."""
+    """Return each launcher's name, own environment, and words of its command."""
     with open(osp.join(folder, "requests"), "rb") as file:
         words = iter([os.fsdecode(word) for word in file.read().split(b"\0")[:-1]])
     requests = []

@@ -1,4 +1,4 @@
-"""Read the metadata of a figure: PNG, SVG or PDF, as matplotlib writes them. Only the standard library is needed."""
+"""Read the metadata of a PNG, SVG or PDF that matplotlib has written, with the standard library alone."""
 
 import os
 import re
@@ -13,7 +13,7 @@ PDF_ESCAPES = {b"n": b"\n", b"r": b"\r"}
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the metadata of the figure at a path; nothing if there is none, or if the file is damaged.
+    """Return the metadata of a figure. It is empty if the file is damaged or of another format.
 
     Raises OSError if the file cannot be read.
     """
@@ -42,7 +42,7 @@ def read_png(path: str | os.PathLike[str]) -> dict[str, str]:
 def decode_png_text(kind: bytes, text: bytes) -> str:
     if kind == b"tEXt":
         return text.decode("latin-1")
-    return text[2:].split(b"\0", 2)[-1].decode(errors="replace")  # after two flags, a language and a translation
+    return text[2:].split(b"\0", 2)[-1].decode(errors="replace")  # skip two flags, a language and a translation
 
 
 def read_svg(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -52,7 +52,7 @@ def read_svg(path: str | os.PathLike[str]) -> dict[str, str]:
             if element.tag == DESCRIPTION:
                 lines = (element.text or "").splitlines()
                 return {name: value for name, _, value in (line.partition(": ") for line in lines)}
-    except (ElementTree.ParseError, LookupError, ValueError):  # the last two are of unknown encodings
+    except (ElementTree.ParseError, LookupError, ValueError):  # an unknown encoding raises one of the last two
         pass
     return {}
 

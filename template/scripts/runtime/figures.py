@@ -1,4 +1,4 @@
-"""Figures that record how they were made, and never overwrite those of others."""
+"""Save figures that record how they were made, and never overwrite another script's figure."""
 
 import os
 import os.path as osp
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg", ".pdf")
-ORIGIN = ("Script", "Configuration")  # what may replace a figure whose name has no stamp
+ORIGIN = ("Script", "Configuration")  # a figure without a timestamp is replaced only if these are equal
 
 
 def save_figure(figure: "Figure", path: str | os.PathLike[str], metadata: Mapping[str, str], **options: Any) -> str:
-    """Write a figure of matplotlib whole, as PNG, SVG or PDF by the path's ending, and return its path.
+    """Write a matplotlib figure as PNG, SVG or PDF, according to the path's ending, and return its path.
 
-    A name that has a stamp, or whose folder has one, is always a new file: if it is taken, _2 follows it. Any other
-    is replaced, but only if the figure there has the same Script and Configuration in its metadata. The folder is
-    made. `options` are of matplotlib's savefig, except `format` and `metadata`. A PNG has 150 dots per inch, or the
-    figure's own if these are more. Exits if the figure cannot be written at the path.
+    If the file's or the folder's name has a timestamp, the figure is a new file: _2 is added if the name is taken.
+    Another figure is replaced, but only if it has the same Script and Configuration in its metadata. The folder is
+    made. `options` are those of matplotlib's savefig, except `format` and `metadata`. A PNG has at least 150 dots per
+    inch. Exits if the figure cannot be written.
     """
     try:
         return write_figure(figure, path, metadata, options)
@@ -38,15 +38,15 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], metadata: Mappin
 def write_figure(
     figure: "Figure", path: str | os.PathLike[str], metadata: Mapping[str, str], options: Mapping[str, Any]
 ) -> str:
-    """Do what `save_figure` does. Raises FileError, OSError, or what matplotlib raises."""
+    """Write a figure like `save_figure`, but raise FileError, OSError, or an error of matplotlib."""
     path = osp.abspath(os.fspath(path))
     ending = osp.splitext(path)[1]
     if ending not in ENDINGS:
-        raise FileError(f"a figure's name ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}. Give it such an ending.")
+        raise FileError(f'unknown ending "{ending}"; expected one of: {", ".join(ENDINGS)}.')
     refuse_missing_root(path)
     is_new = has_stamp(path)
     if not is_new and osp.lexists(path) and not has_origin(path, metadata):
-        raise FileError("another script or configuration made this file. Move it, or save under another name.")
+        raise FileError("another script or configuration made this file. Move it, or choose another name.")
     with temporary(path) as part:
         with open(part, "xb") as file:
             draw(figure, file, ending[1:], metadata, options)
@@ -57,18 +57,18 @@ def write_figure(
 
 
 def refuse_missing_root(path: str) -> None:
-    """Raise FileError if the folder of all images is gone: a new one might be on the disk below its mount point."""
+    """Raise FileError if ASSET_IMAGES_DIR is missing. Its disk may not be mounted, so the folder must not be made."""
     root = osp.abspath(os.environ.get("ASSET_IMAGES_DIR", os.sep))
     if osp.commonpath([root, path]) == root and not osp.isdir(root):
-        raise FileError(f"there is no folder {root}. Make it again, or mount its disk.")
+        raise FileError(f"the folder {root} is missing. Make it, or mount its disk.")
 
 
 def keep_figure(
     figure: "Figure", folder: str, path: object, metadata: Mapping[str, str], options: Mapping[str, Any]
 ) -> str:
-    """Write a figure to a folder under the name that `path` has, or with _2 and so on, and return its path.
+    """Write a figure to a folder under the file name of `path`, with _2 and so on if taken, and return its path.
 
-    If it cannot be drawn as it is, its texts are drawn as they are written, and no options are used.
+    A figure that cannot be drawn is drawn again with its texts as they are written, and without options.
     """
     root, ending = osp.splitext(file_name(path))
     target = osp.join(folder, root + (ending if ending in ENDINGS else ".png"))
@@ -81,12 +81,12 @@ def keep_figure(
 def draw_somehow(
     figure: "Figure", file: BinaryIO, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]
 ) -> None:
-    """Draw a figure as it is, else with simple texts and without options. Raises what the second try raises."""
+    """Draw a figure. If that fails, draw it with plain texts and without options, and raise the error of that."""
     import matplotlib
 
     try:
         draw(figure, file, kind, metadata, options)
-    except OSError:  # of the disk
+    except OSError:  # the disk failed, so a second attempt would fail too
         raise
     except Exception:
         file.seek(0)
@@ -97,14 +97,14 @@ def draw_somehow(
 
 
 def file_name(path: object) -> str:
-    """Return the last part of a path if it can name a file, else "figure"."""
+    """Return the last part of a path if it is a valid file name, else "figure"."""
     name = osp.basename(osp.normpath(os.fsdecode(path))) if isinstance(path, str | bytes | os.PathLike) else ""
     is_name = name not in ("", ".", "..") and "\0" not in name and len(os.fsencode(name)) <= 200
     return name if is_name else "figure"
 
 
 def simplify_texts(figure: "Figure") -> None:
-    """Turn off TeX in a figure, and mathematics in those of its texts that matplotlib cannot read."""
+    """Turn off TeX in a figure, and mathematics in each text that matplotlib cannot parse."""
     from matplotlib.mathtext import MathTextParser
     from matplotlib.text import Text
 
@@ -119,31 +119,29 @@ def simplify_texts(figure: "Figure") -> None:
 
 
 def printable(text: str) -> str:
-    """Return a text in which a byte that is not UTF-8 is \\udc80."""
+    """Return a text in which each byte that is not UTF-8 is written like \\udc80."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def draw(figure: "Figure", file: BinaryIO, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]) -> None:
-    """Write a figure to a file. The format is given, since `savefig.format` of a matplotlibrc would win over a name.
-
-    Raises FileError if it needs LaTeX, which is missing.
-    """
+    """Write a figure to a file in the format `kind`. Raises FileError if it needs LaTeX, and that is missing."""
     import matplotlib
 
     if matplotlib.rcParams["text.usetex"] and not shutil.which("latex"):
         raise FileError(
-            f"text.usetex is on, but there is no latex. Install it, or see {matplotlib.matplotlib_fname()}."
+            "text.usetex is on, but latex is missing. "
+            f"Install it, or turn text.usetex off, for example in {matplotlib.matplotlib_fname()}."
         )
-    told = {key: printable(value) for key, value in metadata.items()}
-    if kind == "svg":  # which has no keys of one's own
-        told = {"Description": "\n".join(f"{key}: {' '.join(value.split())}" for key, value in told.items())}
+    entries = {key: printable(value) for key, value in metadata.items()}
+    if kind == "svg":  # SVG has a fixed set of keys
+        entries = {"Description": "\n".join(f"{key}: {' '.join(value.split())}" for key, value in entries.items())}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Unknown infodict keyword")  # of PDF, where they are kept
-        figure.savefig(file, **({"dpi": resolution(figure)} | dict(options)), format=kind, metadata=told)
+        warnings.filterwarnings("ignore", "Unknown infodict keyword")  # matplotlib writes unknown keys to a PDF anyway
+        figure.savefig(file, **({"dpi": resolution(figure)} | dict(options)), format=kind, metadata=entries)
 
 
 def resolution(figure: "Figure") -> float:
-    """Dots per inch: those of a matplotlibrc's `savefig.dpi`, or of the figure, but 150 at least."""
+    """Return the dots per inch: a matplotlibrc's `savefig.dpi`, or those of the figure, but at least 150."""
     import matplotlib
 
     asked = matplotlib.rcParams["savefig.dpi"]
@@ -151,13 +149,13 @@ def resolution(figure: "Figure") -> float:
 
 
 def stamp_pattern() -> str:
-    """A pattern of what the package's timestamp() gives, anywhere in a name: its digits are any digits."""
+    """Return a pattern that matches any value of the package's timestamp(): the current one with all digits free."""
     module = import_module(f"{PACKAGE}.timestamp" if PACKAGE else "timestamp")
     return re.sub(r"\d", r"\\d", re.escape(module.timestamp()))
 
 
 def has_stamp(path: str) -> bool:
-    """Whether a file's name or its folder's has a stamp."""
+    """Return whether the name of a file or of its folder has a timestamp."""
     return any(re.search(stamp_pattern(), name) for name in path.split(osp.sep)[-2:])
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Write files completely or not at all."""
 
 import errno
 import json
@@ -11,19 +11,19 @@ from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import Any, NoReturn, TextIO
 
-from runtime.signals import ENDS
+from runtime.signals import ENDING_SIGNALS
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors of a write, which do not name the file
-TEMPORARY: set[str] = set()  # the files being written, for end_at_signals, which ends where no `finally` is reached
-BLOCK = b"\0" * 4096  # a full disk may still have room for a file without content
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a failed write does not name the file
+TEMPORARY: set[str] = set()  # unfinished files: end_at_signals removes them, since it skips every `finally`
+BLOCK = b"\0" * 4096  # an empty file would fit even on a full disk
 
 
 class FileError(Exception):
-    """Why a file is not written at its path, and what to do."""
+    """A file that cannot be written. The message has the reason and the remedy, without the path."""
 
 
 def explain(error: Exception, path: object) -> str:
-    """Return in one line why a file is not at a path, and what to do."""
+    """Return in one line why a file could not be written, and what to do."""
     if isinstance(error, FileError):
         reason = str(error)
     elif isinstance(error, OSError) and error.strerror:
@@ -35,9 +35,9 @@ def explain(error: Exception, path: object) -> str:
 
 @contextmanager
 def temporary(path: str) -> Iterator[str]:
-    """Yield the path of a file to write first, in the folder of `path`, which is made. It is removed at the end.
+    """Yield the path of a temporary file in the folder of `path`, which is made. Remove that file at the end.
 
-    Raises OSError, with `path`, if the disk does not take what is written.
+    Raises OSError with `path` as its file name if a write fails.
     """
     os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
     part = f"{path}.{token_hex(4)}.part"
@@ -60,9 +60,9 @@ def remove_temporary(part: str) -> None:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """The file at `path`, open for text in UTF-8, replaced as a whole when it is complete. Its folder is made.
+    """Yield a text file in UTF-8 that replaces the file at `path` once it is complete. Its folder is made.
 
-    A byte of a file's name that is not UTF-8 is written as \\udc80, as JSON has it.
+    A byte that is not UTF-8, as a file name may have, is written like \\udc80, as in JSON.
     """
     path = os.fspath(path)
     with temporary(path) as part:
@@ -72,9 +72,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[TextIO]:
 
 
 def try_to_write(folder: str) -> None:
-    """Do in a folder what a run does there: write a file, name it, replace it and remove it.
+    """Write, link, replace and remove a file in a folder, as a run does there.
 
-    Raises OSError if any of these fails. Nothing is left, and no planted link is followed.
+    Raises OSError if a step fails. No file remains. The names are random, so nobody can plant a symlink there.
     """
     name = osp.join(folder, f".{token_hex(8)}")
     parts = [f"{name}.1.part", f"{name}.2.part"]
@@ -91,7 +91,7 @@ def try_to_write(folder: str) -> None:
 
 
 def link_new(part: str, path: str) -> str:
-    """Give a finished file its name, or the name with _2, _3 and so on if that is taken. Return its path."""
+    """Move a finished file to `path`, or to a path with _2, _3 and so on if that exists. Return the new path."""
     root, ending = osp.splitext(path)
     count = 1
     while True:
@@ -104,10 +104,10 @@ def link_new(part: str, path: str) -> str:
 
 
 def commit_new(part: str, path: str) -> None:
-    """Give a finished file a name. Raises FileExistsError if the name is taken: unlike a rename, it never overwrites.
+    """Move a finished file to `path`. Raises FileExistsError if that exists: unlike a rename, this never overwrites.
 
-    A disk without hard links may refuse them with any error number. There the name is reserved by an empty file,
-    which only a kill at this moment would leave behind.
+    A disk without hard links may refuse them with any error number. An empty file then reserves the name. It remains
+    only if the process is killed at this moment.
     """
     try:
         os.link(part, path)
@@ -119,13 +119,13 @@ def commit_new(part: str, path: str) -> None:
     try:
         os.replace(part, path)
     except BaseException:
-        if osp.lexists(part):  # else a signal came after the rename, and the file is in its place
+        if osp.lexists(part):  # otherwise a signal arrived after the rename, and the file is complete
             os.unlink(path)
         raise
 
 
 def make_shared_folder(folder: str) -> None:
-    """Make a folder and those around it, for the group too if it may write to the folder that they are in."""
+    """Make a folder and its parents. The group can write to them if it can write to the existing parent."""
     if osp.isdir(folder):
         return
     make_shared_folder(osp.dirname(osp.abspath(folder)))
@@ -135,20 +135,21 @@ def make_shared_folder(folder: str) -> None:
 
 
 def share_with_group(path: str) -> None:
-    """Let the group write to a new file or folder if it may write to the folder around it, whatever the umask is."""
+    """Let the group write to a new file or folder if it can write to the parent folder, whatever the umask is."""
     if os.stat(osp.dirname(osp.abspath(path))).st_mode & stat.S_IWGRP:
         mode = stat.S_IMODE(os.stat(path).st_mode)
         os.chmod(path, mode | (mode & stat.S_IRWXU) >> 3)
 
 
 def permission_hint(path: str) -> str:
-    """Return what to do about a path, or its folder, that belongs to somebody else."""
+    """Return the remedy for a path that another user owns. If it is missing, name its nearest existing parent."""
     while not osp.lexists(path):
         path = osp.dirname(osp.abspath(path))
     return f"Ask {owner(path)} to run: chmod g+w {path}"
 
 
 def owner(path: str) -> str:
+    """Return the name of the user who owns a path."""
     import pwd
 
     number = os.lstat(path).st_uid
@@ -159,16 +160,17 @@ def owner(path: str) -> str:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a value as JSON at `path`, replaced as a whole. Raises ValueError for NaN and infinity."""
+    """Write a value as JSON to `path`, or replace that file atomically. Raises ValueError for NaN and infinity."""
     with atomic_write(path) as file:
         json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 
 def end_at_signals(message: str) -> None:
-    """At a signal that ends a process print a message, and end at once without leaving a half-written file.
+    """Let each ending signal remove unfinished files, print a message, and end the process at once.
 
-    A KeyboardInterrupt in a driver of Neo4j may become another exception, or wait for the server forever.
+    An exception is not enough: in a driver of Neo4j, a KeyboardInterrupt may become another exception or wait for the
+    server forever.
     """
     bar_end = "\n" if os.isatty(2) else ""
 
@@ -178,6 +180,6 @@ def end_at_signals(message: str) -> None:
         os.write(2, f"{bar_end}{message}\n".encode())
         os._exit(1)
 
-    for number in (signal.SIGINT, *ENDS):
+    for number in (signal.SIGINT, *ENDING_SIGNALS):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)

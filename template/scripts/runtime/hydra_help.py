@@ -1,6 +1,7 @@
-"""A remedy for Hydra 1.3 on Python 3.14, where no script with hydra.main starts. Remove it with Hydra 1.3.
+"""Make Hydra 1.3 work on Python 3.14. Remove this module when Hydra 1.3 is no longer supported.
 
-argparse looks for "%" in each help text there, and one of Hydra 1.3's is an object that is no text.
+Since Python 3.14, argparse searches each help text for "%". One help text of Hydra 1.3 is not a string, and without
+this patch every script with hydra.main fails when it starts.
 """
 
 import argparse
@@ -11,17 +12,17 @@ AFFECTED = (3, 14)
 UNCHANGED = argparse.HelpFormatter._get_help_string
 
 
-def mend() -> None:
+def patch_argparse() -> None:
     if sys.version_info[:2] == AFFECTED and has_hydra_1_3():
         setattr(argparse.HelpFormatter, "_get_help_string", text_of_help)  # noqa: B010
 
 
-def undo() -> None:
+def restore_argparse() -> None:
     setattr(argparse.HelpFormatter, "_get_help_string", UNCHANGED)  # noqa: B010
 
 
 def has_hydra_1_3() -> bool:
-    """Whether Hydra is installed in a version before 1.4."""
+    """Return whether the installed Hydra is older than 1.4."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -32,5 +33,5 @@ def has_hydra_1_3() -> bool:
 
 
 def text_of_help(formatter: argparse.HelpFormatter, action: argparse.Action) -> str | None:
-    """Return an option's help as argparse takes it. Hydra prints its own help, and not argparse's."""
+    """Return an option's help as a string. It is never printed: Hydra prints a help of its own."""
     return UNCHANGED(formatter, action) if isinstance(action.help, str) else ""

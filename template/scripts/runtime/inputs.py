@@ -1,8 +1,8 @@
-"""The inputs that a configuration declares: files and folders of DATA_ROOT, or, with ./, of the experiment.
+"""Check the inputs that a configuration declares: paths in DATA_ROOT or, if they begin with ./, in the experiment.
 
-The preflight records a checksum of each, and the job compares them before it computes. A checksum is of the content
-while an input's files have no more than CONTENT_LIMIT bytes together. Of what is beyond that, it is of the size and
-the time of the last change. Of a folder, the first FILE_LIMIT files and links count, in the order of their names.
+The preflight records a checksum of each input, and the job compares the checksums before it computes. A checksum
+covers the content of an input's first CONTENT_LIMIT bytes. Further files count by their size and modification time.
+Only the first FILE_LIMIT files and links of a folder count, in the order of their names.
 """
 
 import os
@@ -17,51 +17,56 @@ from runtime.paths import FOLDER
 
 CONTENT_LIMIT = 16 * 2**20  # bytes
 FILE_LIMIT = 10_000
-OWN = "./"  # begins the path of a file of the experiment
+OWN_PREFIX = "./"  # begins the path of a file of the experiment
 
 
 def declared(inputs: Any) -> list[Any]:
-    """Return the paths of `inputs:`, or the only one, or what stands in their place."""
+    """Return the entries of `inputs:` as a list. They may be of a wrong type; a single entry may stand alone."""
     is_list = isinstance(inputs, Sequence) and not isinstance(inputs, str)
     return list(inputs) if is_list else [inputs] if inputs is not None else []
 
 
 def own_paths(inputs: Any) -> list[str]:
     """Return the declared files of the experiment, relative to its folder."""
-    return [path[len(OWN) :] for path in declared(inputs) if isinstance(path, str) and path.startswith(OWN)]
+    return [path[len(OWN_PREFIX) :] for path in declared(inputs) if isinstance(path, str) and is_own(path)]
+
+
+def is_own(path: str) -> bool:
+    """Return whether a declared path is one of the experiment."""
+    return path.startswith(OWN_PREFIX)
 
 
 def located(path: str) -> str:
-    """Return where a declared input is. Files of the experiment are those of the live tree, for pinned code too."""
-    return osp.normpath(osp.join(FOLDER, path) if path.startswith(OWN) else osp.join(os.environ["DATA_ROOT"], path))
+    """Return the absolute path of a declared input. The experiment's own files are read from the live tree."""
+    return osp.normpath(osp.join(FOLDER if is_own(path) else os.environ["DATA_ROOT"], path))
 
 
 def is_inside(path: str) -> bool:
-    """Whether a declared path leads to something below DATA_ROOT, or with ./ below the experiment."""
-    root, place = FOLDER if path.startswith(OWN) else os.environ["DATA_ROOT"], located(path)
-    pairs = ((osp.normpath(root), place), (osp.realpath(root), osp.realpath(place)))
+    """Return whether a declared path is below DATA_ROOT or, with ./, below the experiment."""
+    root, target = FOLDER if is_own(path) else os.environ["DATA_ROOT"], located(path)
+    pairs = ((osp.normpath(root), target), (osp.realpath(root), osp.realpath(target)))
     return any(below.startswith(osp.join(above, "")) for above, below in pairs)
 
 
-def problems(inputs: Any) -> Iterator[str]:
-    """Yield what is wrong with declared inputs: paths that lead elsewhere, missing and unreadable files."""
+def input_problems(inputs: Any) -> Iterator[str]:
+    """Yield the problems of declared inputs: paths outside the allowed folders, and missing or unreadable files."""
     paths = declared(inputs)
     if not all(isinstance(path, str) for path in paths):
-        yield f"inputs is {inputs}: it must be a list of paths in DATA_ROOT."
+        yield f"inputs: {inputs} is not a list of paths. Write paths in DATA_ROOT, or ./PATH for the experiment's own."
         return
     outside = [path for path in paths if not is_inside(path)]
     if outside:
         yield (
-            f"inputs: outside of DATA_ROOT and of the experiment: {', '.join(map(repr, outside))}. "
+            f"inputs: neither in DATA_ROOT nor in the experiment: {', '.join(map(repr, outside))}. "
             "Write a path in DATA_ROOT, or ./PATH for one of the experiment."
         )
     missing = [located(path) for path in paths if path not in outside and not os.access(located(path), os.R_OK)]
     if missing:
-        yield f"inputs: missing, or not to be read: {', '.join(missing)}"
+        yield f"inputs: missing or unreadable: {', '.join(missing)}"
 
 
 def checksums(inputs: Any) -> dict[str, str]:
-    """Return the checksum of each declared input, by its path as written. Raises OSError for what cannot be read."""
+    """Return the checksum of each declared input by its path as written. Raises OSError if one cannot be read."""
     return {path: checksum(located(path)) for path in declared(inputs)}
 
 
@@ -92,7 +97,7 @@ def content_hash(file: str) -> str:
 
 
 def files(path: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and the path of an input's files: itself, or of a folder the first FILE_LIMIT that it holds."""
+    """Yield the relative and the absolute path of an input's files. A folder yields its first FILE_LIMIT files."""
     if not osp.isdir(path):
         yield "", path
         return
@@ -113,15 +118,15 @@ def raise_error(error: OSError) -> None:
 
 
 def size_note(path: str) -> str | None:
-    """Return that a folder has more files than are compared."""
-    place = located(path)
-    if osp.isdir(place) and sum(1 for _ in files(place)) == FILE_LIMIT:
-        return f"inputs: {path} has {FILE_LIMIT} files or more: the job compares only the first {FILE_LIMIT}"
+    """Return a note if an input is a folder with too many files to compare them all, else None."""
+    folder = located(path)
+    if osp.isdir(folder) and sum(1 for _ in files(folder)) == FILE_LIMIT:
+        return f"inputs: {path} has {FILE_LIMIT} files or more. The job compares only the first {FILE_LIMIT}."
     return None
 
 
 def refuse_changed(inputs: Any) -> None:
-    """Exit if a declared input is not what it was when submit.sh submitted this job."""
+    """Exit if a declared input has changed since submit.sh submitted this job."""
     receipt = os.environ.get("EXPERIMENT_SUBMISSION")
     if not receipt or not declared(inputs):
         return
@@ -136,9 +141,9 @@ def refuse_changed(inputs: Any) -> None:
 
 
 def read_receipt(receipt: str) -> Mapping[str, str]:
-    """Return the checksums that submit.sh recorded, by path; none if it could not run Python."""
+    """Return the checksums that submit.sh recorded, by path. They are empty if it could not run Python."""
     if not osp.isdir(receipt):
-        sys.exit(f"inputs: cannot be compared, since the receipt {receipt} is not there. Submit the job again.")
+        sys.exit(f"inputs: cannot be compared, since the receipt {receipt} is missing. Submit the job again.")
     path = osp.join(receipt, "inputs")
     if not osp.exists(path):
         return {}

@@ -1,4 +1,4 @@
-"""Locks on files that several people of a group share."""
+"""Lock files that the members of a group share."""
 
 import fcntl
 import os
@@ -7,9 +7,9 @@ from runtime.files import FileError, permission_hint, share_with_group
 
 
 def open_lock(path: str) -> int:
-    """Open a lock file, or make one that the group may use. Raises FileError if it belongs to somebody else.
+    """Open a lock file, or make one that the group can write to. Raises FileError if it may not be opened.
 
-    An existing one is opened without O_CREAT, which Linux may refuse for another person's file in a sticky folder.
+    An existing file is opened without O_CREAT: in a sticky folder, Linux may refuse O_CREAT for another user's file.
     """
     while True:
         try:
@@ -29,7 +29,7 @@ def open_lock(path: str) -> int:
 
 
 def open_foreign(path: str) -> int:
-    """Open a lock file that only somebody else may write to. Most disks lock it all the same."""
+    """Open another user's lock file read-only. Most disks can lock it anyway."""
     try:
         return os.open(path, os.O_RDONLY)
     except PermissionError as error:
@@ -37,11 +37,11 @@ def open_foreign(path: str) -> int:
 
 
 def wait_for_lock(descriptor: int, path: str) -> None:
-    """Lock an open file as soon as nobody else does. Raises FileError if its disk cannot lock it."""
+    """Lock an open file, and wait until it is free. Raises FileError if its disk cannot lock it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
-        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:  # NFS asks for the right to write
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:  # NFS locks only writable files
             raise FileError(f"{path}: {error.strerror}. {permission_hint(path)}") from None
-        advice = "Ask for locks on this disk (Lustre: mount -o flock), or use another one"
-        raise FileError(f"{path}: this disk does not lock files: {error.strerror}. {advice}.") from None
+        advice = "Ask its administrator to enable locks (Lustre: mount -o flock), or use another disk"
+        raise FileError(f"{path}: this disk cannot lock files: {error.strerror}. {advice}.") from None

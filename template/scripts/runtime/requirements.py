@@ -1,4 +1,4 @@
-"""What a run needs by its configuration: values, inputs, and settings that Weights & Biases takes."""
+"""Check what a configuration needs: values, inputs, and valid settings of Weights & Biases."""
 
 import os
 import sys
@@ -11,29 +11,29 @@ from runtime import inputs
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-LACKS_RUNTIME = "This configuration lacks conf/runtime.yaml: give it `defaults: [runtime, default, _self_]`."
+LACKS_RUNTIME = "This configuration lacks conf/runtime.yaml. Give it `defaults: [runtime, default, _self_]`."
 MODES = ("disabled", "offline", "online")
-OWN = {"config": "${hydra:job.config_name}", "folder": "${hydra:runtime.output_dir}"}  # as conf/runtime.yaml has them
+FIXED_KEYS = {"config": "${hydra:job.config_name}", "folder": "${hydra:runtime.output_dir}"}  # from conf/runtime.yaml
 
 
 def has_runtime(cfg: "DictConfig") -> bool:
-    """Whether a configuration has conf/runtime.yaml among its defaults. Its keys may have no value yet."""
+    """Return whether conf/runtime.yaml is among a configuration's defaults. Its keys may have no value yet."""
     return {"config", "folder", "task", "trial", "inputs", "wandb"} <= set(cfg)
 
 
 def require_needs(cfg: "DictConfig") -> None:
-    """Exit if something that this run needs is missing, or an input changed since the run was submitted."""
+    """Exit if a requirement of this run is not met, or if an input has changed since the run was submitted."""
     for problem in unmet_requirements(cfg):
         sys.exit(problem)
     inputs.refuse_changed(cfg.inputs)
 
 
 def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
-    """Yield what this run would fail of, each in one line. The preflight asks for it, and so does the run itself."""
+    """Yield the requirements that are not met, one line each. Both the preflight and the run check them."""
     yield from changed_names(cfg)
     if cfg.config.endswith(".yaml"):
-        yield f"--config-name {cfg.config}: leave out .yaml, which would make it another configuration's run."
-    yield from inputs.problems(cfg.inputs)
+        yield f"--config-name {cfg.config}: the name must not end in .yaml. Leave it out."
+    yield from inputs.input_problems(cfg.inputs)
     yield from wandb_problems(cfg)
 
 
@@ -42,16 +42,17 @@ def wandb_problems(cfg: "DictConfig") -> Iterator[str]:
 
     mode = OmegaConf.select(cfg, "wandb.mode", default="disabled")
     if mode not in MODES:
-        yield f"wandb.mode is {mode}: set it to disabled, offline or online."
+        yield f'unknown wandb.mode "{mode}"; expected one of: {", ".join(MODES)}.'
     elif mode != "disabled":
         if not find_spec("wandb"):
             yield f"wandb.mode is {mode}, but wandb is not installed for {sys.executable}"
+        # The errors that W&B reports for empty variables do not name them.
         empty = [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]
-        yield from (f"{name} is empty: unset it." for name in empty)  # W&B would hide what is wrong
+        yield from (f"{name} is empty. Unset it." for name in empty)
 
 
 def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | None]]:
-    """Yield the keys that have no value: those left as ???, with None, and the others with their error."""
+    """Yield the keys without a value: those left as ??? with None, and those that do not resolve with their error."""
     from omegaconf import Container, OmegaConf
 
     for key in range(len(node)) if OmegaConf.is_list(node) else list(node):
@@ -69,16 +70,16 @@ def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | N
 
 
 def changed_names(cfg: "DictConfig") -> Iterator[str]:
-    """Yield each name of a run that was changed, so that it would write to the folder or results of another run.
+    """Yield a problem for each of FIXED_KEYS that was changed. Such a run could write to another run's folder.
 
-    The runs of a sweep by W&B have the name of the sweep: `--config-name NAME_run config=NAME`.
+    A W&B sweep may change `config`, since its runs have the sweep's name: `--config-name NAME_run config=NAME`.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     is_sweep = HydraConfig.initialized() and HydraConfig.get().job.config_name == f"{written['config']}_run"
-    for key, own in OWN.items():
-        if written[key] != own and not (key == "config" and is_sweep):
+    for key, fixed in FIXED_KEYS.items():
+        if written[key] != fixed and not (key == "config" and is_sweep):
             advice = "Use hydra.run.dir=PATH for a new folder" if key == "folder" else "Use --config-name"
-            yield f"{key} is set to {written[key]}: it must stay {own}, as in conf/runtime.yaml. {advice}."
+            yield f"{key} is set to {written[key]}. It must stay {fixed}, as in conf/runtime.yaml. {advice}."

@@ -1,4 +1,4 @@
-"""One run of a script."""
+"""The run of a script: its names, figures, tables, metrics and status."""
 
 import cProfile
 import math
@@ -29,20 +29,21 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-LONGEST_ERROR = 10_000  # characters, of what a record keeps
+LONGEST_ERROR = 10_000  # characters of an error in a record
 
 
 class Run:
-    """One run of a script, which keeps its provenance.json in the run's folder from its start to its end.
+    """The run of a script. provenance.json in the run's folder records it from start to end.
 
-    folder  where it keeps its record, and where a checkpoint belongs: a job that was requeued finds it there
-    name    for tables: the configuration's, and the number of a task of a job array or pack, or of Hydra's -m
-    stem    for images: the experiment's number, and the name
-    is_main whether this process writes; of several that share a run, the others save, log and record nothing
+    folder   the folder for the record and for checkpoints; a requeued job finds them there
+    name     the name of tables: the configuration's name, then the task of a job array or pack, then the number in a
+             multirun (Hydra's -m)
+    stem     the prefix of image names: the experiment's number and `name`
+    is_main  whether this process is rank 0; other processes of the run save, log and record nothing
 
-    A trial of a sweep by Optuna has the study's name and its own number as its name and its stem.
+    The name and the stem of an Optuna trial are the study's name and the trial's number.
 
-    A script that goes on where it was, when its job is requeued:
+    A script that continues after its job was requeued:
 
         checkpoint = osp.join(run.folder, "checkpoint.json")
         done = json.loads(Path(checkpoint).read_text())["done"] if osp.exists(checkpoint) else 0
@@ -52,7 +53,7 @@ class Run:
     """
 
     def __init__(self, cfg: "DictConfig") -> None:
-        """`cfg` is a configuration that has conf/runtime.yaml among its defaults. Exits where it has not."""
+        """Take a configuration with conf/runtime.yaml among its defaults. Exits if it lacks that."""
         caller = sys._getframe(1)
         refuse_other_experiment(caller.f_globals.get("__file__"))
         refuse_other_package()
@@ -65,25 +66,25 @@ class Run:
         self.pid = os.getpid()
         self.is_main = self.process.is_main
         self.folder: str = cfg.folder
-        self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no file
+        self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no __file__
         self.name = cfg.trial or "_".join([cfg.config, *self.numbers()])
         self.stem = cfg.trial or f"{EXPERIMENT.split('-')[0]}-{self.name}"
         self.record = Record(self.folder)
         self.is_open = False
-        self.columns: list[str] = []  # of its table
+        self.columns: list[str] = []  # the columns of the run's table, once it is written
         self.signals = Signals(by_hand=self.process.job is None and not self.process.is_distributed)
-        self.problems: list[str] = []  # of results that are not where they were asked for
+        self.problems: list[str] = []  # results that could not be written where the script asked
         self.profiler: cProfile.Profile | None = None
         self.wandb: Any = None
 
     def numbers(self) -> list[str]:
-        """Those that tell this run from others of its configuration: its task's, and its number of Hydra's -m."""
+        """Return the numbers that distinguish runs of one configuration: the task, and the number in a multirun."""
         from runtime.claim import multirun_number
 
         return [str(number) for number in (self.process.task, multirun_number()) if number is not None]
 
     def overrides(self) -> list[str]:
-        """Those of the command line as they were typed: what ${oc.env:NAME} stands for may be a secret."""
+        """Return the overrides as they were typed. The value of a ${oc.env:NAME} may be a secret."""
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
@@ -107,19 +108,19 @@ class Run:
         from runtime.claim import refuse_taken_folder
 
         refuse_taken_folder(self.folder, self.process)
-        facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.id}
+        facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.job_id}
         self.record.begin(run_facts(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
         self.record.identify(own_paths(self.cfg.inputs))
-        require_needs(self.cfg)  # of a trial, or of a run of Hydra's -m, nobody has asked before
+        require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
         if self.cfg.wandb.mode != "disabled":
-            self.wandb = tracking.start(self.cfg, self.stem)
+            self.wandb = tracking.start_wandb(self.cfg, self.stem)
         if self.cfg.profiler.enabled:
             self.profiler = cProfile.Profile()
             self.profiler.enable()
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a figure says of its run."""
+        """The metadata of the run's figures."""
         facts = self.record.facts
         metadata = {
             "Script": facts["script"],
@@ -132,19 +133,19 @@ class Run:
         return metadata | ({"Trial": self.cfg.trial} if self.cfg.trial else {})
 
     def writes(self, what: str) -> bool:
-        """Whether this process writes what is asked of the run. Raises RuntimeError where the run is not at work."""
+        """Return whether this process writes results. Raises RuntimeError outside the run, or in a forked process."""
         if not self.is_open:
-            raise RuntimeError(f"run.{what} belongs inside `with Run(cfg) as run:`")
+            raise RuntimeError(f"run.{what} was called outside the run. Call it inside `with Run(cfg) as run:`.")
         if self.is_main and os.getpid() != self.pid:
-            raise RuntimeError(f"run.{what} belongs in the run's own process, and this is one that it forked")
+            raise RuntimeError(f"run.{what} was called in a forked process. Call it in the process that made the run.")
         return self.is_main
 
     def save(self, figure: "Figure", path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a figure of matplotlib with this run's metadata, as `save_figure` does, and print where it is.
+        """Write a matplotlib figure with this run's metadata, like `save_figure`, and print its path.
 
-        A figure that cannot be written there is kept in the run's folder. Both paths are printed at once, the script
-        goes on, and the run fails at its end. `options` are of matplotlib's savefig, like dpi=300,
-        bbox_inches="tight" or transparent=True. A trial writes none if the sweep has `figures: null`.
+        A figure that cannot be written there is kept in the run's folder: both paths are printed, the script
+        continues, and the run fails at its end. `options` are those of matplotlib's savefig, like dpi=300,
+        bbox_inches="tight" or transparent=True. Trials write no figures if the sweep has `figures: null`.
         """
         if not self.writes("save") or (self.cfg.trial and self.cfg.sweep.figures is None):
             return
@@ -159,10 +160,10 @@ class Run:
             tracking.log_figure(self.wandb, figure, path, self.stem, options)
 
     def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows, mappings with the same keys, to <name>.csv in the run's folder, and as the newest in results/.
+        """Write rows (mappings with the same keys) to <name>.csv in the run's folder and in results/.
 
-        A run has one table. Written again, it is replaced. A table with other keys, or that cannot be written to one
-        of these places, is kept in the run's folder, and the run fails at its end.
+        A run has one table: a second call replaces it. A table with other keys, or that cannot be written, is kept in
+        the run's folder, and the run fails at its end.
         """
         if not self.writes("table"):
             return
@@ -179,7 +180,7 @@ class Run:
                 self.report(f"{explain(error, path)} {rest}")
 
     def try_table(self, path: str, rows: Sequence[Row]) -> OSError | None:
-        """Write the run's table to a path. Returns the error of a disk that does not take it."""
+        """Write the run's table to a path. Return the error if that fails."""
         try:
             write_table(path, rows)
         except OSError as error:
@@ -188,24 +189,20 @@ class Run:
         return None
 
     def columns_problem(self, rows: Sequence[Row]) -> str | None:
-        """Return why rows are not the run's table."""
+        """Return a problem if rows do not fit the run's table, else None."""
         if not is_regular(rows):
             return "the rows have different keys. Give all rows of run.table the same keys."
         if self.columns and columns_of(rows) != self.columns:
-            return (
-                f"a run has one table, and its columns are {', '.join(map(str, self.columns))}. Give it the same ones."
-            )
+            return f"this run's table has the columns {', '.join(map(str, self.columns))}. Write the same columns."
         return None
 
     def keep(self, path: object, error: Exception, write: Callable[[], str], kind: str) -> None:
-        """Keep a result in the run's folder by `write`, and report where. Raises `error` if it can nowhere be drawn."""
+        """Write a result to the run's folder by `write`, and report its path. Raises `error` if it cannot be drawn."""
         problem = explain(error, path)
         try:
             kept = write()
         except OSError as late:
-            self.report(
-                f"{problem} The run's folder cannot be written either, so it is lost: {explain(late, self.folder)}"
-            )
+            self.report(f"{problem} It is lost, since the run's folder fails too: {explain(late, self.folder)}")
         except Exception:
             raise error from None
         else:
@@ -213,22 +210,22 @@ class Run:
             self.add(kind, kept)
 
     def add(self, kind: str, path: str) -> None:
-        """Name a result in the record, which is no reason to stop the script before it has saved the next one."""
+        """Add a result's path to the record. An error is only reported, and the script can save further results."""
         try:
             self.record.add(kind, path)
         except OSError as error:
             self.report(explain(error, self.record.path))
 
     def report(self, problem: str) -> None:
-        """Print a problem at once, and let the run fail at its end."""
+        """Print a problem, and let the run fail at its end."""
         print(problem, file=sys.stderr, flush=True)
         self.problems.append(problem)
 
     def log(self, **metrics: Any) -> None:
-        """Record numbers, also of numpy or torch, in provenance.json, and in Weights & Biases where it is on.
+        """Record metrics in provenance.json and, if it is on, in Weights & Biases. Scalars of numpy and torch are fine.
 
-        JSON has no NaN and no infinity: they are the texts "nan", "inf" and "-inf" there. The record has the newest,
-        a second late at most.
+        The record has the newest value of each, at most a second late. NaN and infinity, which JSON lacks, are
+        recorded as "nan", "inf" and "-inf".
         """
         if not self.writes("log"):
             return
@@ -240,7 +237,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if os.getpid() != self.pid:  # one that this one forked
+        if os.getpid() != self.pid:  # a forked process must not end the run
             return
         self.is_open = False
         unwritten = Unwritten(self.problems) if self.problems and outcome(error)[0] == "finished" else None
@@ -249,16 +246,16 @@ class Run:
             self.fail(unwritten)
 
     def fail(self, unwritten: "Unwritten") -> NoReturn:
-        """End as a failure, in one line. A multirun goes on with its other runs, so there it is an exception."""
+        """Exit with one line. In a multirun, raise an exception instead, which lets its other runs continue."""
         from runtime.claim import multirun_number
 
         if multirun_number() is not None:
             raise unwritten
-        sys.exit(f"{self.folder}: the run failed: not all files are where they were asked for, as printed above.")
+        sys.exit(f"{self.folder}: the run failed, since the files printed above could not be written.")
 
     def end(self, error: BaseException | None) -> None:
-        """Record how the run ended and close what is open, and then let a signal that came have its effect."""
-        if not error and self.signals.fatal:  # the script has caught what was raised
+        """Record how the run ended, close what is open, and then let a deferred signal have its effect."""
+        if not error and self.signals.fatal:  # the script has caught the exception of the signal
             error = Terminated(self.signals.fatal.name)
         try:
             if self.is_main:
@@ -269,10 +266,10 @@ class Run:
     def finish(self, error: BaseException | None) -> None:
         """Close what is open, and record how the run ended.
 
-        An error is recorded first: W&B may wait for its server longer than Slurm waits for this process.
+        An error is recorded first, since W&B may wait for its server longer than Slurm waits for this process.
         """
         if error:
-            with self.signals.waiting(), suppress(OSError):  # it is recorded again below
+            with self.signals.waiting(), suppress(OSError):  # the error is recorded again below
                 self.record.end(*outcome(error))
         try:
             self.close(error)
@@ -295,14 +292,14 @@ class Run:
 
 
 class Unwritten(Exception):
-    """Results of a run that are not where they were asked for. Each was reported when that happened."""
+    """Raised at the end of a run if results could not be written. Each was reported when that happened."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
 
 
 def outcome(error: BaseException | None) -> tuple[str, str | None]:
-    """The status of a run that ended with this error or none, and the text of the error."""
+    """Return the status of a run that ended with this error or None, and the text of the error."""
     if isinstance(error, Terminated):
         return "terminated", str(error)
     if isinstance(error, KeyboardInterrupt):
@@ -315,16 +312,16 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
 
 
 def number(name: str, value: Any) -> int | float:
-    """A number, of Python, or of numpy or torch with one element."""
+    """Return a scalar of Python, numpy or torch as a Python number. Raises TypeError for any other value."""
     found = value
     if hasattr(value, "item"):
-        with suppress(ValueError, RuntimeError):  # it has several elements
+        with suppress(ValueError, RuntimeError):  # the value has several elements
             found = value.item()
     if not isinstance(found, int | float):
-        raise TypeError(f"run.log takes numbers, and {name} is {value!r}")
+        raise TypeError(f"run.log takes numbers, but {name} is {value!r}")
     return found
 
 
 def plain(value: int | float) -> int | float | str:
-    """A number as JSON can have it."""
+    """Return a number as a JSON value: NaN and infinity become text."""
     return value if isinstance(value, int) or math.isfinite(value) else str(value)

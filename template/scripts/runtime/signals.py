@@ -1,4 +1,4 @@
-"""How a run ends at a signal: its record names the signal, and then the signal has its usual effect."""
+"""End a run cleanly when a signal arrives: record the signal, then let it have its usual effect."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-# What Slurm, a terminal or a person ends a run by. SIGINT is Python's KeyboardInterrupt already.
-ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# The signals with which Slurm, a terminal or a user ends a process. Python turns SIGINT into KeyboardInterrupt itself.
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-# What a run watches, with the handler that Python starts with. SIGUSR1 and SIGUSR2 are a script's, or its library's:
-# PyTorch Lightning saves and requeues at SIGUSR1, but only if nobody else has a handler for it.
+# The signals that a run handles, with Python's default handlers. SIGUSR1 and SIGUSR2 are left to the script and its
+# libraries: PyTorch Lightning saves and requeues at SIGUSR1, but only if that signal has no other handler.
 WATCHED: dict[signal.Signals, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
@@ -23,27 +23,28 @@ WATCHED: dict[signal.Signals, Any] = {
 
 
 class Terminated(BaseException):
-    """Raised in a run by a signal. Like KeyboardInterrupt it is not an Exception, so that no script catches it."""
+    """Raised in a run by a signal. Like KeyboardInterrupt, it is not an Exception, so `except Exception` ignores it."""
 
 
 class Signals:
-    """The signals that would end this process. The first becomes an exception in the main thread.
+    """Handlers for the signals that would end this process.
 
-    Later ones wait until the run has ended, so that a `finally:` of the script can save its work: Slurm sends SIGTERM
-    twice when it preempts a job. By hand, a second Ctrl-C still interrupts: somebody presses it because it hangs.
-    A signal that is ignored, or that a script handles by itself, is left alone.
+    The first signal raises an exception in the main thread. Later ones wait until the run has ended, and a `finally:`
+    of the script can save its work: Slurm sends SIGTERM twice when it preempts a job. In a run by hand, a second
+    Ctrl-C still interrupts, since the script may hang. Signals that are ignored or that the script handles are left
+    alone.
     """
 
     def __init__(self, by_hand: bool) -> None:
         self.pid = os.getpid()
         self.by_hand = by_hand
         self.first: signal.Signals | None = None
-        self.last: signal.Signals | None = None  # of those that wait
+        self.last: signal.Signals | None = None  # the latest signal that waits
         self.held = False
 
     @property
     def fatal(self) -> signal.Signals | None:
-        """The signal that this process ends by, even if the script has caught its exception."""
+        """The signal that must end this process, even if the script has caught its exception."""
         return next((each for each in (self.first, self.last) if each not in (None, signal.SIGINT)), None)
 
     def watch(self) -> None:
@@ -54,7 +55,7 @@ class Signals:
 
     def handle(self, number: int, _: FrameType | None) -> None:
         came = signal.Signals(number)
-        if os.getpid() != self.pid:  # a process that this one forked
+        if os.getpid() != self.pid:  # a forked process inherits this handler
             reset_handlers()
             signal.raise_signal(number)
             return
@@ -67,7 +68,7 @@ class Signals:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Let each signal wait, also a Ctrl-C."""
+        """Defer each signal in this block, also Ctrl-C."""
         self.held = True
         try:
             yield
@@ -75,41 +76,41 @@ class Signals:
             self.held = False
 
     def hold(self) -> None:
-        """Let each signal wait for `release`."""
+        """Defer each signal until `release`."""
         self.held = True
 
     def release(self, announce: bool) -> None:
-        """Give the signals their usual effect again, and end by the one that came."""
+        """Restore the usual effect of the signals, and end this process if one arrived."""
         reset_handlers()
         if self.fatal:
             if announce:
-                with suppress(OSError):  # the terminal may be what is gone
+                with suppress(OSError):  # the terminal may have been closed
                     print(f"The run was ended by {self.fatal.name}.", file=sys.stderr)
             die(self.fatal)
-        if self.last == signal.SIGINT and self.first is None:  # it waited for the record
+        if self.last == signal.SIGINT and self.first is None:  # it was deferred while the record was written
             signal.raise_signal(signal.SIGINT)
 
 
 def reset_handlers() -> None:
-    """Give this process the handlers that it had before a run watched its signals."""
+    """Restore the handlers that this process had before a run watched its signals."""
     if threading.current_thread() is threading.main_thread():
         for number, usual in WATCHED.items():
             if isinstance(getattr(signal.getsignal(number), "__self__", None), Signals):
                 signal.signal(number, usual)
 
 
-# A forked process, such as a data loader's worker, ends by a signal at once, also within a long call of C.
+# A signal ends a forked process, such as a data loader's worker, at once, also during a long call of C code.
 os.register_at_fork(after_in_child=reset_handlers)
 
 
 def die(number: int) -> None:
-    """End this process by a signal, and first its daemonic processes, which Python ends at a normal exit only."""
+    """End this process by a signal. Its daemonic processes end first: Python ends them only at a normal exit."""
     if multiprocessing := sys.modules.get("multiprocessing"):
         for child in multiprocessing.active_children():
             if child.daemon:
                 child.terminate()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more
+        with suppress(OSError, ValueError):  # the reader may be gone
             stream.flush()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

@@ -1,6 +1,6 @@
-"""The check of launchers' scripts and configurations. Each script is imported in a process of its own.
+"""Check the scripts and configurations of launchers. Each script is imported in a process of its own.
 
-A script is never run as __main__. What it prints reaches nobody.
+A script never runs as __main__, and its output is discarded.
 """
 
 import os
@@ -17,18 +17,18 @@ from runtime.preflight.children import Send, forked
 from runtime.preflight.findings import Findings, one_line
 from runtime.preflight.script import Script, Surroundings
 
-with suppress(ImportError):  # before any fork, since they take most of the time of a check
+with suppress(ImportError):  # imported once, before any fork: this takes most of a check's time
     import hydra  # noqa: F401
     import omegaconf  # noqa: F401
 
-Request = tuple[str, dict[str, str], list[str]]  # a launcher, its own environment, and its words
+Request = tuple[str, dict[str, str], list[str]]  # a launcher, its own environment, and the words of its command
 FOLDERS = ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT")
 
 
 def check(requests: Sequence[Request], environment: dict[str, str], path: list[str]) -> list[Findings]:
-    """Return what is wrong with each launcher. `environment` and `path` are those with which a script starts."""
+    """Return the findings of each launcher. A script starts with `environment`, and with `path` in sys.path."""
     surroundings = Surroundings(environment, path, list(environment_problems()))
-    groups: dict[str, list[int]] = {}  # of launchers with one script, which starts with one environment
+    groups: dict[str, list[int]] = {}  # the numbers of requests with the same script and environment
     for number, (_, own, words) in enumerate(requests):
         groups.setdefault(repr((words[0], sorted(own.items()))), []).append(number)
     found: dict[int, Findings] = {}
@@ -41,11 +41,11 @@ def check(requests: Sequence[Request], environment: dict[str, str], path: list[s
 
 
 def environment_problems() -> Iterator[str]:
-    """Yield what is wrong with .env, which is loaded, and with the folders that it names."""
+    """Load .env, and yield the problems of it and of the folders that it names."""
     try:
         from dotenv import load_dotenv
     except ImportError:
-        yield f"python-dotenv is not installed for {sys.executable}"
+        yield f"python-dotenv is not installed for {sys.executable}. Install it."
         return
     if problem := location_error():
         yield one_line(problem)
@@ -54,15 +54,15 @@ def environment_problems() -> Iterator[str]:
     for name in FOLDERS:
         folder = os.environ.get(name)
         if not folder:
-            yield unset(name)
+            yield unset_variable(name)
         elif not can_write(folder):
-            yield f"{name} cannot be written: {folder}"
+            yield f"{name} names a folder that cannot be written: {folder}"
         elif name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != osp.realpath(FOLDER):
-            yield f"EXPERIMENT_ROOT does not hold {FOLDER}: {folder}"
+            yield f"EXPERIMENT_ROOT names a folder that does not hold {FOLDER}: {folder}"
 
 
-def unset(name: str) -> str:
-    return f"{name} is not set; set it in {osp.realpath(find_env())}"
+def unset_variable(name: str) -> str:
+    return f"{name} is not set. Set it in {osp.realpath(find_env())}"
 
 
 def can_write(folder: str) -> bool:
@@ -77,7 +77,7 @@ def can_write(folder: str) -> bool:
 
 
 def check_script(requests: Sequence[Request], surroundings: Surroundings) -> list[Findings]:
-    """Check launchers of one script in one process, or in several if the script reads its arguments when imported."""
+    """Check launchers of one script in one process, or each in its own if the import reads the arguments."""
     found: list[Findings] = []
     while len(found) < len(requests):
         found += check_some(requests[len(found) :], surroundings)
@@ -85,7 +85,7 @@ def check_script(requests: Sequence[Request], surroundings: Surroundings) -> lis
 
 
 def check_some(requests: Sequence[Request], surroundings: Surroundings) -> list[Findings]:
-    """Check the first of these launchers, or more, in a process of its own."""
+    """Check these launchers, or only the first of them, in a new process."""
     script = requests[0][2][0]
     commands, own = [words for _, _, words in requests], requests[0][1]
     with forked(lambda send: examine(commands, own, surroundings, send)) as receive:
@@ -102,7 +102,7 @@ def check_some(requests: Sequence[Request], surroundings: Surroundings) -> list[
 
 
 def examine(commands: list[list[str]], own: dict[str, str], surroundings: Surroundings, send: Send) -> None:
-    """Check commands of one script, in its process. Sends how many it checks, and then the findings of each."""
+    """Check commands of one script in this process. Send how many are checked, and then the findings of each."""
     script = Script(commands[0], own, surroundings)
     program = script.source and script.source.answers_dry_run
     if script.is_sound and not program:
@@ -113,25 +113,25 @@ def examine(commands: list[list[str]], own: dict[str, str], surroundings: Surrou
     for words in commands:
         found = script.findings.copy()
         if script.is_sound:
-            found.extend(ask_program(words, script) if program else script.compose(words[1:]))
+            found.extend(dry_run(words, script) if program else script.compose(words[1:]))
         send(vars(found))
 
 
 # The template's own programs ------------------------------------------------------------------------------------------
 
 
-def ask_program(words: list[str], script: Script) -> Findings:
-    """Run query.py or optuna_worker.py with --dry-run, and return what it reports."""
+def dry_run(words: list[str], script: Script) -> Findings:
+    """Run query.py or optuna_worker.py with --dry-run, and return its findings."""
     program = osp.basename(words[0])
-    # The database is not asked: a compute node may reach it where this one does not.
+    # The database is not contacted: perhaps only the compute nodes can reach it.
     missing = [name for name in SERVER if not script.known.get(name)] if program == "query.py" else []
     if missing:
-        return Findings([unset(name) for name in missing])
+        return Findings([unset_variable(name) for name in missing])
     done = subprocess.run([sys.executable, *words, "--dry-run"], env=script.environment, capture_output=True, text=True)
     if not done.returncode:
         inputs = [line.removeprefix("input: ") for line in done.stdout.splitlines() if line.startswith("input: ")]
         return Findings(inputs=dict(line.rsplit(" ", 1) for line in inputs))
     lines = done.stderr.splitlines()
     reported = [line for line in lines if line.startswith(f"{program}: ")] or lines[-1:]
-    problems = reported or [f"{words[0]} --dry-run ended with exit code {done.returncode}"]
+    problems = reported or [f"{words[0]} --dry-run: it ended with exit code {done.returncode}"]
     return Findings([one_line(line) for line in problems])

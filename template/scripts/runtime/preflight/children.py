@@ -1,4 +1,4 @@
-"""Processes that check a script, and that nothing of it outlives."""
+"""Run checks in child processes, and leave no process behind."""
 
 import json
 import os
@@ -17,10 +17,10 @@ Send = Callable[[Any], None]
 
 @contextmanager
 def forked(work: Callable[[Send], None]) -> Iterator[Callable[[], Any]]:
-    """Run a function in a process of its own, which may send values. Gives a function that returns the next one.
+    """Run a function in a child process, and yield a function that returns the next value that the child sends.
 
-    If there is none, it returns a text: how the process ended. All that the process started ends with it.
-    Raises RuntimeError if the function itself fails.
+    At the end of the values it returns text: how the child ended. It raises RuntimeError if `work` itself has failed.
+    Every process that the child has started ends with this block.
     """
     signal.signal(signal.SIGTERM, stop)
     reader, writer = os.pipe()
@@ -35,7 +35,7 @@ def forked(work: Callable[[Send], None]) -> Iterator[Callable[[], Any]]:
         os.close(reader)
         with suppress(ProcessLookupError):
             os.killpg(process, signal.SIGKILL)
-        os.kill(process, signal.SIGKILL)  # it may have no group yet
+        os.kill(process, signal.SIGKILL)  # the child may not have made its group yet
         os.waitpid(process, 0)
 
 
@@ -44,7 +44,7 @@ def stop(*_: object) -> NoReturn:
 
 
 def run_child(work: Callable[[Send], None], writer: int) -> NoReturn:
-    """Run a function without input or output, and end without anybody's exit handlers."""
+    """Run a function without standard input or output, and end without exit handlers."""
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
@@ -62,17 +62,17 @@ def run_child(work: Callable[[Send], None], writer: int) -> NoReturn:
 
 
 def next_value(reader: int, process: int) -> Any:
-    """Return the next value that a process sends, or how it ended."""
+    """Return the next value that a child sends, or how it ended."""
     end, line = time.monotonic() + LIMIT, b""
     while not line.endswith(b"\n"):
         if time.monotonic() > end:
             return f"did not end within {LIMIT} seconds"
-        is_dead = has_ended(process)  # before its output is read, or the last of it could be missed
+        is_dead = has_ended(process)  # checked before the read, since output may arrive in between
         byte = b""
         if select.select([reader], [], [], 0 if is_dead else 0.2)[0]:
             byte = os.read(reader, 1)
             line += byte
-            time.sleep(0 if byte else 0.05)  # it may have closed its end
+            time.sleep(0 if byte else 0.05)  # a child that has closed its end may live on
         if is_dead and not byte:
             return how_it_ended(process)
     value = json.loads(line)

@@ -1,4 +1,4 @@
-"""What the preflight found of a launcher, in lines that hold no secret."""
+"""Collect the findings of the preflight, and format errors as single lines without secrets."""
 
 import os
 import os.path as osp
@@ -13,17 +13,17 @@ from runtime.paths import ROOT
 
 SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
 SHORTEST_SECRET = 6
-# What a login node may lack, and a job has.
+# Variables and hardware that a job has, and a login node may lack.
 OF_A_JOB = re.compile(
     r"'(SLURM\w*|(LOCAL_|GROUP_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_\w+|CUDA_\w+)'|\bCUDA\b|NVIDIA|\bGPUs?\b"
 )
-HYDRAS_OWN = ("full_key:", "object_type=", "reference_type=")  # lines that it adds to errors
+HYDRAS_OWN = ("full_key:", "object_type=", "reference_type=")  # OmegaConf appends such lines to its errors
 LIBRARIES = ("antlr4", "hydra", "omegaconf")
 
 
 @dataclass
 class Findings:
-    """Problems, which stop a submission; notes, which do not; and the checksums of declared inputs."""
+    """Problems (they stop a submission), notes (they do not), and the checksums of declared inputs."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -44,9 +44,9 @@ class Findings:
 
 
 def one_line(error: object) -> str:
-    """Return an exception's text in one line, without what Hydra adds about itself, and with paths from the root."""
+    """Return an exception's text in one line, with paths relative to the root and without Hydra's search path."""
     cause = getattr(error, "__cause__", None) if type(error).__module__.startswith("hydra") else None
-    if "is not in struct" in str(cause):  # Hydra's own words for it are clearer
+    if "is not in struct" in str(cause):  # Hydra's own message is clearer
         cause = None
     text = f"{error}\n{cause or ''}".partition("Config search path")[0].replace(f"{ROOT}/", "")
     lines = [line.strip() for line in text.splitlines()]
@@ -54,15 +54,15 @@ def one_line(error: object) -> str:
 
 
 def without_secrets(text: str, variables: Mapping[str, str] = os.environ) -> str:
-    """Return a text in which the values of variables like NEO4J_PASSWORD are their names."""
+    """Return a text in which the value of each variable like NEO4J_PASSWORD is replaced by the variable's name."""
     for name, value in variables.items():
         if SECRET.search(name) and len(value) >= SHORTEST_SECRET:
             text = text.replace(value, f"${name}")
     return text
 
 
-def raised(error: BaseException, script: str) -> str:
-    """Return an exception in one line, with the script's line that led to it."""
+def import_error(error: BaseException, script: str) -> str:
+    """Return the exception of an import in one line, with the script's line that led to it."""
     if isinstance(error, SystemExit):
         return one_line(error) if isinstance(error.code, str) else f"it exits with {error.code} when it is imported"
     frames = traceback.extract_tb(error.__traceback__)
@@ -71,13 +71,13 @@ def raised(error: BaseException, script: str) -> str:
     return f"{line}{type(error).__name__}: {one_line(error)}"
 
 
-def is_of_a_job(error: BaseException) -> bool:
-    """Whether an error may be due to this machine, which has no GPU and no variables of a job."""
+def is_job_error(error: BaseException) -> bool:
+    """Return whether an error may be absent in a job, which has GPUs and the variables of Slurm."""
     return bool(OF_A_JOB.search(str(error)))
 
 
-def is_of_a_resolver(error: BaseException) -> bool:
-    """Whether an error of OmegaConf comes from a resolver of the user's own, or from one that is not known yet."""
+def is_resolver_error(error: BaseException) -> bool:
+    """Return whether a user's resolver raised an error, or is not registered yet."""
     from omegaconf.errors import UnsupportedInterpolationType
 
     return isinstance(error, UnsupportedInterpolationType) or not is_library(innermost(error.__traceback__))
@@ -90,5 +90,6 @@ def innermost(trace: TracebackType | None) -> str:
 
 
 def is_library(file: str) -> bool:
+    """Return whether a file belongs to Hydra, OmegaConf or their parser."""
     folders = [osp.dirname(sys.modules[name].__file__ or "") for name in LIBRARIES if name in sys.modules]
     return any(file.startswith(osp.join(folder, "")) for folder in folders)

@@ -1,4 +1,4 @@
-"""One script in a process of its own: what its text, its import and its configurations show."""
+"""Check one script in a process of its own: its text, its import and its configurations."""
 
 import importlib
 import importlib.util
@@ -12,16 +12,16 @@ from typing import Any
 
 from runtime import hydra_help
 from runtime.paths import PACKAGE, package_error
-from runtime.preflight.composition import Entry, check_configuration, entry_of, recorded
-from runtime.preflight.findings import Findings, is_of_a_job, one_line, raised
+from runtime.preflight.composition import Entry, check_configuration, find_entry, recorded
+from runtime.preflight.findings import Findings, import_error, is_job_error, one_line
 from runtime.preflight.source import Source, is_found
 
-MODULE = "__mp_main__"  # the name under which multiprocessing imports a script, too
+MODULE = "__mp_main__"  # multiprocessing imports scripts under this name, too
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all scripts start with: their environment, sys.path but for its first folder, and what is wrong there."""
+    """What all scripts share: their environment, sys.path without its first entry, and the problems of both."""
 
     environment: dict[str, str]
     path: list[str]
@@ -29,7 +29,7 @@ class Surroundings:
 
 
 class Arguments(list[str]):
-    """The words of a command, with a note of whether more was read of them than the name of the script."""
+    """The words of a command as sys.argv. `were_read` is set if more than the script's name is read."""
 
     were_read = False
 
@@ -38,7 +38,9 @@ class Arguments(list[str]):
         return super().__getitem__(index)
 
 
-def noting(name: str) -> Any:
+def recording(name: str) -> Any:
+    """Return a method of `list` that sets `were_read`."""
+
     def method(self: Arguments, *values: Any) -> Any:
         self.were_read = True
         return getattr(list, name)(self, *values)
@@ -47,27 +49,27 @@ def noting(name: str) -> Any:
 
 
 for name in ("__iter__", "__len__", "__contains__", "__add__", "__eq__", "copy", "index", "count", "pop", "remove"):
-    setattr(Arguments, name, noting(name))
+    setattr(Arguments, name, recording(name))
 
 
 @dataclass
 class Script:
-    """A script, and what was found before any of its configurations is composed."""
+    """A script, and the findings of its text and import. They come before those of any configuration."""
 
     words: list[str]
-    own: dict[str, str]  # of its environment
+    own: dict[str, str]  # the variables that only this script's launchers have
     surroundings: Surroundings
     findings: Findings = field(default_factory=Findings)
     source: Source | None = None
     module: ModuleType | None = None
-    needs_own_process: bool = False  # since its import depends on its arguments
+    needs_own_process: bool = False  # its import depends on its arguments
 
     def __post_init__(self) -> None:
-        self.known = dict(os.environ)  # with what .env sets
+        self.known = dict(os.environ)  # includes the variables of .env
         self.path = self.words[0]
         self.findings.problems += self.surroundings.problems
         self.environment = self.surroundings.environment | self.own
-        start_anew(self.path, self.environment, self.surroundings.path)
+        reset_process(self.path, self.environment, self.surroundings.path)
         try:
             self.source = Source(self.path)
         except OSError as error:
@@ -84,21 +86,22 @@ class Script:
         return not self.findings.problems
 
     def read(self) -> None:
-        """Check the imports of a script that is not imported now."""
+        """Check the imports of a script that will not be imported."""
         assert self.source
         if not self.source.is_importable or self.source.answers_dry_run or self.findings.problems:
             if "runtime" in self.source.modules:
-                importlib.import_module("runtime")  # which adds this tree to sys.path
+                importlib.import_module("runtime")  # it adds this tree to sys.path
             found = self.missing_imports()
             self.findings.problems[:0] = found.problems
             self.findings.notes += found.notes
             self.check_package()
         if self.source.uses_hydra and not self.source.is_importable:
             guard = 'if __name__ == "__main__":'
-            self.findings.add(f"{self.path}: its configuration is not checked, since it has no `{guard}`", is_note=True)
+            line = f"{self.path}: its configuration is not checked, since the script has no `{guard}`"
+            self.findings.add(line, is_note=True)
 
     def missing_imports(self) -> Findings:
-        """Return the imports that would fail. One that may not be reached is a note."""
+        """Return the imports that would fail. An import that may never be reached is only a note."""
         assert self.source
         found = Findings()
         for each in sorted(self.source.imports(), key=lambda each: (each.line, each.name)):
@@ -108,7 +111,7 @@ class Script:
         return found
 
     def load(self) -> None:
-        """Import the script, unless that would run it."""
+        """Import the script, unless the import would run it."""
         assert self.source
         if not self.source.is_importable:
             return
@@ -125,18 +128,19 @@ class Script:
             self.check_package()
 
     def report(self, error: BaseException) -> None:
-        """Report why a script cannot be imported."""
+        """Record why the script cannot be imported."""
         missing = self.missing_imports()
         if isinstance(error, SystemExit) and error.code in (None, 0):
-            self.findings.add(f"{self.path}: it exits when it is imported, so nothing more is checked", is_note=True)
+            line = f"{self.path}: nothing more is checked, since the script exits when it is imported"
+            self.findings.add(line, is_note=True)
         elif isinstance(error, ImportError) and missing.problems:
             self.findings.extend(missing)
         else:
-            line = f"{self.path}: {raised(error, self.path)}"
-            self.findings.add(line, is_note=is_of_a_job(error))
+            line = f"{self.path}: {import_error(error, self.path)}"
+            self.findings.add(line, is_note=is_job_error(error))
 
     def check_package(self) -> None:
-        """Check where the lab's package was imported from, or would be."""
+        """Check that the lab's package comes from this tree."""
         assert self.source
         problem = package_error()
         if not problem and self.imports_package():
@@ -150,12 +154,12 @@ class Script:
         return any(each.name.partition(".")[0] == top for each in self.source.imports())
 
     def compose(self, arguments: Sequence[str]) -> Findings:
-        """Check the configuration with which the script starts, given these arguments."""
+        """Check the configuration that the script composes for these arguments."""
         if not self.module or not self.source:
             return Findings()
         entries = self.called_entries()
         if not entries and self.source.uses_hydra and "main" in self.source.attributes:
-            note = f"{self.path}: its configuration is not checked: it calls no function with hydra.main"
+            note = f"{self.path}: its configuration is not checked, since the script calls no function with hydra.main"
             return Findings(notes=[note])
         if self.needs_own_process:
             arguments = self.arguments
@@ -163,7 +167,7 @@ class Script:
         sound = [each for each in found if not each.problems]
         if not sound:
             return merged(found)
-        for each in found:  # which function is called may depend on the arguments
+        for each in found:  # the arguments may decide which function is called, so one sound function is enough
             each.notes += each.problems
             each.problems = []
         return merged(found)
@@ -173,13 +177,14 @@ class Script:
         return check_configuration(entry, self.path, self.module, arguments, self.known, self.source.reads_arguments)
 
     def called_entries(self) -> list[Entry]:
-        """Return the functions with hydra.main that the script calls, or if none is found, all of its own."""
+        """Return the functions with hydra.main that the script calls. If none is found, return all that it defines."""
         assert self.source
         values = [self.value(name) for name in sorted(self.source.called())]
-        called = [entry for entry in self.entries if any(entry_of(value, [entry]) for value in values)]
+        called = [entry for entry in self.entries if any(find_entry(value, [entry]) for value in values)]
         return called or [entry for entry in self.entries if entry.module == MODULE]
 
     def value(self, name: str) -> Any:
+        """Return the value of a dotted name in the script, or None."""
         value: Any = self.module
         for part in name.split("."):
             value = getattr(value, part, None)
@@ -187,6 +192,7 @@ class Script:
 
 
 def merged(findings: Sequence[Findings]) -> Findings:
+    """Return all findings as one, without duplicates."""
     whole = Findings()
     for each in findings:
         for line in each.problems:
@@ -197,24 +203,24 @@ def merged(findings: Sequence[Findings]) -> Findings:
     return whole
 
 
-def start_anew(script: str, environment: dict[str, str], path: list[str]) -> None:
-    """Give this process what a script starts with: its environment, its path, and no `runtime` that is imported."""
+def reset_process(script: str, environment: dict[str, str], path: list[str]) -> None:
+    """Give this process the environment and sys.path with which a script starts, and unload `runtime`."""
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:] = [osp.dirname(osp.realpath(script)), *path]
     for name in [name for name in sys.modules if name == "runtime" or name.startswith("runtime.")]:
         del sys.modules[name]
-    hydra_help.undo()
+    hydra_help.restore_argparse()
 
 
 def import_script(script: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(MODULE, osp.abspath(script))
     assert spec and spec.loader, script
     module = importlib.util.module_from_spec(spec)
-    KEPT.append(sys.modules["__main__"])
+    MAIN_MODULES.append(sys.modules["__main__"])
     sys.modules["__main__"] = sys.modules[MODULE] = module
     spec.loader.exec_module(module)
     return module
 
 
-KEPT: list[ModuleType] = []  # or its functions would lose their names
+MAIN_MODULES: list[ModuleType] = []  # kept alive: a module that is collected clears the globals of its functions

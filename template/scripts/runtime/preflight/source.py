@@ -1,4 +1,4 @@
-"""What a script's text shows without running it: its imports, its guard, and what it calls there."""
+"""Analyse a script's text without running it: its imports, its `__main__` guard, and the calls in it."""
 
 import ast
 import importlib
@@ -13,7 +13,7 @@ IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseExcepti
 
 @dataclass(frozen=True)
 class Import:
-    """An import of a file, and whether it is certain to be reached where its function is called."""
+    """An import in a script. `is_certain` means that it is reached whenever the code around it runs."""
 
     line: int
     name: str
@@ -21,7 +21,7 @@ class Import:
 
 
 class Source:
-    """The text of a script. Raises OSError, SyntaxError or ValueError if it cannot be read."""
+    """The parsed text of a script. Raises OSError, SyntaxError or ValueError if it cannot be parsed."""
 
     def __init__(self, path: str) -> None:
         with open(path, "rb") as file:
@@ -37,7 +37,7 @@ class Source:
 
     @property
     def is_importable(self) -> bool:
-        """Whether the script does its work only where it is __main__."""
+        """Whether an import does not run the script, since all its work is behind a `__main__` guard."""
         other_uses = "__name__" in {
             child.id
             for node in self.tree.body
@@ -53,24 +53,24 @@ class Source:
 
     @property
     def changes_path(self) -> bool:
-        """Whether it may change where Python looks for modules."""
+        """Whether the script may change where Python searches for modules."""
         return "site" in self.modules or {"sys", "path"} <= self.names | self.modules | self.attributes
 
     @property
     def reads_arguments(self) -> bool:
-        """Whether it may take arguments of its own from the command line."""
+        """Whether the script may parse arguments of its own."""
         return "argv" in self.attributes | self.names or "argparse" in self.modules
 
     @property
     def answers_dry_run(self) -> bool:
-        """Whether this is a program of the template that checks itself."""
+        """Whether this is a program of the template that checks itself with --dry-run."""
         return {"runtime", "argparse"} <= self.modules and "--dry-run" in self.texts
 
     def imports(self) -> Iterator[Import]:
         yield from required_imports(self.tree, True)
 
     def called(self) -> set[str]:
-        """Return the names that the guard uses, and those that the script's functions use that it calls."""
+        """Return the names in the guard, and those in each function of the script that is called from there."""
         functions = {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)}
         found: set[str] = set()
         waiting: list[ast.AST] = [child for guard in self.guards for child in guard.body]
@@ -88,7 +88,7 @@ def imported_name(node: ast.AST) -> str | None:
 
 
 def is_guard(test: ast.expr) -> bool:
-    """Whether an expression is __name__ == "__main__"."""
+    """Return whether an expression is `__name__ == "__main__"`."""
     if not isinstance(test, ast.Compare) or len(test.ops) != 1 or not isinstance(test.ops[0], ast.Eq):
         return False
     sides = (test.left, test.comparators[0])
@@ -97,7 +97,7 @@ def is_guard(test: ast.expr) -> bool:
 
 
 def dotted_names(node: ast.AST) -> Iterator[str]:
-    """Yield the names that code uses, like `main` and `train.main`."""
+    """Yield the names in a piece of code, like `main` and `train.main`."""
     for child in ast.walk(node):
         if isinstance(child, ast.Name):
             yield child.id
@@ -109,7 +109,7 @@ def dotted_names(node: ast.AST) -> Iterator[str]:
 
 
 def required_imports(node: ast.AST, is_certain: bool) -> Iterator[Import]:
-    """Yield all imports but those that a script can do without: of types alone, or in a `try` for their absence."""
+    """Yield all imports except optional ones: under TYPE_CHECKING, or in a `try` that handles their absence."""
     if isinstance(node, ast.Import):
         yield from (Import(node.lineno, alias.name, is_certain) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -132,7 +132,7 @@ def all_imports(nodes: Sequence[ast.AST], is_certain: bool) -> Iterator[Import]:
 
 
 def replaced_imports(node: ast.Try, is_certain: bool) -> Iterator[Import]:
-    """Yield the imports of a `try` whose own may fail. Its handlers count only if one of these does."""
+    """Yield the imports of a `try` that handles a failed import. Its handlers count only if an import fails."""
     body = list(all_imports(node.body, is_certain))
     if not all(is_found(each.name) for each in body):
         yield from all_imports(node.handlers, is_certain)
@@ -144,12 +144,12 @@ def is_guarded(node: ast.AST) -> bool:
 
 
 def expects(node: ast.expr) -> bool:
-    """Whether an expression names exceptions that a failed import raises."""
+    """Return whether an expression names an exception that a failed import raises."""
     return bool({child.id for child in ast.walk(node) if isinstance(child, ast.Name)} & IMPORT_ERRORS)
 
 
 def is_found(name: str) -> bool:
-    """Whether a module can be imported. Packages are not imported to look into them, since that can take long."""
+    """Return whether a module can be imported. Its packages are not imported, since that can take long."""
     if name in sys.modules:
         return True
     parts = name.split(".")
@@ -159,7 +159,7 @@ def is_found(name: str) -> bool:
             locations = spec.submodule_search_locations if spec else None
             spec = find_submodule(".".join(parts[:depth]), list(locations)) if locations else None
         if not spec and len(parts) > 1:
-            importlib.import_module(name)  # its package may make it, like six.moves
+            importlib.import_module(name)  # a package may create the module when it is imported, like six.moves
     except (Exception, SystemExit):
         return False
     return bool(spec) or name in sys.modules
