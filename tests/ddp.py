@@ -42,7 +42,7 @@ def check(jobs, output, name):
     assert {path.name for path in folder.iterdir()} == {".hydra", "provenance.json", "x_gh_000.csv"}
 
 
-def test_a_ddp_launcher_is_one_run_of_four_processes(jobs, slurm):
+def test_ddp_launcher_is_one_run_of_four_processes(jobs, slurm):
     job = jobs.sbatch("experiments/011-x/scripts/gh_x-ddp_000.slurm")
     state = slurm.wait(job, seconds=120)["JobState"]
     [log] = jobs.logs.glob(f"*_{job}.out")
@@ -57,7 +57,7 @@ def test_torchrun_by_hand_is_one_run_of_four_processes(jobs):
     check(jobs, done.stdout, r"[0-9a-f-]{36}")
 
 
-def test_processes_that_torchrun_starts_again_are_another_attempt(jobs):
+def test_torchrun_restart_is_another_attempt(jobs):
     fails = 'list(grow(cfg))\n        assert __import__("os").environ["TORCHELASTIC_RESTART_COUNT"] != "0"\n'
     jobs.edit("scripts/x.py", "list(grow(cfg))\n", fails)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=4", "--max-restarts=1"]

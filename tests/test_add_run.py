@@ -9,7 +9,7 @@ from support.process import commit, edit
 from support.updating import RUNS, TOOL, WITH_TOOL, by_tool, changed, contents, is_new, tool
 
 
-def test_add_run_in_a_dirty_tree_adds_the_missing_files_and_the_answer(old, experiment):
+def test_add_run_works_in_a_dirty_tree(old, experiment):
     (experiment / "scripts/x.py").write_text("mine\n")
     (experiment / "untracked.txt").write_text("mine\n")
     before = contents(experiment)
@@ -32,7 +32,7 @@ def test_add_run_in_a_dirty_tree_adds_the_missing_files_and_the_answer(old, expe
     assert tool(old, "check").stdout == ""
 
 
-def test_add_run_with_a_new_script_adds_its_starter_or_keeps_yours(old, experiment):
+def test_add_run_adds_a_starter_or_keeps_the_users_script(old, experiment):
     assert tool(old, "add-run", "experiments/011-x", "select_triples", "gh_000").returncode == 0
     assert (
         "scripts/select_triples.py\n  --config-name select_triples_gh_000\n"
@@ -58,7 +58,7 @@ def test_add_run_with_a_new_script_adds_its_starter_or_keeps_yours(old, experime
         ("x", "gh_008", "scripts/gh_x_008.slurm exists, so its number is used"),
     ],
 )
-def test_add_run_refuses_what_would_not_be_a_new_run(old, experiment, script, token, reason):
+def test_add_run_refuses_an_invalid_run(old, experiment, script, token, reason):
     (experiment / "conf/x_gh_007.yaml").write_text("mine\n")
     (experiment / "scripts/gh_x_008.slurm").write_text("mine\n")
     before = contents(experiment)
@@ -70,7 +70,7 @@ def test_add_run_refuses_what_would_not_be_a_new_run(old, experiment, script, to
 PATHS = "last: runs/x_delta_001/last.ckpt\nbest: x_delta_001_best.ckpt\n"  # which a new run has not made
 
 
-def test_a_new_configuration_is_a_copy_of_the_newest_one_of_its_script(old, experiment):
+def test_add_run_copies_the_newest_configuration(old, experiment):
     (experiment / "conf/x_gh_000.yaml").write_text("defaults: [runtime, default, _self_]\nhours: 1\n")
     (experiment / "conf/x_delta_001.yaml").write_text("defaults: [runtime, default]\nhours: 99 # x_delta_001\n" + PATHS)
     done = tool(old, "add-run", "experiments/011-x", "x", "gh_002")
@@ -80,7 +80,7 @@ def test_a_new_configuration_is_a_copy_of_the_newest_one_of_its_script(old, expe
     assert done.stderr == "conf/x_gh_002.yaml is a copy of conf/x_delta_001.yaml\n"
 
 
-def test_add_run_takes_what_the_run_asks_for(old, experiment):
+def test_add_run_accepts_sbatch_options(old, experiment):
     done = tool(old, "add-run", "experiments/011-x", "x", "gh-pack_002", "ntasks=4", "time=0-12:00:00", "comment=007")
     assert done.returncode == 0, done.stderr
     launcher = (experiment / "scripts/gh_x-pack_002.slurm").read_text()
@@ -88,7 +88,7 @@ def test_add_run_takes_what_the_run_asks_for(old, experiment):
     assert "#SBATCH --comment=007\n" in launcher
 
 
-def test_two_at_once_lose_no_answer(old, experiment):
+def test_add_run_twice_at_once_keeps_both_answers(old, experiment):
     command = [*TOOL, "add-run", "experiments/011-x", "x"]
     started = [
         subprocess.Popen([*command, token], cwd=old.path, env=os.environ | WITH_TOOL, stdout=subprocess.DEVNULL)
@@ -100,7 +100,7 @@ def test_two_at_once_lose_no_answer(old, experiment):
     assert tool(old, "check").stdout.count("\n") == 1, "more than the version is found"
 
 
-def test_set_run_changes_the_launcher_and_the_answer_alone(old, experiment):
+def test_set_run_changes_only_launcher_and_answer(old, experiment):
     launcher = experiment / "scripts/gh_x_000.slurm"
     edit(launcher, "run=(", "export MINE=1\nrun=(")
     (experiment / "scripts/x.py").write_text("mine, not committed\n")
@@ -151,7 +151,7 @@ def test_set_run_changes_a_sweep(lab):
         (["x", "delta_001", "mem=1g"], "scripts/delta_x_001.slurm was edited in the same lines"),
     ],
 )
-def test_set_run_refuses_and_changes_nothing(old, experiment, words, reason):
+def test_set_run_refusal_changes_nothing(old, experiment, words, reason):
     launcher = experiment / "scripts/delta_x_001.slurm"
     edit(launcher, "--mem=200g", "--mem=201g")
     before = contents(experiment)
@@ -160,7 +160,7 @@ def test_set_run_refuses_and_changes_nothing(old, experiment, words, reason):
     assert contents(experiment) == before
 
 
-def test_set_run_of_what_is_no_text_or_a_link_changes_nothing(old, experiment):
+def test_set_run_refuses_symlinks_and_binary_launchers(old, experiment):
     launcher = experiment / "scripts/gh_x_000.slurm"
     text = launcher.read_bytes()
     launcher.write_bytes(text + b"\0")

@@ -25,7 +25,7 @@ def found(lab):
     return lab, folder
 
 
-def test_it_adds_what_is_missing_and_takes_the_runs_that_are_there(found):
+def test_adopt_adds_missing_files_and_finds_runs(found):
     lab, folder = found
     before = contents(folder)
     done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
@@ -49,7 +49,7 @@ def test_it_adds_what_is_missing_and_takes_the_runs_that_are_there(found):
 
 
 @pytest.mark.parametrize(("place", "package"), [("src/torchcell", "torchcell"), ("elsewhere", "")])
-def test_the_package_is_looked_for_in_the_repository(found, place, package):
+def test_adopt_detects_the_package(found, place, package):
     """As Copier does at the first copy, whose defaults the other answers have."""
     lab, folder = found
     (lab.path / "src").mkdir()
@@ -59,7 +59,7 @@ def test_the_package_is_looked_for_in_the_repository(found, place, package):
     assert (folder / "scripts/timestamp.py").exists() == (not package)
 
 
-def test_without_a_run_of_the_grammar_and_with_the_template_of_the_others(found):
+def test_adopt_without_runs_uses_the_labs_template(found):
     lab, folder = found
     (folder / "scripts/gh_train_000.slurm").unlink()
     other = folder.with_name("006-other")
@@ -74,7 +74,7 @@ def test_without_a_run_of_the_grammar_and_with_the_template_of_the_others(found)
         assert (answers["runs"], answers["_src_path"]) == ({}, relative)
 
 
-def test_own_launchers_stay_and_all_else_is_updated(found, own_template):
+def test_adopted_launchers_survive_updates(found, own_template):
     lab, folder = found
     (folder / "README.md").unlink()
     (folder / "conf/other_gh_001.yaml").write_text("a: 1\n")
@@ -100,7 +100,7 @@ def test_own_launchers_stay_and_all_else_is_updated(found, own_template):
 @pytest.mark.parametrize(
     "name", ["scripts/runtime.py", "scripts/submit.sh", "scripts/runtime", "conf/runtime.yaml", "slurm"]
 )
-def test_names_that_clash_are_said_and_nothing_is_added(found, name):
+def test_adopt_refuses_clashing_names(found, name):
     lab, folder = found
     (folder / name).write_text("mine\n")
     before = contents(folder)
@@ -109,7 +109,7 @@ def test_names_that_clash_are_said_and_nothing_is_added(found, name):
     assert contents(folder) == before
 
 
-def test_stopped_it_leaves_nothing(found, monkeypatch):
+def test_adopt_interrupted_leaves_nothing(found, monkeypatch):
     lab, folder = found
 
     def stop(write):
@@ -132,7 +132,7 @@ def test_stopped_it_leaves_nothing(found, monkeypatch):
         (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is not an address: "),
     ],
 )
-def test_refusals_are_one_line_and_leave_nothing(found, arguments, reason):
+def test_adopt_refusal_is_one_line_and_leaves_nothing(found, arguments, reason):
     lab, _ = found
     (lab.path / "experiments/Old").mkdir()
     before = contents(lab.path)

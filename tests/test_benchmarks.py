@@ -17,7 +17,7 @@ def test_benchmark_gives_git_its_own_settings(path):
     assert not [call for call in ("template(", "repository(", "make_lab(", "copier") if call in before] and after
 
 
-def test_benchmark_git_starts_no_maintenance(tmp_path):
+def test_benchmark_git_does_not_start_maintenance(tmp_path):
     """It would work in the background, in a folder that the benchmark removes."""
     code = f"import render; render.quiet_git({str(tmp_path)!r}); render.repository(render.Path('lab'), {{'a': 'a'}})"
     environment = os.environ | {"PYTHONPATH": str(BENCHMARKS), "GIT_TRACE": str(tmp_path / "trace")}

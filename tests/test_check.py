@@ -8,7 +8,7 @@ from support.template import render
 from support.updating import contents, tool
 
 
-def test_sweeps_are_added_and_checked_as_pairs(lab):
+def test_sweep_pairs_are_added_and_checked(lab):
     experiment = lab.render()
     done = tool(lab, "add-run", "experiments/011-x", "x", "igb_mmli_optuna", "delta_wandb")
     assert [name.removeprefix("experiments/011-x/") for name in done.stdout.split()] == [
@@ -29,7 +29,7 @@ def test_sweeps_are_added_and_checked_as_pairs(lab):
     ]
 
 
-def test_check_names_each_thing_that_is_wrong(old, experiment):
+def test_check_reports_every_problem(old, experiment):
     scripts = experiment / "scripts"
     launcher = (scripts / "gh_x_000.slurm").read_text()
     (scripts / "gh_x_005.slurm").write_text(launcher.replace("x_gh_000", "x_gh_005"))
@@ -64,7 +64,7 @@ def test_check_names_each_thing_that_is_wrong(old, experiment):
     ]
 
 
-def test_check_finds_nothing_in_a_new_experiment(lab):
+def test_check_accepts_a_new_experiment(lab):
     render(
         lab.template,
         lab.path / "experiments/011-x",
@@ -74,7 +74,7 @@ def test_check_finds_nothing_in_a_new_experiment(lab):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_conflict_in_the_answers_is_named(old, experiment):
+def test_check_reports_conflicting_answers(old, experiment):
     (experiment / ".copier-answers.yml").write_text("<<<<<<< before updating\n_commit: v1\n=======\n>>>>>>> after\n")
     done = tool(old, "check", "experiments/011-x")
     assert done.returncode == 1 and done.stderr == ""
@@ -99,7 +99,7 @@ PATHS = (
 )
 
 
-def test_an_experiment_that_was_never_adopted_is_checked_too(lab):
+def test_check_works_on_unadopted_experiments(lab):
     old = lab.path / "experiments/005-old"
     (old / "scripts").mkdir(parents=True)
     (old / "conf").mkdir()
@@ -124,14 +124,14 @@ def test_an_experiment_that_was_never_adopted_is_checked_too(lab):
     ]
 
 
-def test_compose_without_hydra_says_how_to_get_it(lab, monkeypatch):
+def test_compose_without_hydra_prints_a_hint(lab, monkeypatch):
     monkeypatch.setitem(sys.modules, "hydra", None)
     done = tool(lab, "check", "--compose")
     hint = "Install hydra-core beside experiments: `uvx --with hydra-core ...`"
     assert (done.returncode, done.stderr) == (1, f"experiments: --compose needs Hydra. {hint}\n")
 
 
-def test_compose_names_each_configuration_that_does_not_compose(lab):
+def test_compose_reports_each_broken_configuration(lab):
     experiment = render(
         lab.template, lab.path / "experiments/011-x", runs={"x": ["gh_000", "gh_001", "gh_002", "delta_wandb"]}
     )
@@ -146,7 +146,7 @@ def test_compose_names_each_configuration_that_does_not_compose(lab):
     assert lines[2].startswith("experiments/011-x/conf/x_gh_002.yaml: does not compose: ")
 
 
-def test_old_launchers_name_their_configurations_in_many_ways(lab):
+def test_check_reads_configurations_of_old_launchers(lab):
     folder = lab.path / "experiments/005-old"
     for name in ("conf", "scripts", "slurm/output"):
         (folder / name).mkdir(parents=True)
@@ -171,7 +171,7 @@ def test_old_launchers_name_their_configurations_in_many_ways(lab):
     assert other == "experiments/005-old/conf/m_gh_006.yaml: has no launcher"
 
 
-def test_a_copied_experiment_is_named_and_gets_no_launcher_of_the_other(old, experiment):
+def test_copied_experiment_is_reported_and_not_changed(old, experiment):
     copied = shutil.copytree(experiment, experiment.with_name("013-copy"))
     (copied / "scripts/x.py").unlink()
     commit(old.path)
@@ -189,7 +189,7 @@ def test_a_copied_experiment_is_named_and_gets_no_launcher_of_the_other(old, exp
     assert "--job-name=013-x_gh_000" in (copied / "scripts/gh_x_000.slurm").read_text()
 
 
-def test_a_folder_that_is_no_experiment_stops_no_other(old, experiment):
+def test_check_continues_after_an_invalid_path(old, experiment):
     (old.path / "experiments/README.md").write_text("mine\n")
     empty = experiment.with_name("013-z")
     empty.mkdir()
@@ -210,7 +210,7 @@ def test_a_folder_that_is_no_experiment_stops_no_other(old, experiment):
     )
 
 
-def test_a_sweep_by_wandb_names_a_program_that_is_there(lab):
+def test_wandb_sweep_with_missing_program_is_reported(lab):
     experiment = lab.render(runs={"x": ["delta_wandb"]})
     conf = experiment / "conf/x_delta_wandb.yaml"
     edit(conf, "experiments/011-x/scripts/x.py", "experiments/009-old/scripts/x.py")
@@ -218,7 +218,7 @@ def test_a_sweep_by_wandb_names_a_program_that_is_there(lab):
     assert tool(lab, "check").stdout == f"experiments/011-x/{said}"
 
 
-def test_edited_library_files_are_found(lab):
+def test_edited_library_files_are_reported(lab):
     experiment = lab.render()
     runtime = experiment / "scripts/runtime"
     edit(runtime / "run.py", '"""', '"""Mine: ')

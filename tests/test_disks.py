@@ -48,7 +48,7 @@ def files(folder):
 
 
 @pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "EOPNOTSUPP"])
-def test_disk_without_hard_links_has_all_figures(lab, error):
+def test_disk_without_hard_links_gets_all_figures(lab, error):
     lab.render()
     done = start(lab, NAMES, "profiler.enabled=true", refuse=f"link={error}")
     assert (done.returncode, done.stderr) == (0, "")
@@ -58,7 +58,7 @@ def test_disk_without_hard_links_has_all_figures(lab, error):
     assert len(list(lab.path.glob("experiments/011-x/profiling_results/*.prof"))) == 1
 
 
-def test_folder_is_tried_as_a_run_uses_it(lab):
+def test_folder_is_checked_as_a_run_uses_it(lab):
     script = lab.render() / "scripts/x.py"
     done = run(*REFUSE, "rename=EPERM", sys.executable, script, cwd=lab.path)
     assert done.returncode == 1 and done.stderr.startswith("DATA_ROOT names a folder that cannot be written: ")
@@ -84,7 +84,7 @@ UNWRITABLE = {
 
 
 @pytest.mark.parametrize("case", UNWRITABLE)
-def test_figure_that_cannot_be_written_is_kept(lab, case):
+def test_figure_is_kept_if_it_cannot_be_written(lab, case):
     lab.render()
     (lab.images / "other.png").write_bytes(b"a colleague's")
     (lab.images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1")
@@ -103,7 +103,7 @@ def test_figure_that_cannot_be_written_is_kept(lab, case):
     assert files(lab.images) == before
 
 
-def test_figure_is_kept_when_all_images_are_gone(lab):
+def test_figure_is_kept_if_the_images_folder_is_gone(lab):
     """As a disk that is no longer mounted: its folder is not made again on the one below."""
     lab.render()
     done = start(lab, "os.rmdir(images)\nrun.save(figure, osp.join(images, '2026', 'a.png'))")
@@ -115,7 +115,7 @@ def test_figure_is_kept_when_all_images_are_gone(lab):
 @pytest.mark.parametrize(
     ("text", "options"), [(r"$\frac{$ 100", {}), ("caf\udce9 \udce9", {}), ("fine", {"bbox_inches": 5})]
 )
-def test_figure_that_cannot_be_drawn_is_kept_simpler(lab, text, options):
+def test_figure_that_cannot_be_drawn_is_kept_without_options(lab, text, options):
     lab.render()
     done = start(lab, f"figure.suptitle({text!r})\nrun.save(figure, osp.join(images, 'a.svg'), **{options!r})")
     folder, record = the_run(lab)
@@ -124,7 +124,7 @@ def test_figure_that_cannot_be_drawn_is_kept_simpler(lab, text, options):
     assert files(lab.images) == []
 
 
-def test_figure_is_lost_aloud_when_no_disk_takes_it(lab):
+def test_figure_that_no_disk_accepts_is_reported(lab):
     lab.render()
     body = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     body += "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\nrun.save(figure, osp.join(images, 'a.png'))"
@@ -136,7 +136,7 @@ def test_figure_is_lost_aloud_when_no_disk_takes_it(lab):
     assert list(lab.path.rglob("*.part")) == []
 
 
-def test_table_that_cannot_be_written_is_in_the_other_folder(lab):
+def test_table_is_kept_in_the_other_folder(lab):
     experiment = lab.render()
     shutil.rmtree(experiment / "results")
     (experiment / "results").touch()
@@ -153,7 +153,7 @@ def test_table_that_cannot_be_written_is_in_the_other_folder(lab):
     assert (done.returncode, table.read_text()) == (1, "a\n2\n")
 
 
-def test_table_of_other_columns_is_kept_beside_the_first(lab):
+def test_table_with_other_columns_is_kept_separately(lab):
     lab.render()
     body = "run.table([{'a': 1}])\nrun.table([{'b': 2}])\nrun.table([{'a': 1}, {'b': 2}])\nrun.table([{'a': 3}])"
     done = start(lab, body)
@@ -164,7 +164,7 @@ def test_table_of_other_columns_is_kept_beside_the_first(lab):
     assert [str(folder / name) in done.stderr for name in kept] == [False, True, True]
 
 
-def test_only_the_first_rank_keeps_a_figure(lab):
+def test_figure_is_kept_only_by_rank_zero(lab):
     lab.render()
     ranks = [{"RANK": rank, "TORCHELASTIC_RUN_ID": "4a1e"} for rank in ("0", "1")]
     done = [start(lab, "run.save(figure, osp.join(images, 'a.jpg'))", env=env) for env in ranks]
@@ -172,7 +172,7 @@ def test_only_the_first_rank_keeps_a_figure(lab):
     assert [path.name for path in lab.data.rglob("*.png")] == ["a.png"]
 
 
-def test_multirun_goes_on_after_a_run_that_keeps_a_figure(lab):
+def test_multirun_continues_after_a_kept_figure(lab):
     lab.render()
     done = start(lab, "run.save(figure, osp.join(images, f'a.{cfg.seed}'))", "--multirun", "seed=png,jpg,svg")
     assert done.returncode == 1 and files(lab.images) == ["a.png", "a.svg"]
@@ -249,7 +249,7 @@ def group(template):
 
 
 @pytest.mark.parametrize("umask", ["022", "002"])
-def test_members_of_a_group_lock_the_same_repository(group, umask):
+def test_group_members_lock_the_same_repository(group, umask):
     group.share()
     env = {"PYTHONPATH": str(ROOT / "src")}
     for number in (1, 2):
@@ -273,7 +273,7 @@ def test_members_of_a_group_lock_the_same_repository(group, umask):
     assert group.member(2, sys.executable, "-c", HOLD, "a", env=env).stdout == "held\n"
 
 
-def test_members_of_a_group_use_the_same_queries(group):
+def test_group_members_use_the_same_queries(group):
     query = write_query(group.lab)
     lock = group.lab.data / "experiments/011-x/queries/n.lock"
     lock.parent.mkdir(parents=True)
@@ -292,7 +292,7 @@ def test_members_of_a_group_use_the_same_queries(group):
     assert done.stderr == f"query.py: n: {lock}: Permission denied. Ask user 2001 to run: chmod g+w {lock.parent}\n"
 
 
-def test_members_of_a_group_share_a_study(group):
+def test_group_members_share_a_study(group):
     experiment = group.lab.render(runs={"x": ["slurm_optuna", "gh_000"]})
     (experiment / "scripts/x.py").write_text(TRIAL)
     edit(experiment / "conf/x_slurm_optuna.yaml", "n_trials: 64", "n_trials: 1")
@@ -328,7 +328,7 @@ def main(cfg):
 """
 
 
-def test_lock_that_nobody_else_may_remove_is_named(group):
+def test_lock_that_only_its_owner_can_remove_is_reported(group):
     """Optuna alone would try that forever."""
     experiment = group.lab.render(runs={"x": ["slurm_optuna", "gh_000"]})
     edit(experiment / "scripts/runtime/optuna_study.py", "grace_period=120", "grace_period=3")

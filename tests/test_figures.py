@@ -77,7 +77,7 @@ def metadata(path):
 
 
 @pytest.mark.parametrize("rc", ["savefig.format: pdf", "savefig.format: svg"])
-def test_the_ending_decides_and_all_formats_say_the_same(figures, tmp_path, rc):
+def test_figure_formats_have_equal_metadata(figures, tmp_path, rc):
     (tmp_path / "matplotlibrc").write_text(f"{rc}\n")
     done = figures.save(
         *("'a.png'", "'a.svg'", "'a.pdf'"),
@@ -91,7 +91,7 @@ def test_the_ending_decides_and_all_formats_say_the_same(figures, tmp_path, rc):
     assert told[0]["Overrides"] == "seed=2 title=a b" and told[0]["Run"].startswith(f"{figures.lab.data}/experiments")
 
 
-def test_another_ending_or_tex_without_latex_is_one_line(figures, tmp_path):
+def test_unknown_format_or_missing_latex_is_one_line(figures, tmp_path):
     done = figures.save("'a.jpg'")
     path = figures.lab.images / "a.jpg"
     assert done.stderr.startswith(
@@ -121,7 +121,7 @@ import torchcell.timestamp as stamps
 """
 
 
-def test_a_name_with_a_stamp_is_always_a_new_file(figures):
+def test_timestamped_name_is_always_a_new_file(figures):
     (figures.lab.path / "torchcell/timestamp.py").write_text(STAMPS)
     (figures.experiment / "scripts/own.py").write_text(SCRIPT.replace("BODY", IN_ALL_FORMATS))
     for _ in range(2):
@@ -132,7 +132,7 @@ def test_a_name_with_a_stamp_is_always_a_new_file(figures):
     assert figures.names() == sorted(f"{name}{end}.png" for name in names for end in ("", "_2", "_3", "_4"))
 
 
-def test_the_resolution_is_the_figures_or_that_of_a_matplotlibrc(figures):
+def test_resolution_comes_from_figure_or_matplotlibrc(figures):
     name = "f'{{len(os.listdir(IMAGES))}}.png'"
     body = f"run.save(Figure({{}}), osp.join(IMAGES, {name}))"
     figures.write("figsize=(2, 2)", "figsize=(2, 2), dpi=300", body=body)
@@ -146,7 +146,7 @@ def test_the_resolution_is_the_figures_or_that_of_a_matplotlibrc(figures):
     assert sizes == [300, 600, 100, 100]
 
 
-def test_a_stable_name_is_replaced_by_its_own_script_and_configuration_alone(figures):
+def test_stable_name_is_replaced_only_by_its_own_run(figures):
     paths = [figures.lab.images / f"dose_0_1_2_5_10_20.{ending}" for ending in ("png", "svg", "pdf")]
     figure = "run.save(figure, osp.join(IMAGES, {}), dpi=30, transparent=True)"
 
@@ -189,7 +189,7 @@ def test_a_stable_name_is_replaced_by_its_own_script_and_configuration_alone(fig
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_ends_while_it_draws_leaves_the_old_figure_whole(figures, number):
+def test_killed_save_keeps_the_old_figure(figures, number):
     assert figures.save("'a.png'").returncode == 0
     path = figures.lab.images / "a.png"
     before = path.read_bytes()
@@ -211,7 +211,7 @@ def test_a_run_that_ends_while_it_draws_leaves_the_old_figure_whole(figures, num
     assert all(name.endswith(".part") for name in left) and (number == signal.SIGKILL or not left)
 
 
-def test_a_full_disk_leaves_no_half_figure(figures):
+def test_full_disk_keeps_the_old_figure(figures):
     assert figures.save("'a.png'").returncode == 0
     before = (figures.lab.images / "a.png").read_bytes()
     figures.write("'a.png'", "f'{stem}_{timestamp()}.png'", body="run.save(figure, osp.join(IMAGES, {}))")

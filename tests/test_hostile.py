@@ -25,7 +25,7 @@ from experiments.template import Release, Template, clone_url, render, time_limi
     "source",
     ["--upload-pack=touch hacked", "ext::sh -c touch% hacked", "git+ext::sh -c true", "-c", "fd::3", 7, "", "a\nb"],
 )
-def test_a_source_that_is_an_option_or_runs_commands_is_refused(source):
+def test_source_that_runs_commands_is_refused(source):
     with pytest.raises(Problem, match="template's source is"):
         clone_url(source)
 
@@ -42,11 +42,11 @@ def test_a_source_that_is_an_option_or_runs_commands_is_refused(source):
         ("~/t", os.path.expanduser("~/t")),
     ],
 )
-def test_a_source_is_fetched_as_copier_fetches_it(source, url):
+def test_source_resolves_to_the_url_copier_uses(source, url):
     assert clone_url(source) == url
 
 
-def test_hostile_sources_in_a_repository_leave_their_experiments(old, experiment):
+def test_source_that_is_hostile_skips_its_experiment(old, experiment):
     answers = experiment / ".copier-answers.yml"
     for source in ("--upload-pack=touch hacked", "ext::sh -c touch% hacked"):
         values = yaml.safe_load(answers.read_text()) | {"_src_path": source}
@@ -57,7 +57,7 @@ def test_hostile_sources_in_a_repository_leave_their_experiments(old, experiment
     assert not (old.path / "hacked").exists()
 
 
-def test_a_source_may_say_that_it_is_of_git(old, experiment):
+def test_source_with_git_prefix_is_accepted(old, experiment):
     answers = experiment / ".copier-answers.yml"
     source = f"_src_path: git+file://{old.template.path}\n"
     edit(answers, f"_src_path: {old.template.path}\n", source)
@@ -68,7 +68,7 @@ def test_a_source_may_say_that_it_is_of_git(old, experiment):
     assert is_new(experiment) and source in answers.read_text()
 
 
-def test_insteadof_of_the_user_is_followed(old, experiment, tmp_path, monkeypatch):
+def test_source_follows_the_users_insteadof(old, experiment, tmp_path, monkeypatch):
     answers = experiment / ".copier-answers.yml"
     edit(answers, str(old.template.path), "gh:lab/t")
     commit(old.path)
@@ -92,7 +92,7 @@ ANSWERS = {
 }
 
 
-def test_a_render_that_has_a_git_folder_is_refused(plain_template, tmp_path):
+def test_render_with_a_git_folder_is_refused(plain_template, tmp_path):
     source = shutil.copytree(plain_template.path, tmp_path / "template")
     folder = source / "template/{{ '.g' ~ 'it' }}"
     folder.mkdir()
@@ -105,7 +105,7 @@ def test_a_render_that_has_a_git_folder_is_refused(plain_template, tmp_path):
 ENDLESS = "{% for _ in range(99999) %}{% for _ in range(99999) %}{% endfor %}{% endfor %}"
 
 
-def test_a_template_that_never_ends_does_not_hang_it(plain_template, tmp_path, monkeypatch):
+def test_render_that_never_ends_times_out(plain_template, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.template.SECONDS", 2)
     source = shutil.copytree(plain_template.path, tmp_path / "template")
     (source / "template/endless.md.jinja").write_text(ENDLESS)
@@ -124,7 +124,7 @@ def test_a_template_that_never_ends_does_not_hang_it(plain_template, tmp_path, m
     assert signal.alarm(0) == 0 and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
-def test_a_release_that_renders_a_git_folder_leaves_the_experiment(own_old):
+def test_release_with_a_git_folder_is_skipped(own_old):
     folder = own_old.template.path / "template/{{ '.G' ~ 'it' }}"  # which is .git on a Mac
     folder.mkdir()
     (folder / "config").write_text(f"[core]\nfsmonitor = touch {own_old.path}/hacked\n")
@@ -141,7 +141,7 @@ def test_a_release_that_renders_a_git_folder_leaves_the_experiment(own_old):
 BAD_ANSWERS = ["7 # experiment:\n", "experiment: {}\n", "experiment: <<<<<<<\n", "_commit: '[/x]'\nexperiment: 1\n"]
 
 
-def test_one_bad_experiment_stops_itself_alone(old, experiment):
+def test_malformed_answers_skip_only_their_experiment(old, experiment):
     before = contents(experiment)
     for number, text in enumerate(BAD_ANSWERS):
         other = experiment.with_name(f"10{number}-x")
@@ -156,7 +156,7 @@ def test_one_bad_experiment_stops_itself_alone(old, experiment):
     assert contents(experiment) != before
 
 
-def test_yaml_tags_in_answers_are_refused(old, experiment):
+def test_malformed_yaml_tags_are_refused(old, experiment):
     """In a process of its own: a plugin of pytest gives yaml a tag that reads files."""
     for number, value in enumerate(("!include /etc/hostname", "!!python/object/apply:os.system ['touch hacked']")):
         other = experiment.with_name(f"10{number}-x")
@@ -172,14 +172,14 @@ def test_yaml_tags_in_answers_are_refused(old, experiment):
     assert not (old.path / "hacked").exists()
 
 
-def test_a_marked_up_version_is_text(old, experiment):
+def test_markup_in_a_version_is_printed_as_text(old, experiment):
     answers = experiment / ".copier-answers.yml"
     answers.write_text(re.sub("_commit: .*\n_commit_id: .*", "_commit: '[/x]'", answers.read_text()))
     commit(old.path)
     assert skipped(by_tool(old), experiment, "its template has no [/x]")
 
 
-def test_a_fifo_and_a_long_line_do_not_hang_check(old, experiment):
+def test_check_does_not_hang_on_fifos_or_long_lines(old, experiment):
     os.mkfifo(experiment / "scripts/fifo.slurm")
     os.mkfifo(experiment / "conf/fifo.yaml")
     assert stat.S_ISFIFO((experiment / "conf/fifo.yaml").stat().st_mode)
@@ -191,7 +191,7 @@ def test_a_fifo_and_a_long_line_do_not_hang_check(old, experiment):
     assert Launcher.read(experiment / "scripts/gh_x_000.slurm").config == ""
 
 
-def test_filters_and_hooks_do_not_run_on_the_templates(own_old, tmp_path, monkeypatch):
+def test_git_filters_and_hooks_do_not_run(own_old, tmp_path, monkeypatch):
     old = own_old
     (old.template.path / ".gitattributes").write_text("* filter=odd\n")
     old.template.release("v1.2.0")
@@ -206,7 +206,7 @@ def test_filters_and_hooks_do_not_run_on_the_templates(own_old, tmp_path, monkey
     assert not [name for name in ("hook", "fsmonitor", "filter") if (tmp_path / name).exists()]
 
 
-def test_no_setting_of_the_user_reaches_git_on_the_templates(tmp_path, monkeypatch):
+def test_git_ignores_the_users_settings(tmp_path, monkeypatch):
     for number, (name, file) in enumerate({"HOME": ".gitconfig", "XDG_CONFIG_HOME": "git/config"}.items()):
         path = tmp_path / name / file
         path.parent.mkdir(parents=True)
@@ -221,7 +221,7 @@ def test_no_setting_of_the_user_reaches_git_on_the_templates(tmp_path, monkeypat
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_no_helper_of_a_transport_runs(tmp_path, monkeypatch):
+def test_git_transport_helpers_do_not_run(tmp_path, monkeypatch):
     helper = tmp_path / "git-remote-odd"
     helper.write_text(f"#!/bin/sh\ntouch {tmp_path}/hacked\n")
     helper.chmod(0o755)
@@ -241,7 +241,7 @@ class AsksForAPassword(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_server_that_asks_for_a_password_gets_none(tmp_path):
+def test_server_asking_for_a_password_is_refused(tmp_path):
     with HTTPServer(("127.0.0.1", 0), AsksForAPassword) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(Problem, match="terminal prompts disabled"):
@@ -249,7 +249,7 @@ def test_a_server_that_asks_for_a_password_gets_none(tmp_path):
         server.shutdown()
 
 
-def test_a_silent_server_does_not_hang_it(tmp_path, monkeypatch):
+def test_server_that_is_silent_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.git.SECONDS", 1)
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

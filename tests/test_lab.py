@@ -7,7 +7,7 @@ from copy import deepcopy
 import copier
 import pytest
 import yaml
-from support.lab import stand_ins
+from support.lab import fake_programs
 from support.process import run
 from support.queue import Queue
 from support.template import LAB, ROOT, Template, render
@@ -201,7 +201,7 @@ def test_machine_without_slurm_writes_a_log(lab):
             "bash experiments/011-x/scripts/desk_x_000.slurm\n" in text
             and "bash experiments/011-x/scripts/submit" not in text
         )
-    done = run("bash", experiment / "scripts/desk_x_000.slurm", cwd="/", env=stand_ins(lab.path / "home"))
+    done = run("bash", experiment / "scripts/desk_x_000.slurm", cwd="/", env=fake_programs(lab.path / "home"))
     assert done.returncode == 0, done.stderr
     [log] = (experiment / "slurm/output").glob("011-x_desk_000_*.out")
     assert done.stdout == f"log: {log.relative_to(lab.path)}\n"

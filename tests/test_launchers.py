@@ -25,7 +25,7 @@ def jobs(lab, slurm):
     return Submitter(lab, slurm)
 
 
-def test_every_machines_launcher_completes_with_its_figure_and_log(lab, slurm):
+def test_launcher_of_every_machine_completes(lab, slurm):
     jobs = Submitter(lab, slurm, runs=EVERY_MACHINE)
     launchers = [f"{machine}_x_{number:03}" for number, machine in enumerate(TAKES_RUNS)]
     done = jobs.submit(*launchers)
@@ -47,7 +47,7 @@ def test_every_machines_launcher_completes_with_its_figure_and_log(lab, slurm):
     assert {record["slurm"]["SLURM_JOB_ID"] for record in records} == set(numbers)
 
 
-def test_plain_sbatch_from_the_repositorys_root_is_live(jobs, slurm):
+def test_plain_sbatch_runs_live_code(jobs, slurm):
     number = jobs.sbatch("--hold", "experiments/011-x/scripts/gh_x_000.slurm")
     jobs.in_run('print("changed")')
     assert jobs.finish(number)["JobState"] == "COMPLETED"
@@ -55,7 +55,7 @@ def test_plain_sbatch_from_the_repositorys_root_is_live(jobs, slurm):
     assert "figure: " in log and "changed\n" in log
 
 
-def test_a_machine_without_slurm_runs_from_anywhere_with_a_log(lab, slurm, tmp_path):
+def test_machine_without_slurm_runs_from_anywhere(lab, slurm, tmp_path):
     jobs = Submitter(lab, slurm, runs={"x": ["desk_000"]})
     launcher = jobs.experiment / "scripts/desk_x_000.slurm"
     assert jobs.refused("desk_x_000") == f"submit.sh: desk_x_000: is for a machine without Slurm: bash {launcher}"
@@ -65,7 +65,7 @@ def test_a_machine_without_slurm_runs_from_anywhere_with_a_log(lab, slurm, tmp_p
     assert "figure: " in log.read_text()
 
 
-def test_an_array_of_four_leaves_four_of_everything(jobs, slurm):
+def test_array_tasks_have_their_own_outputs(jobs, slurm):
     done = jobs.submit("gh_x_000", "--", "--array=0-3%2", "--gres=gpu:1", "--cpus-per-task=2", "--mem=1g")
     [number] = submitted(done)
     for task in range(4):
@@ -81,7 +81,7 @@ def test_an_array_of_four_leaves_four_of_everything(jobs, slurm):
     assert f"  watch  tail -F {jobs.logs}/011-x_gh_000_{number}_*.out\n" in done.stdout
 
 
-def test_a_failing_script_gives_a_failed_job_with_its_code(jobs, slurm):
+def test_failing_script_sets_the_jobs_exit_code(jobs, slurm):
     jobs.in_run("raise SystemExit(cfg.seed)")
     number = jobs.sbatch("--array=1,42", "--gres=none", "experiments/011-x/scripts/gh_x_000.slurm")
     assert [slurm.wait(f"{number}_{task}")["ExitCode"] for task in (1, 42)] == ["1:0", "42:0"]
@@ -89,7 +89,7 @@ def test_a_failing_script_gives_a_failed_job_with_its_code(jobs, slurm):
     assert [record["status"] for record in jobs.records()] == ["failed", "failed"]
 
 
-def test_a_failing_setup_gives_a_failed_job(lab, slurm):
+def test_failing_setup_fails_the_job(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["igb_cabbi_000"]})
     (lab.path / "home/bin/module").write_text("#!/bin/bash\nexit 7\n")
     [number] = submitted(jobs.submit("igb_cabbi_x_000"))
@@ -99,7 +99,7 @@ def test_a_failing_setup_gives_a_failed_job(lab, slurm):
 
 
 @pytest.mark.parametrize("machine", ["gh", "igb_mmli"])
-def test_a_signal_reaches_python(lab, slurm, machine):
+def test_signal_reaches_python(lab, slurm, machine):
     jobs = Submitter(lab, slurm, runs={"x": [f"{machine}_000"]})
     jobs.in_run(*WAITS)
     [number] = submitted(jobs.submit(f"{machine}_x_000", "--", "--signal=B:USR1@60"))
@@ -110,7 +110,7 @@ def test_a_signal_reaches_python(lab, slurm, machine):
     assert "USR1 reached Python" in log.read_text()
 
 
-def test_a_killed_run_is_told_from_a_finished_one(jobs, slurm):
+def test_killed_run_stays_marked_running(jobs, slurm):
     jobs.in_run(*WAITS)
     [number] = submitted(jobs.submit("gh_x_000"))
     wait_until(jobs.records)
@@ -120,7 +120,7 @@ def test_a_killed_run_is_told_from_a_finished_one(jobs, slurm):
     assert jobs.records()[0]["status"] == "running"
 
 
-def test_a_requeued_job_keeps_its_folder_its_log_its_figure_and_its_code(jobs, slurm):
+def test_requeued_job_keeps_its_folder_log_and_code(jobs, slurm):
     again = 'os.environ.get("SLURM_RESTART_COUNT", "0") > "0"'
     wait = f"    main()\n    import os, time\n    time.sleep(0 if {again} else 60)\n"
     jobs.edit("scripts/x.py", "    main()\n", wait)

@@ -39,7 +39,7 @@ def ran(lab):
     return lab
 
 
-def test_experiments_and_runs_are_listed_and_nothing_is_changed(ran):
+def test_list_prints_runs_and_changes_nothing(ran):
     before = contents(ran.path)
     every, one, data = tool(ran, "list"), tool(ran, "list", "experiments/011-x"), tool(ran, "list", "--json")
     assert every.returncode == one.returncode == data.returncode == 0, every.stderr + one.stderr
@@ -50,7 +50,7 @@ def test_experiments_and_runs_are_listed_and_nothing_is_changed(ran):
     assert contents(ran.path) == before
 
 
-def test_the_env_file_is_found_as_runs_find_it(ran):
+def test_list_finds_env_files_like_a_run(ran):
     """The nearest one above the scripts counts, whatever the repository's root has."""
     (ran.path / ".env").rename(ran.path / "experiments/.env")
     assert "1 finished, 1 failed" in tool(ran, "list").stdout
@@ -63,7 +63,7 @@ def test_the_env_file_is_found_as_runs_find_it(ran):
     assert done.returncode == 1 and f"DATA_ROOT is not set in {ran.path}/.env. Set it" in done.stderr
 
 
-def test_runs_of_hydras_multirun_are_listed(lab):
+def test_list_includes_multirun_runs(lab):
     lab.render(runs={"x": ["gh_000"]})
     lab.start("x_gh_000", "--multirun", "noise=0.1,0.2,none")
     [listed] = json.loads(tool(lab, "list", "--json").stdout)
@@ -96,7 +96,7 @@ for ending in ("png", "svg", "pdf"):
 """
 
 
-def test_a_figure_says_itself_which_run_made_it(lab):
+def test_figure_metadata_names_its_run(lab):
     """By what run.save writes, wherever the figure went: no record names it there."""
     lab.render()
     lab.python("-c", SAVE, json.dumps(FACTS), check=True)
@@ -108,7 +108,7 @@ def test_a_figure_says_itself_which_run_made_it(lab):
         assert "/data/a run (1)" in tool(lab, "list", "--figure", moved).stdout
 
 
-def test_a_figure_that_says_nothing_is_looked_for_in_the_records(ran):
+def test_figure_without_metadata_is_found_in_records(ran):
     done = tool(ran, "list", "--figure", "images/a.svg")
     assert done.returncode == 0 and "011-x/runs/x_gh_000/1" in done.stdout
     odd = {"g.svg": '<?xml version="1.0" encoding="odd"?><svg/>', "h.png": "\x89PNG", "i.PNG": ""}
@@ -132,12 +132,12 @@ def test_a_figure_that_says_nothing_is_looked_for_in_the_records(ran):
         ("running", "687_3", None, "running"),
     ],
 )
-def test_states(status, job, jobs, state):
+def test_state_combines_record_and_queue(status, job, jobs, state):
     queue = None if jobs is None else {id: Job(id, said, "011-x_gh_000", "/lab") for id, said in jobs.items()}
     assert state_of(status, job, {}, queue) == state
 
 
-def test_a_job_that_waits_is_of_this_experiment_by_its_name_and_folder(lab):
+def test_queued_jobs_are_matched_by_name_and_folder(lab):
     """Whoever submitted it: a colleague's clone has jobs of the same names, and an account may have no name."""
     root = lab.path.resolve()
     found = Experiment(lab.render(runs={"x": ["gh_000"]}).resolve(), Repository(root))
@@ -156,7 +156,7 @@ def test_a_job_that_waits_is_of_this_experiment_by_its_name_and_folder(lab):
     assert waiting == {"1": "queued", "2_3": "configuring", "8": "queued"}
 
 
-def test_a_job_of_another_cluster_is_not_lost():
+def test_state_of_another_clusters_job_is_not_lost():
     """Its records are on a disk that both have; this cluster's queue says nothing of it, nor of another job."""
     elsewhere = {"slurm": {"SLURM_CLUSTER_NAME": "elsewhere"}}
     queue = {"7": Job("7", "PENDING", "blast", "/lab")}
@@ -166,7 +166,7 @@ def test_a_job_of_another_cluster_is_not_lost():
     assert state_of("running", "7", here, queue) == "lost" and state_of("finished", "7", here, queue) == "finished"
 
 
-def test_the_queue_is_read_with_throttled_arrays_and_jobs_without_a_record(lab, slurm, monkeypatch):
+def test_queued_tasks_of_a_throttled_array_are_listed(lab, slurm, monkeypatch):
     lab.render(runs={"x": ["gh_000", "delta_001"]})
     monkeypatch.setenv("SQUEUE_STATES", "COMPLETED")
     options = ["--hold", "--parsable", "--array=3-5%1", "--job-name=011-x_gh_000", f"--chdir={lab.path}", "--wrap=true"]
@@ -180,7 +180,7 @@ def test_the_queue_is_read_with_throttled_arrays_and_jobs_without_a_record(lab, 
         slurm("scancel", number)
 
 
-def test_a_long_line_is_one_and_a_pipe_may_close(ran):
+def test_list_cuts_long_lines_and_handles_closed_pipes(ran):
     record(ran, "x_gh_000", "3", "failed", error="no " * 1000)
     done = tool(ran, "list", "experiments/011-x")
     assert len([line for line in done.stdout.splitlines() if "no no" in line]) == 1

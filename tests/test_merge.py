@@ -136,7 +136,7 @@ def differences(one, two):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_an_edit_and_a_change_both_arrive(plain_template, tmp_path, old, change):
+def test_merge_keeps_the_edit_and_the_release_change(plain_template, tmp_path, old, change):
     new = changed_launcher(plain_template, tmp_path, change)
     added, removed = differences(old, new)
     assert added | removed
@@ -153,13 +153,13 @@ def test_an_edit_and_a_change_both_arrive(plain_template, tmp_path, old, change)
             assert not (removed - own_added) & lines, f"{change} is undone"
 
 
-def test_an_edit_of_the_very_line_conflicts(old, tmp_path):
+def test_merge_of_the_same_line_conflicts(old, tmp_path):
     """Else the test above could not fail."""
     new, mine = old.replace("--mem=400g", "--mem=1g"), old.replace("--mem=400g", "--mem=2g")
     assert by_copier(tmp_path, old, new, [mine]) == by_tool(tmp_path, old, new, [mine]) == [None]
 
 
-def test_launchers_of_all_machines_are_recognised(plain_template, tmp_path):
+def test_is_rendered_recognises_every_machines_launcher(plain_template, tmp_path):
     """Even those without Slurm, which set no EXPERIMENT_MODE."""
     tokens = [f"{name}_{number:03}" for number, name in enumerate(MACHINES) if not MACHINES[name].get("retired")]
     launchers = list(render(plain_template, tmp_path / "011-x", runs={"x": tokens}).glob("scripts/*.slurm"))
@@ -196,7 +196,7 @@ BINARY, SYMLINK = File(b"\xff\n"), File(b"../target", LINK)
         (File(b"\0"), A, B, Decision.NOT_TEXT),
     ],
 )
-def test_a_file_has_one_decision(mine, old, new, decision):
+def test_decide_covers_every_case(mine, old, new, decision):
     assert decide(mine, old, new) is decision
 
 
@@ -213,7 +213,7 @@ def side_by_side(mine, old, new):
 
 
 @given(mine=COMMITTED, old=RENDERED, new=RENDERED)
-def test_a_merge_loses_nothing(mine, old, new):
+def test_merge_loses_no_content(mine, old, new):
     result = merge_file(mine, old, new, side_by_side)
     if old == new:
         assert result == mine, "the release changed nothing"

@@ -90,7 +90,7 @@ def released(request, template, tmp_path_factory):
 
 
 @BOTH
-def test_no_update_touches_what_is_peoples(lab, released, update):
+def test_user_owned_files_survive_every_update(lab, released, update):
     lab.template = released
     experiments = [lab.render(name, runs=RUNS, package="") for name in EDITS]
     for experiment in experiments:
@@ -113,7 +113,7 @@ def test_no_update_touches_what_is_peoples(lab, released, update):
         assert b"v1.1.0" in new[".copier-answers.yml"]
 
 
-def test_an_experiment_at_a_repositorys_root(own_template, tmp_path):
+def test_user_owned_files_survive_at_a_repository_root(own_template, tmp_path):
     """The folder of the experiment is the repository: its .git stands in it."""
     experiment = render(own_template, tmp_path / "011-x", runs=RUNS)
     git(experiment, "init", "--quiet")
@@ -131,7 +131,7 @@ def test_an_experiment_at_a_repositorys_root(own_template, tmp_path):
     assert LINE in after["scripts/submit.sh"].decode() and LINE in after["conf/runtime.yaml"].decode()
 
 
-def test_plain_recopy_restores_what_was_deleted(lab):
+def test_recopy_restores_deleted_files(lab):
     experiment = lab.render()
     shutil.rmtree(experiment / "queries")
     commit(lab.path)

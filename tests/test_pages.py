@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.document import TYPED, Reader, blocks, commands
-from support.lab import stand_ins
+from support.lab import fake_programs
 from support.process import edit, git
 from support.template import QUESTIONS, ROOT
 
@@ -36,17 +36,17 @@ def test_page_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(linked), f"{page.name}: {target}"
 
 
-def test_every_page_with_commands_is_typed_by_a_test():
+def test_page_with_commands_is_typed_by_some_test():
     tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_page*.py"))
     typed = TOO_SLOW | set(re.findall(r'read\("([^"]+)"', tests))
     assert typed == {page for page in PAGES if any(block.language in TYPED for block in blocks(page))}
 
 
-def test_readme_works_in_an_empty_repository(own_template, slurm, tmp_path):
+def test_page_readme_works_in_an_empty_repository(own_template, slurm, tmp_path):
     repository = tmp_path / "lab"
     repository.mkdir()
     git(repository, "init", "--quiet")
-    Reader(repository, own_template.path, stand_ins(tmp_path / "home")).read("README.md")
+    Reader(repository, own_template.path, fake_programs(tmp_path / "home")).read("README.md")
     assert list((repository / "images").glob("011-growth_gh_000_*.png"))
     tree = re.findall(r"── (\S+)", (ROOT / "README.md").read_text())
     there = {path.name for path in (repository / "experiments/011-growth").rglob("*")} | {".copier-answers.yml"}
@@ -54,7 +54,7 @@ def test_readme_works_in_an_empty_repository(own_template, slurm, tmp_path):
     slurm("scancel", "--user", str(os.getuid()))
 
 
-def test_readme_installs_what_a_starter_declares(lab):
+def test_page_readme_installs_what_a_starter_declares(lab):
     typed = [shlex.split(command) for block in blocks("README.md") for command in commands(block.text)]
     [installed] = [words[2:] for words in typed if words[:2] == ["pip", "install"]]
     [declared] = re.findall(r"^# dependencies = (.*)$", (lab.render() / "scripts/x.py").read_text(), re.MULTILINE)
@@ -62,7 +62,7 @@ def test_readme_installs_what_a_starter_declares(lab):
     assert sorted(names) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])
 
 
-def test_runs_page_works_and_names_the_files_it_makes(lab, own_template):
+def test_page_runs_works_and_lists_its_files(lab, own_template):
     """Its table has the runs of its first command and of `add-run`."""
     Reader(lab.path, own_template.path).read("docs/runs.md")
     table = (ROOT / "docs/runs.md").read_text()
@@ -76,18 +76,18 @@ def test_runs_page_works_and_names_the_files_it_makes(lab, own_template):
     assert all((experiment / name).is_file() for row in rows for name in row[2:])
 
 
-def test_runs_page_has_every_question():
+def test_page_runs_lists_every_question():
     table = (ROOT / "docs/runs.md").read_text().split("## Questions")[1]
     assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(QUESTIONS)
 
 
-def test_submitting_page_works(lab, own_template, slurm):
+def test_page_submitting_works(lab, own_template, slurm):
     lab.render("011-growth")
-    Reader(lab.path, own_template.path, stand_ins(lab.path.parent / "home")).read("docs/submitting.md")
+    Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home")).read("docs/submitting.md")
     slurm("scancel", "--user", str(os.getuid()))
 
 
-def test_figures_page_works(lab, own_template):
+def test_page_figures_works(lab, own_template):
     experiment = lab.render("011-growth")
     reader = Reader(lab.path, own_template.path)
     reader.read("docs/figures.md")
@@ -95,13 +95,13 @@ def test_figures_page_works(lab, own_template):
     assert (experiment / "results/dose_gh_000.csv").read_text() == "dose,growth\n0,1.0\n2,0.2\n"
 
 
-def test_figures_page_resumes_as_the_docstring_of_run_does(lab):
+def test_page_figures_shows_the_resume_example_of_run(lab):
     """The tests of `Run` prove that code."""
     [resume] = [block.text for block in blocks("docs/figures.md") if block.text.startswith("checkpoint = ")]
     assert textwrap.indent(resume, " " * 8) in (ROOT / "template/scripts/runtime/run.py").read_text()
 
 
-def test_queries_page_works(lab, own_template, bolt, slurm):
+def test_page_queries_works(lab, own_template, bolt, slurm):
     lab.render("011-growth")
     bolt(
         "UNWIND ['YMR001C', 'YMR002W'] AS gene CREATE (g:Genotype {of: 'docs'}), (e:Experiment {of: 'docs'}),"
@@ -110,13 +110,13 @@ def test_queries_page_works(lab, own_template, bolt, slurm):
         " (e)<-[:ExperimentReferenceOf]-(:ExperimentReference {of: 'docs'})"
     )
     try:
-        Reader(lab.path, own_template.path, bolt.environment | stand_ins(lab.path / "home")).read("docs/queries.md")
+        Reader(lab.path, own_template.path, bolt.environment | fake_programs(lab.path / "home")).read("docs/queries.md")
     finally:
         bolt("MATCH (n {of: 'docs'}) DETACH DELETE n")
 
 
-def test_sweeps_page_works(lab, own_template, slurm):
-    reader = Reader(lab.path, own_template.path, stand_ins(lab.path.parent / "home"))
+def test_page_sweeps_works(lab, own_template, slurm):
+    reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
 
     def shorten_and_wait(command):
         if command.startswith("copier copy"):

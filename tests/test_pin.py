@@ -42,7 +42,7 @@ def state(repository):
 # A job that waits -----------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_waits_runs_what_was_submitted(jobs, slurm):
+def test_queued_job_runs_the_code_as_submitted(jobs, slurm):
     jobs.in_run('print("the first")')
     (jobs.experiment / "scripts/helper.py").write_text('TEXT = "untracked"\n')
     jobs.edit("scripts/x.py", "import os.path as osp\n", "import os.path as osp\n\nimport helper\nprint(helper.TEXT)\n")
@@ -66,7 +66,7 @@ def test_a_job_that_waits_runs_what_was_submitted(jobs, slurm):
     assert 'print("the first")' in git(jobs.lab.path, "show", f"{record['commit']}:experiments/011-x/scripts/x.py")
 
 
-def test_live_runs_what_is_there_when_the_job_starts(jobs):
+def test_live_job_runs_the_code_at_its_start(jobs):
     head = git(jobs.lab.path, "rev-parse", "HEAD").strip()
     done = jobs.submit("--live", "gh_x_000", "--", "--hold")
     [number] = submitted(done)
@@ -80,7 +80,7 @@ def test_live_runs_what_is_there_when_the_job_starts(jobs):
     jobs.slurm("scancel", number)
 
 
-def test_a_pinned_run_asks_nothing_of_git(jobs):
+def test_pinned_run_does_not_need_git(jobs):
     number = jobs.hold("gh_x_000")
     shutil.move(jobs.lab.path / ".git", jobs.lab.path / "gone")
     assert jobs.finish(number)["JobState"] == "COMPLETED"
@@ -94,7 +94,7 @@ def test_a_pinned_run_asks_nothing_of_git(jobs):
 # The commit and the folder --------------------------------------------------------------------------------------------
 
 
-def test_a_clean_tree_is_head_and_a_changed_one_a_commit_of_its_own(jobs, slurm):
+def test_pinned_commit_is_head_or_a_commit_of_the_changes(jobs, slurm):
     head = git(jobs.lab.path, "rev-parse", "HEAD").strip()
     done = jobs.submit("gh_x_000", "--", "--hold")
     [first] = submitted(done)
@@ -134,7 +134,7 @@ def test_a_clean_tree_is_head_and_a_changed_one_a_commit_of_its_own(jobs, slurm)
     slurm("scancel", first, second, third)
 
 
-def test_the_folder_has_the_trees_very_bytes(jobs, slurm):
+def test_pinned_files_are_byte_identical(jobs, slurm):
     (jobs.lab.path / ".gitattributes").write_text("*.txt text eol=crlf\n*.ipynb filter=strip\n*.id ident\n")
     git(jobs.lab.path, "config", "filter.strip.clean", "sed s/output/stripped/")
     git(jobs.lab.path, "config", "filter.strip.required", "true")
@@ -166,7 +166,7 @@ def test_the_folder_has_the_trees_very_bytes(jobs, slurm):
     assert git(jobs.lab.path, "show", f"{said['commit']}:experiments/011-x/conf/note.ipynb") == "stripped\n"
 
 
-def test_a_persons_git_has_no_say_and_keeps_their_work(jobs, slurm):
+def test_pinning_ignores_git_hooks_and_settings(jobs, slurm):
     lab, hooks = jobs.lab.path, jobs.lab.path / ".git/hooks"
     hooks.mkdir(exist_ok=True)
     for hook in ("pre-commit", "post-commit", "reference-transaction", "post-index-change", "fsmonitor"):
@@ -191,7 +191,7 @@ def test_a_persons_git_has_no_say_and_keeps_their_work(jobs, slurm):
     slurm("scancel", number, live)
 
 
-def test_staged_work_and_a_rebase_in_progress_stay_as_they_are(jobs, slurm):
+def test_pinning_keeps_staged_work_and_a_rebase(jobs, slurm):
     lab = jobs.lab.path
     jobs.edit("conf/x_gh_000.yaml", "hours: 24", "hours: 25")
     commit(lab, "Ours")
@@ -215,7 +215,7 @@ def test_staged_work_and_a_rebase_in_progress_stay_as_they_are(jobs, slurm):
     assert jobs.finish(number)["JobState"] == "COMPLETED"
 
 
-def test_eight_at_once_share_one_folder(jobs, slurm):
+def test_pinning_eight_times_at_once_shares_one_folder(jobs, slurm):
     jobs.edit("conf/x_gh_000.yaml", "hours: 24", "hours: 48")
     command = ["bash", jobs.experiment / "scripts/submit.sh", "gh_x_000", "--", "--hold"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": jobs.environment}
@@ -238,7 +238,7 @@ def test_eight_at_once_share_one_folder(jobs, slurm):
     slurm("scancel", *numbers)
 
 
-def test_pinned_code_may_be_on_scratch(jobs, slurm, tmp_path):
+def test_pinned_code_can_be_on_scratch(jobs, slurm, tmp_path):
     (tmp_path / "scratch %").mkdir()
     (jobs.experiment / "slurm/code").symlink_to(tmp_path / "scratch %")
     number = jobs.hold("gh_x_000")
@@ -253,7 +253,7 @@ def test_pinned_code_may_be_on_scratch(jobs, slurm, tmp_path):
     assert "is not a copy of this experiment: give slurm/code a folder of its own" in other.refused("gh_x_000")
 
 
-def test_a_full_disk_is_said_in_one_line(jobs, slurm, tmp_path):
+def test_full_disk_is_reported_in_one_line(jobs, slurm, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     if run("mount", "-t", "tmpfs", "-o", "size=64k", "none", small).returncode:
@@ -270,7 +270,7 @@ def test_a_full_disk_is_said_in_one_line(jobs, slurm, tmp_path):
 # Repositories ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_worktree_submits_its_own_files(jobs, slurm, tmp_path):
+def test_worktree_submits_its_own_files(jobs, slurm, tmp_path):
     worktree = tmp_path / "worktree"
     git(jobs.lab.path, "worktree", "add", "--quiet", worktree)
     script = worktree / "experiments/011-x/scripts/submit.sh"
@@ -286,7 +286,7 @@ def test_a_worktree_submits_its_own_files(jobs, slurm, tmp_path):
     assert "1999-01-01" in next(path.name for path in jobs.lab.images.iterdir())
 
 
-def test_a_partial_clone_needs_nothing_of_its_remote(jobs, slurm, tmp_path):
+def test_partial_clone_does_not_need_its_remote(jobs, slurm, tmp_path):
     (jobs.lab.path / "big.txt").write_text("elsewhere\n")
     commit(jobs.lab.path)
     git(jobs.lab.path, "config", "uploadpack.allowFilter", "true")
@@ -307,7 +307,7 @@ def test_a_partial_clone_needs_nothing_of_its_remote(jobs, slurm, tmp_path):
     assert changed == "experiments/011-x/conf/x_gh_000.yaml\n", "files outside the sparse checkout are not deleted"
 
 
-def test_experiments_in_a_submodule(tmp_path, template, slurm):
+def test_submodule_with_experiments_is_pinned(tmp_path, template, slurm):
     inner = make_lab(tmp_path / "inner", template)
     Submitter(inner, slurm)
     shutil.copytree(inner.path / "experiments", tmp_path / "experiments")
@@ -330,7 +330,7 @@ def test_experiments_in_a_submodule(tmp_path, template, slurm):
     assert "is in another repository, so it cannot be pinned: use --live" in jobs.refused("gh_x_000")
 
 
-def test_a_monorepo_may_be_a_folder_of_a_repository(jobs, slurm, tmp_path):
+def test_monorepo_below_a_repository_root_is_pinned(jobs, slurm, tmp_path):
     shutil.rmtree(jobs.lab.path / ".git")
     git(tmp_path, "init", "--quiet")
     (tmp_path / ".gitignore").write_text("/template\n")
@@ -343,7 +343,7 @@ def test_a_monorepo_may_be_a_folder_of_a_repository(jobs, slurm, tmp_path):
     assert jobs.finish(number)["JobState"] == "COMPLETED"
 
 
-def test_a_package_in_src_is_pinned_and_comes_first(jobs, slurm, tmp_path):
+def test_package_in_src_is_pinned_and_imported_first(jobs, slurm, tmp_path):
     """Also where another copy of it is installed for editing, as in the environment of the whole lab."""
     (jobs.lab.path / "src").mkdir()
     shutil.move(jobs.lab.path / "torchcell", jobs.lab.path / "src/torchcell")
@@ -367,7 +367,7 @@ def test_a_package_in_src_is_pinned_and_comes_first(jobs, slurm, tmp_path):
     assert "_1997-01-01" in next(path.name for path in jobs.lab.images.iterdir())
 
 
-def test_what_cannot_be_pinned_is_refused_and_runs_live(jobs, slurm):
+def test_unpinnable_code_is_refused_without_live(jobs, slurm):
     package = jobs.lab.path / "torchcell"
     shutil.move(package, jobs.lab.path / "elsewhere")
     assert f"the package torchcell is neither {package} nor in {jobs.lab.path}/src" in jobs.refused("gh_x_000")
@@ -393,7 +393,7 @@ def test_what_cannot_be_pinned_is_refused_and_runs_live(jobs, slurm):
     assert "gh_x_000: git ignores it, so it cannot be pinned: use --live" in jobs.refused("gh_x_000")
 
 
-def test_ignored_modules_and_links_to_elsewhere_are_named(jobs, slurm):
+def test_ignored_modules_and_outside_links_are_reported(jobs, slurm):
     (jobs.lab.path / ".gitignore").open("a").write("secret.py\n*.so\n")
     (jobs.lab.path / "torchcell/secret.py").write_text("")
     (jobs.experiment / "scripts/fast.so").write_text("")
@@ -407,14 +407,14 @@ def test_ignored_modules_and_links_to_elsewhere_are_named(jobs, slurm):
     )
 
 
-def test_pinned_code_does_not_submit(jobs, slurm):
+def test_pinned_code_cannot_submit(jobs, slurm):
     number = jobs.hold("gh_x_000")
     script = pinned_of(jobs, number)[0] / "experiments/011-x/scripts/submit.sh"
     assert "this is code that was submitted" in jobs.refused("gh_x_000", script=script)
     slurm("scancel", number)
 
 
-def test_prune_removes_what_no_job_needs(jobs, slurm):
+def test_prune_removes_only_unused_code(jobs, slurm):
     first = jobs.hold("gh_x_000")
     jobs.edit("conf/x_gh_000.yaml", "hours: 24", "hours: 48")
     second = jobs.hold("gh_x_000")
@@ -434,7 +434,7 @@ def test_prune_removes_what_no_job_needs(jobs, slurm):
     assert "squeue failed, so nothing more is removed" in jobs.refused("--prune") and two.exists()
 
 
-def test_no_secret_is_pinned(jobs):
+def test_pinned_code_has_no_secrets(jobs):
     for folder in (jobs.experiment, jobs.experiment / "conf", jobs.lab.path / "torchcell"):
         (folder / ".env").write_text((jobs.lab.path / ".env").read_text())
     number = jobs.hold("gh_x_000")
@@ -443,7 +443,7 @@ def test_no_secret_is_pinned(jobs):
     jobs.slurm("scancel", number)
 
 
-def test_what_git_says_beside_its_answer_is_no_part_of_it(jobs):
+def test_git_trace_output_does_not_change_the_commit(jobs):
     """As a warning would be, of a configuration that cannot be read."""
     head = git(jobs.lab.path, "rev-parse", "HEAD").strip()
     for options in ([], ["--live"]):
@@ -452,7 +452,7 @@ def test_what_git_says_beside_its_answer_is_no_part_of_it(jobs):
         jobs.slurm("scancel", number)
 
 
-def test_a_sparse_checkout_has_deleted_nothing(jobs, tmp_path):
+def test_sparse_checkout_counts_as_unchanged(jobs, tmp_path):
     """A clone without the objects of what it leaves out, which cannot be fetched."""
     (jobs.experiment / "queries").mkdir(exist_ok=True)
     (jobs.experiment / "queries/big.txt").write_text("not needed\n")

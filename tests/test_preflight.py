@@ -124,7 +124,7 @@ def test_each_problem_is_one_line(x):
     assert [re.search("hours|start", line)[0] for line in problems(x)] == ["start", "hours"]
 
 
-def test_values_known_later_are_notes(x):
+def test_unresolved_value_is_a_note(x):
     change(x, CONF, "hours: 24", "hours: 24\na: ${late:1}\nb: ${oc.env:SLURM_JOB_ID}\nc: ${gpus:}")
     line = "from omegaconf import OmegaConf\nOmegaConf.register_new_resolver('gpus', lambda: 1 // 0)\n\n\ndef grow("
     change(x, "scripts/x.py", "def grow(", line)
@@ -261,7 +261,7 @@ def test_script_that_runs_is_accepted(x):
     assert not failed, "what is accepted runs"
 
 
-def test_arguments_of_hydra_are_those_of_the_run(x, tmp_path):
+def test_arguments_of_hydra_equal_those_of_the_run(x, tmp_path):
     script = plain(x)
     other = x.path / "experiments/006-y/conf"
     other.mkdir(parents=True)
@@ -296,13 +296,13 @@ def test_imported_function_is_checked_as_it_runs(x):
         assert problems(x, helper, "model.lr=1") == [], "it does not call the other's"
 
 
-def test_arguments_read_at_import_are_each_launchers_own(x):
+def test_arguments_at_import_belong_to_their_launcher(x):
     script = plain(x, "import sys\nassert sys.argv[1] == 'model.lr=1', sys.argv[1]")
     answer = preflight(x, [script, "model.lr=1"], [script, "model.lr=2"], [script, "model.lr=1"])
     assert answer.problems == [("b", f"{script}: line 5: AssertionError: model.lr=2")]
 
 
-def test_launchers_of_one_script_do_not_meet(x):
+def test_launchers_of_one_script_do_not_interfere(x):
     """What one configuration leaves in the process does not reach the next."""
     script = plain(
         x,
@@ -337,7 +337,7 @@ def test_script_that_dies_or_hangs_is_reported_by_name(x):
     assert f"sleep {seconds}" not in run("ps", "-eo", "args").stdout, "what it started outlives the check"
 
 
-def test_preflight_that_is_ended_leaves_no_process(x):
+def test_preflight_interrupted_leaves_no_process(x):
     script = plain(x, "import time\nopen('began', 'w')\ntime.sleep(98765)\nos.system('')")
     folder = x.path / "ask"
     folder.mkdir()
@@ -352,7 +352,7 @@ def test_preflight_that_is_ended_leaves_no_process(x):
     assert children and not any(Path(f"/proc/{child}").exists() for child in children)
 
 
-def test_failure_of_the_checker_is_its_own(x):
+def test_preflight_failure_is_reported_as_such(x):
     change(x, "scripts/runtime/preflight/source.py", "def imports(self)", "def no_imports(self)")
     done, _ = ask(x.path, f"{SCRIPTS}/runtime/check.py", {"a": STARTER})
     assert done.returncode == 1 and "AttributeError: 'Source' object has no attribute 'imports'" in done.stderr
@@ -370,7 +370,7 @@ def test_script_without_guard_is_read_only(x):
     assert "no module named no_such_package" in problems(x)[0]
 
 
-def test_nothing_is_run_and_nothing_is_left(x):
+def test_preflight_runs_nothing_and_leaves_nothing(x):
     change(x, "scripts/x.py", "    with Run(", "    raise SystemExit('it ran')\n    with Run(")
     before = sorted(path for path in x.path.rglob("*") if ".git" not in path.parts)
     assert problems(x) == []
@@ -521,7 +521,7 @@ def test_execution_whitelist_of_hydra_1_4_is_accepted(x, tmp_path):
     assert "it ran" in x.python(script, env=env).stderr
 
 
-def test_hydra_1_3_is_mended_on_python_3_14(x, tmp_path):
+def test_hydra_1_3_is_patched_on_python_3_14(x, tmp_path):
     """Of another Python's argparse, which reads each help text at once."""
     (tmp_path / "sitecustomize.py").write_text(HELP)
     env = {"PYTHONPATH": str(tmp_path)}
@@ -537,7 +537,7 @@ def test_hydra_1_3_is_mended_on_python_3_14(x, tmp_path):
 # Inputs ---------------------------------------------------------------------------------------------------------------
 
 
-def test_inputs_get_checksums(x):
+def test_input_checksums_are_recorded(x):
     (x.data / "a.csv").write_text("1")
     (x.data / "raw").mkdir()
     (x.data / "raw/b.csv").write_text("1")
@@ -551,7 +551,7 @@ def test_inputs_get_checksums(x):
     assert [path for path in first if first[path] != second[path]] == ["raw"]
 
 
-def test_inputs_outside_are_refused(x):
+def test_input_outside_data_root_is_refused(x):
     (x.data.parent / "outside").touch()
     for path in ("../outside", "/etc/passwd", "./../../outside", ".", "./", "''"):
         [line] = problems(x, *STARTER, f"inputs=[{path}]")
@@ -563,7 +563,7 @@ def test_inputs_outside_are_refused(x):
 # .env and folders -----------------------------------------------------------------------------------------------------
 
 
-def test_wrong_folders_are_refused(x):
+def test_folder_variables_are_checked(x):
     variables = ["DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"]
     not_set = [f"{variable} is not set; set it in {x.path}/.env" for variable in variables]
     for folder in ("/proc", "/nowhere"):
@@ -576,20 +576,20 @@ def test_wrong_folders_are_refused(x):
     assert problems(x) == not_set
 
 
-def test_experiments_of_another_clone_are_refused(x):
+def test_folder_of_another_clone_is_refused(x):
     (x.data / "011-x").mkdir()
     line = f"EXPERIMENT_ROOT does not hold {x.path}/experiments/011-x: {x.data}"
     assert problems(x, env={"EXPERIMENT_ROOT": str(x.data)}) == [line]
 
 
-def test_unwritable_folder_of_runs_is_refused(x):
+def test_folder_of_runs_must_be_writable(x):
     runs = x.data / "experiments/011-x/runs"
     runs.parent.mkdir(parents=True)
     runs.symlink_to("/proc")
     assert problems(x) == [f"the runs' folder cannot be written: {runs}"]
 
 
-def test_script_that_loads_no_env_sees_none(x):
+def test_env_file_is_not_loaded_for_a_script_without_it(x):
     script = write(x, "import os\nif __name__ == '__main__':\n    pass\nROOT = os.environ['DATA_ROOT']\n")
     assert problems(x, script) == [f"{script}: line 4: KeyError: 'DATA_ROOT'"]
 
@@ -616,7 +616,7 @@ LINES = [
 ]
 
 
-def test_env_is_read_by_python_dotenv(x, tmp_path):
+def test_env_file_is_read_like_python_dotenv(x, tmp_path):
     folder = tmp_path / "a b#é"
     folder.mkdir()
     env, script = x.path / ".env", write(x, "")
@@ -629,7 +629,7 @@ def test_env_is_read_by_python_dotenv(x, tmp_path):
         assert problems(x, script) == ([] if is_right else [wrong]), text
 
 
-def test_env_that_the_run_finds_is_checked(jobs, slurm):
+def test_env_file_that_the_run_finds_is_checked(jobs, slurm):
     (jobs.experiment / ".env").write_text("OTHER=1\n")
     lines = problems(jobs.lab)
     assert lines[0] == f"DATA_ROOT is not set; set it in {jobs.experiment}/.env" and len(lines) == 3
@@ -642,7 +642,7 @@ def test_env_that_the_run_finds_is_checked(jobs, slurm):
 # Machines and kinds of launchers --------------------------------------------------------------------------------------
 
 
-def test_a_machines_setup_and_python_are_tried(jobs):
+def test_launcher_setup_and_python_are_tried(jobs):
     jobs.edit("scripts/gh_x_000.slurm", "set -euo pipefail\n", "set -euo pipefail\necho no module >&2\nfalse\n")
     assert findings(jobs, "gh_x_000") == ["no module"]
     jobs.edit("scripts/gh_x_000.slurm", "echo no module >&2\nfalse\n", "exit 7\n")
@@ -652,7 +652,7 @@ def test_a_machines_setup_and_python_are_tried(jobs):
     assert "No such file or directory" in findings(jobs, "gh_x_000")[0]
 
 
-def test_where_python_may_not_run_it_says_so_and_goes_on(lab, slurm):
+def test_launcher_of_a_machine_without_login_python_is_noted(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["igb_cabbi_000", "gh_001"]})
     marks = {name: lab.path / f"home/bin/{name}" for name in ("module", "singularity")}
     text = {name: path.read_text() for name, path in marks.items()}
@@ -671,7 +671,7 @@ def test_where_python_may_not_run_it_says_so_and_goes_on(lab, slurm):
     assert "no configuration" in jobs.refused("igb_cabbi_x_000")
 
 
-def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
+def test_launcher_of_every_kind_is_checked(lab, slurm):
     modes = [{"gh-ddp_000": {"gres": "gpu:2"}}, {"gh-srun_001": {"ntasks": 2}}, {"gh-pack_002": {"ntasks": 2}}]
     jobs = Submitter(lab, slurm, runs={"x": [*modes, "gh_optuna", "gh_wandb"], "query": ["gh_001"]})
     for command in ("srun", "torchrun", "wandb"):
@@ -708,7 +708,7 @@ def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
     assert list(lab.data.iterdir()) == []
 
 
-def test_all_launchers_are_checked_and_every_problem_said(lab, slurm):
+def test_launcher_problems_are_all_reported(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": [f"gh_{number:03}" for number in range(4)]})
     for number in (1, 3):
         jobs.edit(f"conf/x_gh_{number:03}.yaml", "hours: 24", "hours: ???")

@@ -106,20 +106,20 @@ def test_site_daemon_is_refused(machine, daemon):
     assert f"{daemon} runs as process 77" in machine.refused("slurmctld", **ALLOWED)
 
 
-def test_daemons_of_running_tests_are_no_site(machine):
+def test_site_daemons_exclude_those_of_running_tests(machine):
     machine.write("proc/77/comm", "slurmctld\n")
     machine.write("proc/77/environ", "HOME=/root\0SLURM_CONF=/dev/shm/pytest/slurm.conf\0")
     assert machine("slurmctld", **ALLOWED).returncode == 0
 
 
-def test_site_slurm_does_not_matter_without_slurm_tests(machine):
+def test_site_slurm_is_accepted_without_slurm_tests(machine):
     machine.write("etc/slurm/slurm.conf")
     write_program(machine.bin / "git", "true")
     done = machine("git")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_missing_programs_are_named_where_apt_is_absent(machine):
+def test_missing_programs_are_listed_without_apt(machine):
     (machine.path / "etc/debian_version").unlink()
     line = machine.refused("git", "slurmctld", "sbatch", **ALLOWED)
     assert "not installed: git, slurmctld, sbatch. Install them" in line and "SKIP=slurm" in line
@@ -127,7 +127,7 @@ def test_missing_programs_are_named_where_apt_is_absent(machine):
 
 
 @pytest.mark.parametrize("sudo", ["", "exit 1"], ids=["none", "asks for a password"])
-def test_missing_programs_are_named_without_root(machine, sudo):
+def test_missing_programs_are_listed_without_root(machine, sudo):
     machine.user(1000)
     if sudo:
         write_program(machine.bin / "sudo", sudo)
@@ -141,7 +141,7 @@ def test_install_must_be_allowed(machine):
     assert line.startswith("make lint test: not installed: slurmctld, sbatch. Type: make lint test INSTALL=1, which")
 
 
-def test_unusable_named_python_is_refused(machine):
+def test_python_that_cannot_be_used_is_refused(machine):
     line = machine.refused("python", **ALLOWED, PYTHON="/opt/python")
     assert "PYTHON=/opt/python is not a Python 3.10 to 3.13" in line
 
@@ -150,7 +150,7 @@ def test_unusable_named_python_is_refused(machine):
 
 
 @pytest.mark.parametrize("place", ["INSTALL", "CI", ".dockerenv", "run/.containerenv", "run/systemd/container"])
-def test_install_starts_no_service_and_leaves_nothing(machine, place):
+def test_install_does_not_start_services(machine, place):
     environment = {"INSTALL": {"INSTALL": "1"}, "CI": {"CI": "true"}}.get(place, {})
     if not environment:
         machine.write(place)
@@ -163,7 +163,7 @@ def test_install_starts_no_service_and_leaves_nothing(machine, place):
     assert machine.enabled() == ["munge.service"]
 
 
-def test_services_are_disabled_by_systemd_where_it_is(machine):
+def test_install_disables_services_with_systemd(machine):
     write_program(machine.bin / "systemctl", f'echo "$*" >> {machine.path}/systemctl')
     assert machine("slurmctld", INSTALL="1").returncode == 0
     assert (machine.path / "systemctl").read_text() == "--quiet disable slurmctld\n"
@@ -175,34 +175,34 @@ def test_services_are_disabled_by_systemd_where_it_is(machine):
     assert (machine.path / "systemctl").read_text() == "--quiet disable slurmctld\n--quiet stop slurmctld\n"
 
 
-def test_install_by_sudo(machine):
+def test_install_uses_sudo(machine):
     machine.user(1000)
     write_program(machine.bin / "sudo", '[[ "$1 $2" == "-n --" ]] || exit 1; shift 2; exec "$@"')
     done = machine("slurmctld", "sbatch", INSTALL="1")
     assert done.returncode == 0 and machine.installed() == ["slurmctld", "slurm-client"], done.stderr
 
 
-def test_existing_policy_stays(machine):
+def test_install_keeps_an_existing_policy(machine):
     write_program(machine.policy, "exit 7")
     assert machine("slurmctld", INSTALL="1").returncode == 0
     assert machine.policy.read_text().endswith("exit 7\n") and (machine.path / "policy").read_text() == "7\n"
 
 
-def test_failed_install_leaves_nothing(machine):
+def test_install_that_fails_leaves_nothing(machine):
     machine.apt_get(then="exit 100")
     done = machine("slurmctld", INSTALL="1")
     assert done.returncode == 1 and not machine.policy.exists()
     assert done.stderr == "make test: apt-get could not install slurmctld.\n"
 
 
-def test_incomplete_install_is_reported(machine):
+def test_install_that_is_incomplete_is_reported(machine):
     done = machine("slurmctld", "slurmd", INSTALL="1")
     assert done.returncode == 1
     assert done.stderr == "make test: apt-get installed slurmctld slurmd, and yet these are not installed: slurmd.\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupted_install_leaves_nothing(machine, number):
+def test_install_interrupted_leaves_nothing(machine, number):
     machine.apt_get(then="sleep 30")
     process = subprocess.Popen(
         ["bash", SCRIPT, "slurmctld"],
@@ -230,7 +230,7 @@ def typed(*command, **environment):
 PYTEST = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider"]
 
 
-def test_make_test_asks_for_slurm_unless_skipped():
+def test_make_test_requires_slurm_unless_skipped():
     command = ("make", "--dry-run", "test")
     asked = typed(*command).stdout
     assert all(f" {name}" in asked for name in ("git", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd"))
@@ -247,13 +247,13 @@ def test_skip_is_reported_last():
     assert int(number) > 10 and report == f"skipped {number} tests: SKIP=slurm"
 
 
-def test_unknown_skip_is_refused(monkeypatch):
+def test_skip_with_an_unknown_word_is_refused(monkeypatch):
     monkeypatch.setenv("SKIP", "slurm,slrum")
     with pytest.raises(pytest.UsageError, match='SKIP: unknown word "slrum"; expected some of: slurm, bolt, index'):
         skips.check_words()
 
 
-def test_absent_slurm_fails_its_tests(tmp_path):
+def test_missing_slurm_fails_its_tests(tmp_path):
     for name in ("git", "bash", "env"):
         (tmp_path / name).symlink_to(shutil.which(name))
     done = typed(*PYTEST, "tests/test_pin.py", "-k", "worktree_submits", PATH=str(tmp_path))
@@ -261,7 +261,7 @@ def test_absent_slurm_fails_its_tests(tmp_path):
     assert "not installed: sbatch" in done.stdout.replace("slurmctld, slurmd, ", "")
 
 
-def test_root_runs_tests_without_its_rights():
+def test_root_runs_tests_without_its_capabilities():
     command = typed("make", "--dry-run", "test").stdout.splitlines()[-1]
     limited = command.startswith("setpriv --bounding-set=-dac_override,-dac_read_search ")
     assert limited == (os.getuid() == 0 and Path("/proc").exists())

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from support.bolt import Wire
+from support.bolt import BreakableProxy
 from support.process import free_port, git, run, wait_until
 from support.slurm import Submitter, submitted
 
@@ -136,7 +136,7 @@ def queries(lab, graph):
 PARAM = f"gene_set={json.dumps(GENES)}"
 
 
-def test_the_sample_query_gives_its_rows_in_order_and_says_what_they_came_from(queries):
+def test_sample_query_writes_rows_and_record(queries):
     done = queries("001_small_build", "--param", PARAM)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"3 rows: {queries.folder}/001_small_build.jsonl\n"
@@ -157,13 +157,13 @@ def test_the_sample_query_gives_its_rows_in_order_and_says_what_they_came_from(q
     assert git(queries.lab.path, "status", "--porcelain") == ""
 
 
-def test_union_all_pattern_comprehensions_and_comments_run_unchanged(queries):
+def test_query_text_runs_unchanged(queries):
     queries.write("010_union", UNION)
     assert queries("010_union", "--param", PARAM).returncode == 0
     assert [tuple(row.values()) for row in queries.rows("010_union")] == [("e1", "smf"), ("e2", "smf"), ("e4", "tmi")]
 
 
-def test_parameters_come_from_a_file_of_the_query_a_file_and_the_command(queries):
+def test_parameters_come_from_files_and_the_command_line(queries):
     queries.write("p", "RETURN $a AS a, $b AS b, $c AS c")
     (queries.experiment / "queries/p.json").write_text('{"a": 1, "b": 1, "c": 1}')
     (queries.lab.path / "b.json").write_text('["é", null, {"x": 2.5}]')
@@ -171,7 +171,7 @@ def test_parameters_come_from_a_file_of_the_query_a_file_and_the_command(queries
     assert queries.rows("p") == [{"a": 1, "b": ["é", None, {"x": 2.5}], "c": "x=y"}]
 
 
-def test_limit_and_overwrite(queries):
+def test_limit_and_overwrite_options(queries):
     queries.write("n", "UNWIND range(1, 1000) AS n RETURN n")
     assert queries("n", "--limit", "10").returncode == 0
     assert queries.rows("n") == [{"n": n} for n in range(1, 11)]
@@ -181,7 +181,7 @@ def test_limit_and_overwrite(queries):
     assert json.loads((queries.folder / "n.provenance.json").read_text())["rows"] == 1000
 
 
-def test_nodes_relationships_and_paths_keep_labels_types_and_properties(queries):
+def test_values_of_graph_types_keep_their_properties(queries):
     queries.server("CREATE (:From:Here {n: 1})-[:Leads {weight: 0.5}]->(:To {n: 2})")
     queries.write("v", "MATCH p = (a:From)-[r:Leads]->(b:To) RETURN a, r, p, [b] AS nodes, {b: b} AS map")
     done = queries("v")
@@ -196,7 +196,7 @@ def test_nodes_relationships_and_paths_keep_labels_types_and_properties(queries)
     assert len({a["id"], b["id"]}) == 2
 
 
-def test_times_durations_and_points_have_one_form_and_what_has_none_is_refused_by_its_place(queries):
+def test_values_without_a_json_form_are_refused_by_path(queries):
     """Points and durations are tuples to Python, which its own encoder of JSON writes as plain lists."""
     program = """if True:
         import json, query
@@ -232,13 +232,13 @@ def test_times_durations_and_points_have_one_form_and_what_has_none_is_refused_b
     assert queries("d").returncode == 0 and queries.rows("d") == [{"day": "2025-05-10"}]
 
 
-def test_not_a_number_in_the_last_row_leaves_an_earlier_result(queries):
+def test_values_that_are_nan_keep_the_earlier_result(queries):
     queries.write("n", "UNWIND [1.0, 0.0] AS d RETURN d / d AS ratio")
     assert queries("n", "--limit", "1").returncode == 0
     assert queries.refused("n", "--overwrite") == "query.py: n: the column ratio is nan, which JSON does not have\n"
 
 
-def test_no_rows_is_an_empty_file(queries):
+def test_query_without_rows_writes_an_empty_file(queries):
     assert queries("001_small_build", "--param", "gene_set=[]").returncode == 0
     assert queries.rows() == []
 
@@ -260,14 +260,14 @@ COMMITS = [
 
 
 @pytest.mark.parametrize("query", ["CREATE (n:Written) RETURN n.id", "MATCH (m:Media) SET m.written = 1 RETURN m.name"])
-def test_a_query_that_writes_is_refused_and_leaves_nothing(queries, query):
+def test_query_that_writes_is_rolled_back(queries, query):
     queries.write("w", query)
     assert queries.refused("w") == "query.py: w: it writes, and was rolled back; a query here only reads\n"
     assert queries.server("MATCH (n:Written) RETURN n") == []
     assert queries.server("MATCH (m:Media) WHERE m.written = 1 RETURN m") == []
 
 
-def test_what_commits_as_it_goes_is_refused_before_it_runs(queries):
+def test_query_that_commits_itself_is_not_run(queries):
     program = "import query, sys\nfor text in sys.argv[1:]: print(query.commits_itself(text))"
     done = queries.program(program, *COMMITS)
     batches = "CALL { ... } IN TRANSACTIONS"
@@ -281,7 +281,7 @@ def test_what_commits_as_it_goes_is_refused_before_it_runs(queries):
     assert queries.server("MATCH (n:Written) RETURN n") == []
 
 
-def test_words_in_comments_texts_and_names_are_no_code(queries):
+def test_query_comments_and_strings_are_not_code(queries):
     query = """\
 // $no CALL { } IN TRANSACTIONS
 /* $no
@@ -295,7 +295,7 @@ RETURN '$no \\' CALL { } IN TRANSACTIONS' AS `$no`, $`a b` AS b, $é AS e, y // 
     assert list(queries.rows("c")[0].values()) == ["$no ' CALL { } IN TRANSACTIONS", 1, 2, 1]
 
 
-def test_wrong_parameters_are_one_line_before_a_server_is_asked(queries):
+def test_parameters_are_checked_before_connecting(queries):
     queries.write("p", "RETURN $a AS a, $b AS b, $a AS c")
     json_file, cypher = queries.experiment / "queries/p.json", queries.experiment / "queries/p.cql"
     mapping = f"{json_file} holds no mapping of parameters to values"
@@ -323,7 +323,7 @@ def test_wrong_parameters_are_one_line_before_a_server_is_asked(queries):
         assert line.startswith(f"p: {reason}")
 
 
-def test_names_are_listed_and_a_dry_run_shows_what_would_be_asked(queries):
+def test_list_and_dry_run_work_without_a_server(queries):
     queries.write("two", "RETURN $a AS a, $b AS b // $c")
     done = queries(env={"NEO4J_URI": "", "DATA_ROOT": ""})
     assert (done.returncode, done.stdout) == (0, "001_small_build $gene_set\ntwo $a $b\n")
@@ -334,7 +334,7 @@ def test_names_are_listed_and_a_dry_run_shows_what_would_be_asked(queries):
     assert queries.files() == {}
 
 
-def test_a_name_is_one_of_queries_and_nothing_else(queries):
+def test_query_name_must_be_a_file_in_queries(queries):
     folder = queries.experiment / "queries"
     (folder / "a").mkdir()
     (folder / "a/b.cql").write_text("RETURN 1")
@@ -348,7 +348,7 @@ def test_a_name_is_one_of_queries_and_nothing_else(queries):
     assert "link.cql is a link, whose query would not be part of this experiment" in queries.refused("link")
 
 
-def test_a_number_is_the_name_of_one_query(queries):
+def test_query_number_must_be_unique(queries):
     assert queries("001", "--param", PARAM).stdout.endswith("001_small_build.jsonl\n")
     queries.write("001_other", "RETURN 1")
     assert "several queries have this number: 001_other, 001_small_build" in queries.refused("001")
@@ -373,7 +373,7 @@ def is_a_pair(queries):
     return not record.exists() or json.loads(record.read_text())["parameters"]["run"] == queries.rows("n")[0]["run"]
 
 
-def test_of_two_at_once_without_overwrite_one_is_refused(queries):
+def test_concurrent_queries_without_overwrite_are_refused(queries):
     queries.write("n", "UNWIND range(1, 20000) AS n RETURN n, $run AS run")
     done = ends([start(queries, "n", "--param", f"run={run}") for run in range(3)])
     assert sorted(code for _, _, code in done) == [0, 1, 1]
@@ -381,7 +381,7 @@ def test_of_two_at_once_without_overwrite_one_is_refused(queries):
     assert is_a_pair(queries) and sorted(queries.files()) == ["n.jsonl", "n.provenance.json"]
 
 
-def test_of_several_at_once_with_overwrite_rows_and_record_are_by_one(queries):
+def test_concurrent_queries_keep_rows_and_record_paired(queries):
     queries.write("n", "UNWIND range(1, 3) AS n RETURN n, $run AS run")
     done = ends([start(queries, "n", "--overwrite", "--param", f"run={run}") for run in range(4)])
     assert {code for _, _, code in done} == {0}
@@ -389,7 +389,7 @@ def test_of_several_at_once_with_overwrite_rows_and_record_are_by_one(queries):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_interrupted_between_rows_and_record_neither_is_beside_that_of_another(queries, number):
+def test_interrupted_overwrite_keeps_rows_and_record_paired(queries, number):
     """A debugger's view of it: the process stops itself right after its rows have their name."""
     queries.write("n", "RETURN $run AS run")
     assert queries("n", "--param", "run=0").returncode == 0
@@ -415,7 +415,7 @@ def test_interrupted_between_rows_and_record_neither_is_beside_that_of_another(q
 # As a job ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_query_as_a_job_lands_as_by_hand(lab, slurm, graph):
+def test_query_job_equals_a_query_by_hand(lab, slurm, graph):
     jobs = Submitter(lab, slurm, runs={"query": ["gh_001"]})
     with (lab.path / ".env").open("a") as file:
         file.writelines(f'{name}="{value}"\n' for name, value in graph.environment.items())
@@ -453,7 +453,7 @@ def test_a_query_as_a_job_lands_as_by_hand(lab, slurm, graph):
     assert len(rows.read_text().splitlines()) == 1
 
 
-def test_a_missing_or_empty_variable_stops_in_two_lines(queries):
+def test_missing_or_empty_variable_is_refused(queries):
     for variable in ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE", "DATA_ROOT"):
         message = queries.refused("001_small_build", env={variable: ""}, lines=2)
         assert message.startswith(f"{variable} is empty.\nSet {variable} in ")
@@ -462,7 +462,7 @@ def test_a_missing_or_empty_variable_stops_in_two_lines(queries):
     assert queries.refused("001_small_build", lines=2).startswith("NEO4J_USERNAME is not set.\n")
 
 
-def test_bad_input_is_one_line(queries):
+def test_invalid_input_is_reported_in_one_line(queries):
     queries.write("bad", "MATCH (n)\nRETURN n WHERE")
     password = queries.server.password
     given = ["--param", PARAM]
@@ -484,7 +484,7 @@ def test_bad_input_is_one_line(queries):
     assert "cannot be written" in queries.refused("bad", env={"DATA_ROOT": "/proc"}, lines=2)
 
 
-def test_a_full_disk_leaves_an_earlier_result(queries):
+def test_full_disk_keeps_the_earlier_result(queries):
     queries.write("n", "UNWIND range(1, 100000) AS n RETURN n, 'row' AS text")
     assert queries("n", "--limit", "5").returncode == 0
 
@@ -508,7 +508,7 @@ def wait_for_rows(queries, parts):
     wait_until(lambda: len(found := sizes()) == parts and all(found))
 
 
-def test_interrupted_it_says_so_and_leaves_nothing(queries):
+def test_interrupted_query_leaves_nothing(queries):
     queries.write("n", MANY_ROWS)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         process = start(queries, "n")
@@ -518,19 +518,19 @@ def test_interrupted_it_says_so_and_leaves_nothing(queries):
     assert queries.files() == {}
 
 
-def test_a_connection_that_breaks_leaves_nothing(queries):
+def test_interrupted_connection_leaves_nothing(queries):
     queries.write("n", MANY_ROWS)
-    with Wire(queries.server.uri) as wire:
-        process = start(queries, "n", env={"NEO4J_URI": wire.uri})
+    with BreakableProxy(queries.server.uri) as proxy:
+        process = start(queries, "n", env={"NEO4J_URI": proxy.uri})
         wait_for_rows(queries, 1)
-        wire.cut()
+        proxy.cut()
         [(out, err, code)] = ends([process])
     assert (out, code) == ("", 1) and err.startswith("query.py: n: ") and err.count("\n") == 1
     assert queries.server.password not in err and queries.files() == {}
 
 
 @pytest.mark.parametrize("version", ["4.4.11", "5.28.4"])
-def test_older_drivers_run_it_too(queries, version):
+def test_driver_versions_that_are_older_work(queries, version):
     """With `uv run`, so the script's own metadata is what is installed; the newest driver runs every other test."""
     queries.write("v", "MATCH (m:Media) RETURN m, m.name AS name")
     command = ["uv", "run", "--quiet", "--python", sys.executable, "--with", f"neo4j=={version}", "--script"]
@@ -544,12 +544,12 @@ def test_older_drivers_run_it_too(queries, version):
     assert queries.server("MATCH (n:Written) RETURN n") == []
 
 
-def test_the_command_of_the_rendered_readme(queries):
+def test_rendered_readme_command_works(queries):
     readme = (queries.experiment / "README.md").read_text()
     [command] = re.findall("^python .*query.py .*$", readme, flags=re.MULTILINE)
     done = run("bash", "-c", command.replace("YMR001C", "YAL001C").replace("YMR002W", "YAL002W"), cwd=queries.lab.path)
     assert (done.returncode, done.stdout) == (0, f"2 rows: {queries.folder}/001_small_build.jsonl\n"), done.stderr
 
 
-def test_there_is_none_without_queries(lab):
+def test_query_script_is_absent_without_queries(lab):
     assert not (lab.render("012-y", queries=False) / "scripts/query.py").exists()

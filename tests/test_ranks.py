@@ -44,7 +44,7 @@ def launcher(name):
     return f"experiments/011-x/scripts/{name}.slurm"
 
 
-def test_four_processes_of_srun_are_one_run_though_sbatch_exports_nothing(jobs):
+def test_srun_processes_are_one_run_with_export_none(jobs):
     jobs.edit("scripts/gh_x-srun_000.slurm", PYTHON, sys.executable)
     jobs.edit(
         "scripts/x.py", "list(grow(cfg))", "list(grow(cfg)); print('rank', run.process.rank, run.is_main, run.folder)"
@@ -63,14 +63,14 @@ def test_four_processes_of_srun_are_one_run_though_sbatch_exports_nothing(jobs):
     assert [path.name for path in (jobs.experiment / "results").glob("*.csv")] == ["x_gh_000.csv"]
 
 
-def test_an_exception_of_any_process_fails_the_job(jobs):
+def test_srun_process_that_fails_fails_the_job(jobs):
     jobs.edit("scripts/x.py", "list(grow(cfg))", "list(grow(cfg)); assert run.process.rank != 3, 'the fourth'")
     job = jobs.sbatch(launcher("gh_x-srun_000"))
     assert jobs.slurm.wait(job)["JobState"] == "FAILED"
     assert re.search(r"^3: AssertionError: the fourth", log(jobs, job), flags=re.MULTILINE)
 
 
-def test_a_pack_is_four_runs_of_which_one_may_fail(jobs):
+def test_pack_is_four_runs_that_fail_independently(jobs):
     jobs.edit("scripts/x.py", "list(grow(cfg))", "list(grow(cfg)); assert cfg.task != 2, 'the third'")
     job = jobs.sbatch(launcher("gh_x-pack_001"))
     assert jobs.slurm.wait(job)["JobState"] == "FAILED"
@@ -88,7 +88,7 @@ def test_a_pack_is_four_runs_of_which_one_may_fail(jobs):
     assert re.search(r"^2: AssertionError: the third", log(jobs, job), flags=re.MULTILINE)
 
 
-def test_scancel_reaches_every_run_of_a_job(jobs):
+def test_scancel_terminates_every_run_of_a_job(jobs):
     jobs.lab.write_light("time.sleep(60)", script="x")
     names = ("gh_x_002", "gh_x-srun_000", "gh_x-pack_001")
     numbers = [jobs.sbatch(launcher(name)) for name in names]
@@ -128,7 +128,7 @@ main()
 """
 
 
-def test_a_requeued_job_goes_on_by_the_example_of_run(jobs):
+def test_requeued_job_resumes_by_the_example_of_run(jobs):
     text = (jobs.experiment / "scripts/runtime/run.py").read_text()
     [example] = re.findall(r"when its job is requeued:\n\n(.*?)\n\s*\"\"\"", text, flags=re.DOTALL)
     assert len(example.splitlines()) == 5
@@ -152,7 +152,7 @@ def test_a_requeued_job_goes_on_by_the_example_of_run(jobs):
     assert all(each["job"] == job and each["host"] and each["finished"] for each in record["attempts"])
 
 
-def test_an_interactive_job_is_by_hand(jobs):
+def test_interactive_job_counts_as_by_hand(jobs):
     """A launcher that is typed in it too, and as often as one likes."""
     script = jobs.lab.write_light("run.table([{'task': cfg.task}])", script="x")
     lines = [

@@ -104,6 +104,6 @@ def test_release_reaches_experiments_by_update(checkout, lab):
     assert "--time=1-00:00:00" in (experiment / "scripts/gh_x_000.slurm").read_text()
 
 
-def test_changelog_has_update_notes():
+def test_release_notes_have_update_lines():
     notes = notes_under("Unreleased", ROOT)
     assert not notes or "On update: " in [line[: len("On update: ")] for line in notes.splitlines()]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.lab import Lab, stand_ins
+from support.lab import Lab, fake_programs
 from support.process import commit, run
 from support.updating import TOOL, WITH_TOOL
 
@@ -54,7 +54,7 @@ def test_rendered_readme_runs_every_launcher(rendered, slurm):
     # A cluster does not know the partitions of another one.
     assert len(submits) == (3 if len(rendered.launchers) > 1 else 1)
     for line in rendered.runs:
-        rendered.type(line.replace("gh_query_001", ""), env=stand_ins(rendered.lab.path / "home"))
+        rendered.type(line.replace("gh_query_001", ""), env=fake_programs(rendered.lab.path / "home"))
     slurm("scancel", "--user", str(os.getuid()))
 
 

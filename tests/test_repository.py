@@ -44,7 +44,7 @@ RULES = [
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_ignore_rule_does_not_stop_a_submission(jobs, slurm, rule):
+def test_ignored_files_do_not_stop_a_submission(jobs, slurm, rule):
     ignore(jobs.lab, rule)
     [number] = submitted(jobs.submit("gh_x_000"))
     assert slurm.wait(number)["JobState"] == "COMPLETED"
@@ -57,7 +57,7 @@ def test_ignore_rule_does_not_stop_a_submission(jobs, slurm, rule):
     slurm("scancel", number)
 
 
-def test_global_ignore_file_does_not_stop_a_submission(jobs, slurm, tmp_path):
+def test_ignored_by_global_file_does_not_stop_submission(jobs, slurm, tmp_path):
     (tmp_path / "ignored").write_text("slurm/\nresults/\n*.jsonl\n")
     git(jobs.lab.path, "config", "core.excludesFile", tmp_path / "ignored")
     [number] = submitted(jobs.submit("gh_x_000", "--", "--hold"))
@@ -65,7 +65,7 @@ def test_global_ignore_file_does_not_stop_a_submission(jobs, slurm, tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["experiments/", "/experiments/011-x/", "011-*"])
-def test_ignored_experiment_is_refused_unless_added_by_force(lab, slurm, rule):
+def test_ignored_experiment_must_be_added_by_force(lab, slurm, rule):
     ignore(lab, rule)
     jobs = Submitter(lab, slurm)  # whose commit leaves the experiment out
     line = jobs.refused("gh_x_000")
@@ -102,7 +102,7 @@ def test_log_folder_is_in_a_fresh_clone(lab, slurm, tmp_path):
 # Tracked results ------------------------------------------------------------------------------------------------------
 
 
-def test_results_make_no_submission_dirty(jobs, slurm):
+def test_results_do_not_make_a_submission_dirty(jobs, slurm):
     (jobs.experiment / "results/split.json").write_text("{}\n")
     commit(jobs.lab.path)
     (jobs.experiment / "results/split.json").write_text('{"test": [1]}\n')
@@ -119,7 +119,7 @@ def test_results_make_no_submission_dirty(jobs, slurm):
     slurm("scancel", number)
 
 
-def test_large_results_are_named(jobs, slurm):
+def test_results_that_are_large_are_reported(jobs, slurm):
     with (jobs.experiment / "results/big.npz").open("wb") as file:
         file.truncate(60_000_000)
     done = jobs.submit("gh_x_000", "--", "--hold")
@@ -150,7 +150,7 @@ echo "started with: $*"
 """
 
 
-def test_own_launcher_is_read_and_never_executed(jobs, slurm, tmp_path):
+def test_own_launcher_is_read_and_not_executed(jobs, slurm, tmp_path):
     launcher = jobs.experiment / "scripts/own.slurm"
     launcher.write_text(OWN.format(mark=tmp_path / "mark"))
     note = "submit.sh: own: only its text was checked, since it is not a launcher of the template\n"
@@ -170,7 +170,7 @@ def test_own_launcher_is_read_and_never_executed(jobs, slurm, tmp_path):
         assert reason in jobs.refused("own")
 
 
-def test_edited_check_line_makes_a_launcher_the_users_own(jobs, tmp_path):
+def test_own_launcher_is_detected_by_its_check_line(jobs, tmp_path):
     line = "printf '%s\\0' '' \"${#python[@]}\""
     jobs.edit("scripts/gh_x_000.slurm", line, f"touch {tmp_path}/mark; {line}")
     done = jobs.submit("--dry-run", "gh_x_000")
@@ -181,7 +181,7 @@ def test_edited_check_line_makes_a_launcher_the_users_own(jobs, tmp_path):
 # run=( ... ) ----------------------------------------------------------------------------------------------------------
 
 
-def test_run_array_is_evaluated_with_the_launchers_numbers(jobs, slurm):
+def test_run_array_is_evaluated_with_slurm_variables(jobs, slurm):
     jobs.in_run("print('workers', cfg.workers, cfg.name)")
     jobs.edit("conf/x_gh_000.yaml", "start: 0.05", "workers: 0\nname: ''\nstart: 0.05")
     words = '--config-name x_gh_000\n  workers=$((SLURM_CPUS_PER_TASK - 2))\n  name=$(echo "ab")\n'
@@ -203,7 +203,7 @@ def test_run_array_is_evaluated_with_the_launchers_numbers(jobs, slurm):
         (["--cpus-per-t=5"], "n=$SLURM_CPUS_PER_TASK", "n=5"),
     ],
 )
-def test_preflight_has_the_jobs_numbers(jobs, asked, words, seen):
+def test_run_array_in_preflight_has_slurm_variables(jobs, asked, words, seen):
     if asked[0].startswith("--gpus"):
         jobs.edit("scripts/gh_x_000.slurm", "#SBATCH --gres=gpu:1\n", "")
     jobs.edit("scripts/gh_x_000.slurm", "--config-name x_gh_000\n", f"--config-name x_gh_000\n  {words}\n")
@@ -214,7 +214,7 @@ def test_preflight_has_the_jobs_numbers(jobs, asked, words, seen):
 # The receipt ----------------------------------------------------------------------------------------------------------
 
 
-def test_receipt_has_what_was_submitted(jobs, slurm):
+def test_receipt_records_the_submission(jobs, slurm):
     words = ["hours=12", "+note='a b'"]
     [number] = submitted(jobs.submit("gh_x_000", *words, "--", "--hold", "-J", "receipt 1"))
     [receipt] = receipts(jobs)
@@ -245,7 +245,7 @@ def test_receipt_is_only_kept_for_a_job(lab, slurm):
     assert len(receipts(jobs)) == 1
 
 
-def test_comment_of_the_user_is_kept(jobs, slurm):
+def test_receipt_does_not_replace_the_users_comment(jobs, slurm):
     jobs.edit("scripts/gh_x_000.slurm", "#SBATCH --mem", "#SBATCH --comment=project-7\n#\n#SBATCH --mem")
     [number] = submitted(jobs.submit("gh_x_000", "--", "--hold"))
     assert slurm.job(number)["Comment"] == "project-7"
@@ -338,7 +338,7 @@ def test_python_that_drops_the_environment_is_refused(jobs, python, lost):
     assert line.startswith(f"submit.sh: gh_x_000: python: Python did not get {lost}"), line
 
 
-def test_environment_of_the_user_changes_no_run(jobs, slurm):
+def test_environment_of_the_user_does_not_change_runs(jobs, slurm):
     with (jobs.lab.path / ".env").open("a") as file:
         file.write("ENVIRONMENT=production\n")
     jobs.edit("scripts/gh_x_000.slurm", "export PYTHONUNBUFFERED=1", "export ENVIRONMENT=production PYTHONUNBUFFERED=1")

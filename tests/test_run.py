@@ -27,7 +27,7 @@ def outputs(lab):
     return sorted(lab.images.iterdir()), [json.loads(record.read_text()) for record in records]
 
 
-def test_a_run_leaves_a_figure_a_table_and_its_record(lab):
+def test_run_writes_figure_table_and_record(lab):
     experiment = lab.render()
     done = lab.start()
     assert done.returncode == 0, done.stderr
@@ -74,7 +74,7 @@ def test_a_run_leaves_a_figure_a_table_and_its_record(lab):
     assert git(lab.path, "status", "--porcelain") == "?? experiments/011-x/results/x_gh_000.csv\n"
 
 
-def test_a_multirun_is_one_run_per_value_which_drives_the_computation(lab):
+def test_multirun_is_one_run_per_value(lab):
     experiment = lab.render(title=r"A $\frac{ of 100 % {braces} \n and 酵母, as it is")
     done = lab.start("x_gh_000", "--multirun", "seed=1,1,2", "strains={wild type: 0.6}")
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_a_multirun_is_one_run_per_value_which_drives_the_computation(lab):
     assert overrides == ["seed=1", "seed=1", "seed=2"]
 
 
-def test_dirty_says_when_the_commit_is_not_the_whole_truth(lab):
+def test_dirty_marks_uncommitted_changes(lab):
     experiment = lab.render()
     (experiment / "conf/default.yaml").write_text((experiment / "conf/default.yaml").read_text() + "extra: 1\n")
     assert lab.start().returncode == 0
@@ -114,7 +114,7 @@ def test_dirty_says_when_the_commit_is_not_the_whole_truth(lab):
         path.unlink()
 
 
-def test_without_a_commit_the_record_says_so(lab):
+def test_commit_is_null_outside_a_repository(lab):
     lab.render()
     lab.write_light()
     run("rm", "-r", lab.path / ".git")
@@ -124,7 +124,7 @@ def test_without_a_commit_the_record_says_so(lab):
     assert outputs(lab)[1][0]["commit"] is None
 
 
-def test_pinned_code_knows_its_commit_and_calls_no_git(lab):
+def test_commit_of_pinned_code_is_read_without_git(lab):
     experiment = lab.render()
     pinned = lab.path / "slurm-code"
     (pinned / "experiments").mkdir(parents=True)
@@ -147,7 +147,7 @@ def test_pinned_code_knows_its_commit_and_calls_no_git(lab):
     assert "as submitted" in (Path(record["folder"]) / ".hydra/config.yaml").read_text()
 
 
-def test_runs_under_a_stopped_clock_have_figures_and_folders_of_their_own(lab):
+def test_runs_in_the_same_second_have_separate_folders(lab):
     """As those have that begin in one second."""
     experiment = lab.render()
     process, timestamp = experiment / "scripts/runtime/process.py", lab.path / "torchcell/timestamp.py"
@@ -176,7 +176,7 @@ JOB = {
 }
 
 
-def test_a_job_and_its_task_are_in_the_names_and_the_record(lab):
+def test_job_and_task_are_in_names_and_record(lab):
     experiment = lab.render()
     assert lab.start(env=JOB).returncode == 0
     [figure], [record] = outputs(lab)
@@ -191,7 +191,7 @@ def test_a_job_and_its_task_are_in_the_names_and_the_record(lab):
 PASS = "Let the `python:` command of lab.yml pass EXPERIMENT_* and SLURM_*."
 
 
-def test_environment_variable_of_a_user_makes_no_job(lab):
+def test_job_is_not_detected_by_the_users_variables(lab):
     lab.render()
     lab.write_light()
     by_hand = JOB | {"EXPERIMENT_JOB": "", "ENVIRONMENT": "BATCH"}
@@ -225,7 +225,7 @@ def test_job_without_its_variables_is_refused_by_name(lab):
 REFUSED = "{} is not this run's: move it away, or start this one under another name.\n"
 
 
-def test_a_jobs_folder_is_its_own_restarts_and_no_others(lab):
+def test_folder_of_a_job_is_reused_only_by_its_restart(lab):
     lab.render()
     assert lab.start(env=JOB).returncode == 0
     folder = lab.data / "experiments/011-x/runs/x_gh_000/686_3"
@@ -243,7 +243,7 @@ def test_a_jobs_folder_is_its_own_restarts_and_no_others(lab):
     assert (folder / ".hydra_1/overrides.yaml").read_text() == "- seed=7\n"
 
 
-def test_a_folder_that_was_there_is_nobodys_to_take(lab, tmp_path):
+def test_existing_folder_is_refused(lab, tmp_path):
     """Somebody's own, a link to something precious, one of a job that is to make it, or what is no record."""
     lab.render()
     lab.write_light("run.table([{'a': 1}])")
@@ -268,7 +268,7 @@ def test_a_folder_that_was_there_is_nobodys_to_take(lab, tmp_path):
     assert [path.read_text() for path in precious.iterdir()] == ["precious"]
 
 
-def test_a_run_that_another_run_starts_has_a_folder_of_its_own(lab):
+def test_nested_run_has_its_own_folder(lab):
     lab.render()
     lab.write_light("import subprocess\ncfg.seed == 1 and subprocess.run([sys.executable, __file__], check=True)")
     done = lab.start("x_gh_000", "seed=1", script="light")
@@ -276,7 +276,7 @@ def test_a_run_that_another_run_starts_has_a_folder_of_its_own(lab):
     assert len(outputs(lab)[1]) == 2
 
 
-def test_a_run_may_be_started_twice_in_one_process_from_any_directory(lab):
+def test_script_starts_twice_in_one_process(lab):
     experiment = lab.render()
     code = (
         f"import sys; sys.path.insert(0, {str(experiment / 'scripts')!r}); sys.argv = ['notebook']\n"
@@ -289,7 +289,7 @@ def test_a_run_may_be_started_twice_in_one_process_from_any_directory(lab):
     assert {record["script"] for record in records} == {"experiments/011-x/scripts/x.py"}
 
 
-def test_a_second_experiment_in_one_process_is_refused(lab):
+def test_second_experiment_in_one_process_is_refused(lab):
     """Python imports `runtime` once a process, so that the second's own is never asked."""
     first, second = (lab.render(name) / "scripts" for name in ("011-x", "012-y"))
     (second / "own.py").write_text("from runtime import Run, CONF\nRun({})\n")
@@ -307,7 +307,7 @@ def test_a_second_experiment_in_one_process_is_refused(lab):
 
 
 @pytest.mark.parametrize("how", ["link", "module", "pdb", "elsewhere"])
-def test_a_script_starts_anyhow(lab, tmp_path, how):
+def test_script_starts_by_link_module_or_debugger(lab, tmp_path, how):
     lab.render()
     script = lab.write_light()
     (tmp_path / "link.py").symlink_to(script)
@@ -325,7 +325,7 @@ def test_a_script_starts_anyhow(lab, tmp_path, how):
     assert record["script"] == "experiments/011-x/scripts/light.py"
 
 
-def test_a_renamed_experiment_says_how_to_take_its_name(lab):
+def test_renamed_experiment_is_refused_with_the_command(lab):
     lab.render()
     git(lab.path, "mv", "experiments/011-x", "experiments/013-z")
     moved = lab.path / "experiments/013-z"
@@ -340,7 +340,7 @@ def test_a_renamed_experiment_says_how_to_take_its_name(lab):
     assert done.returncode == 0, done.stderr
 
 
-def test_an_experiment_elsewhere_says_where_it_belongs(lab, tmp_path):
+def test_moved_experiment_is_refused_with_its_location(lab, tmp_path):
     lab.render().rename(tmp_path / "a folder")
     done = run(sys.executable, tmp_path / "a folder/scripts/x.py", cwd="/")
     first, advice = done.stderr.splitlines()
@@ -351,7 +351,7 @@ def test_an_experiment_elsewhere_says_where_it_belongs(lab, tmp_path):
     assert "Set DATA_ROOT in" in done.stderr  # where it is now, there is no .env
 
 
-def test_a_missing_input_stops_before_anything_is_written(lab):
+def test_missing_input_stops_the_run_before_it_writes(lab):
     experiment = lab.render()
     script = lab.write_light().stem
     text = (experiment / "conf/x_gh_000.yaml").read_text()
@@ -369,7 +369,7 @@ def test_a_missing_input_stops_before_anything_is_written(lab):
     assert lab.start(script=script).returncode == 0
 
 
-def test_numbers_of_any_kind_leave_valid_json_and_many_cost_little(lab):
+def test_log_accepts_any_number_and_is_throttled(lab):
     lab.render()
     lab.write_light("""\
 import numpy as np
@@ -390,7 +390,7 @@ print(len(states), time.monotonic() - start)""")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_ends_a_run_and_its_record_says_which(lab, number):
+def test_signal_marks_run_terminated(lab, number):
     lab.render()
     script = lab.write_light("print(run.folder, flush=True)\ntime.sleep(60)")
     process = subprocess.Popen(
@@ -418,7 +418,7 @@ except BaseException as error:
 print("went on")"""
 
 
-def test_caught_signal_still_marks_run_terminated(lab):
+def test_signal_caught_still_marks_run_terminated(lab):
     lab.render()
     script = lab.write_light(CATCHES)
     process = subprocess.Popen([sys.executable, script], cwd=lab.path, stdout=subprocess.PIPE, text=True)
@@ -431,7 +431,7 @@ def test_caught_signal_still_marks_run_terminated(lab):
     assert (record["status"], record["error"]) == ("terminated", "SIGTERM")
 
 
-def test_a_signal_while_git_is_slow_is_in_the_record(lab, tmp_path):
+def test_signal_while_git_is_slow_is_recorded(lab, tmp_path):
     lab.render()
     script = lab.write_light()
     write_program(tmp_path / "slow/git", f"touch {tmp_path}/asked; sleep 60")
@@ -444,7 +444,7 @@ def test_a_signal_while_git_is_slow_is_in_the_record(lab, tmp_path):
     assert (record["status"], record["error"], record["commit"]) == ("terminated", "SIGTERM", None)
 
 
-def test_a_run_that_cannot_write_its_first_record_says_why(lab):
+def test_record_that_cannot_be_written_stops_the_run(lab):
     lab.render()
     script = lab.write_light()
     limit = "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -464,7 +464,7 @@ def test_a_run_that_cannot_write_its_first_record_says_why(lab):
         ("forked", "run.log belongs in the run's own process, and this is one that it forked"),
     ],
 )
-def test_what_would_be_lost_is_refused(lab, body, reason):
+def test_calls_outside_the_run_are_refused(lab, body, reason):
     lab.render()
     bodies = {
         "after": "pass\n    run.log(a=1)",
@@ -479,7 +479,7 @@ def test_what_would_be_lost_is_refused(lab, body, reason):
     assert done.returncode == 1 and f"{reason}\n" in done.stderr
 
 
-def test_a_table_has_plain_numbers_and_says_what_it_takes(lab):
+def test_table_converts_numbers_and_refuses_other_rows(lab):
     lab.render()
     lab.write_light(
         "import numpy as np\nfrom types import SimpleNamespace\n"
@@ -496,14 +496,14 @@ def test_a_table_has_plain_numbers_and_says_what_it_takes(lab):
 
 
 @pytest.mark.parametrize("inputs", ["5", "[{a: b}]"])
-def test_inputs_that_are_no_paths_are_said(lab, inputs):
+def test_invalid_inputs_are_reported(lab, inputs):
     lab.render()
     done = lab.start("x_gh_000", f"inputs={inputs}")
     assert done.returncode == 1 and done.stderr.endswith(": it must be a list of paths in DATA_ROOT.\n")
     assert done.stderr.count("\n") == 1 and outputs(lab) == ([], [])
 
 
-def test_a_configuration_with_its_ending_is_not_another_one(lab):
+def test_config_name_with_yaml_suffix_is_refused(lab):
     lab.render()
     said = "--config-name x_gh_000.yaml: leave out .yaml, which would make it another configuration's run.\n"
     done = lab.start("x_gh_000.yaml")
@@ -512,7 +512,7 @@ def test_a_configuration_with_its_ending_is_not_another_one(lab):
     assert preflight(lab, command).lines() == [said.rstrip()]
 
 
-def test_wandb_that_is_not_installed_is_found_before_the_queue(lab, tmp_path):
+def test_wandb_missing_is_reported_before_the_queue(lab, tmp_path):
     lab.render()
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['wandb'] = None\n")
     env = {"PYTHONPATH": str(tmp_path)}
@@ -524,7 +524,7 @@ def test_wandb_that_is_not_installed_is_found_before_the_queue(lab, tmp_path):
 
 
 @pytest.mark.parametrize("error", ["", "é" * 2000])
-def test_a_disk_that_is_full_at_the_last_write_makes_a_failed_run(lab, error):
+def test_full_disk_at_the_last_write_marks_run_failed(lab, error):
     """The record's file cannot grow, as on a full disk: it says so in the room that it has."""
     lab.render()
     lab.write_light(f"""\
@@ -543,7 +543,7 @@ if {error!r}:
     assert [path.name for path in Path(record["folder"]).glob("*.part")] == []
 
 
-def test_a_run_that_was_killed_says_so_once_it_is_requeued(lab):
+def test_killed_attempt_is_recorded_by_its_restart(lab):
     lab.render()
     lab.write_light(
         "again = 'SLURM_RESTART_COUNT' in os.environ\n"
@@ -576,7 +576,7 @@ ERRORS = [
 ]
 
 
-def test_an_error_of_any_part_is_in_the_record(lab):
+def test_error_of_any_part_is_recorded(lab):
     """Of the script, of what it gives to its run, of the profiler, and of what W&B does at the very end."""
     experiment = lab.render()
     (experiment / "profiling_results/.gitkeep").unlink()
@@ -590,7 +590,7 @@ def test_an_error_of_any_part_is_in_the_record(lab):
         assert record["error"] == record["attempts"][-1]["error"]
 
 
-def test_the_profiler_writes_a_profile_and_makes_its_folder(lab):
+def test_profiler_writes_a_profile(lab):
     experiment = lab.render()
     (experiment / "profiling_results/.gitkeep").unlink()
     (experiment / "profiling_results").rmdir()
@@ -605,7 +605,7 @@ def test_the_profiler_writes_a_profile_and_makes_its_folder(lab):
 SECRET = "hunter2hunter2"
 
 
-def test_no_secret_of_the_environment_reaches_wandb_a_figure_or_the_record(lab):
+def test_secrets_do_not_reach_wandb_figures_or_records(lab):
     experiment = lab.render()
     with (experiment / "conf/x_gh_000.yaml").open("a") as file:
         file.write(
@@ -625,7 +625,7 @@ def test_no_secret_of_the_environment_reaches_wandb_a_figure_or_the_record(lab):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
 
 
-def test_a_name_a_folder_and_a_configuration_in_wandb_win_and_it_has_all_figures(lab, tmp_path):
+def test_wandb_settings_win_and_all_figures_are_sent(lab, tmp_path):
     lab.render()
     lab.write_light("""\
 from matplotlib.figure import Figure
@@ -664,7 +664,7 @@ run.save(figure, osp.join(images, "rates.png"), dpi=50)""")
         (["wandb.mode=online"], "W&B does not start: "),  # without a key
     ],
 )
-def test_what_wandb_does_not_take_is_one_line_and_a_failed_run(lab, tmp_path, overrides, line):
+def test_wandb_error_is_one_line_and_marks_run_failed(lab, tmp_path, overrides, line):
     lab.render()
     lab.write_light()
     options = {"env": {"HOME": str(tmp_path)}, "stdin": subprocess.DEVNULL}
@@ -717,7 +717,7 @@ def test_folder_of_another_run_is_refused(taken, case, env):
     assert [path for path in taken.data.rglob("*") if path.is_file() and path not in before] == []
 
 
-def test_folder_in_a_configuration_is_refused_and_checked(taken):
+def test_folder_key_in_a_configuration_is_refused(taken):
     [old] = (taken.data / "experiments/011-x/runs/x_gh_000").iterdir()
     record = (old / "provenance.json").read_bytes()
     with (taken.path / "experiments/011-x/conf/x_gh_000.yaml").open("a") as file:
@@ -729,7 +729,7 @@ def test_folder_in_a_configuration_is_refused_and_checked(taken):
     assert (old / "provenance.json").read_bytes() == record
 
 
-def test_folder_of_ones_own_is_a_run_like_any_other(lab, tmp_path):
+def test_folder_chosen_by_the_user_is_accepted(lab, tmp_path):
     lab.render()
     lab.write_light("run.table([{'a': 1}])")
     done = lab.start("x_gh_000", f"hydra.run.dir={tmp_path}/new", "folder=${hydra:runtime.output_dir}", script="light")
@@ -737,7 +737,7 @@ def test_folder_of_ones_own_is_a_run_like_any_other(lab, tmp_path):
     assert json.loads((tmp_path / "new/provenance.json").read_text())["folder"] == f"{tmp_path}/new"
 
 
-def test_runs_of_a_multirun_have_folders_of_their_own(lab):
+def test_folder_shared_by_a_multirun_is_refused(lab):
     lab.render()
     lab.write_light("run.log(seed=cfg.seed)")
     done = lab.start("x_gh_000", "-m", "seed=1,2", "hydra.sweep.subdir=same", script="light")
@@ -765,9 +765,9 @@ def test_script_may_begin_its_run_twice(lab):
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory, template):
+def untouched_lab(tmp_path_factory, template):
     """A lab in which nothing is ever made."""
-    lab = make_lab(tmp_path_factory.mktemp("quiet") / "lab", template)
+    lab = make_lab(tmp_path_factory.mktemp("untouched") / "lab", template)
     lab.render()
     yield lab
     assert list(lab.data.iterdir()) == list(lab.images.iterdir()) == []
@@ -775,32 +775,32 @@ def quiet(tmp_path_factory, template):
 
 @pytest.mark.parametrize("variable", VARIABLES)
 @pytest.mark.parametrize("value", [None, "", "/nonexistent", "/dev/null", "/proc"])
-def test_a_missing_empty_or_unwritable_folder_stops_in_two_lines(quiet, variable, value):
-    env = (quiet.path / ".env").read_text()
+def test_unusable_data_folder_is_refused_in_two_lines(untouched_lab, variable, value):
+    env = (untouched_lab.path / ".env").read_text()
     if value is None:
-        (quiet.path / ".env").write_text("".join(x for x in env.splitlines(keepends=True) if variable not in x))
-    done = quiet.start(env={} if value is None else {variable: value})
-    (quiet.path / ".env").write_text(env)
+        (untouched_lab.path / ".env").write_text("".join(x for x in env.splitlines(keepends=True) if variable not in x))
+    done = untouched_lab.start(env={} if value is None else {variable: value})
+    (untouched_lab.path / ".env").write_text(env)
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
     assert first.startswith(f"{variable} ") and (value or "") in first
-    assert second == f"Set {variable} in {quiet.path}/.env, or in the environment, which wins over that file."
+    assert second == f"Set {variable} in {untouched_lab.path}/.env, or in the environment, which wins over that file."
 
 
-def test_without_any_env_file_the_message_says_where_it_belongs(quiet):
-    env = (quiet.path / ".env").rename(quiet.path / "env")
-    assert f"Set DATA_ROOT in {quiet.path}/.env" in quiet.start().stderr
-    env.rename(quiet.path / ".env")
+def test_missing_env_file_is_reported_with_its_path(untouched_lab):
+    env = (untouched_lab.path / ".env").rename(untouched_lab.path / "env")
+    assert f"Set DATA_ROOT in {untouched_lab.path}/.env" in untouched_lab.start().stderr
+    env.rename(untouched_lab.path / ".env")
 
 
-def test_another_clones_experiments_are_refused(quiet, tmp_path):
+def test_experiment_root_of_another_clone_is_refused(untouched_lab, tmp_path):
     (tmp_path / "011-x").mkdir()
-    done = quiet.start(env={"EXPERIMENT_ROOT": str(tmp_path)})
+    done = untouched_lab.start(env={"EXPERIMENT_ROOT": str(tmp_path)})
     assert done.returncode == 1 and "does not hold this experiment" in done.stderr
 
 
-def test_folders_are_checked_before_anything_heavy_is_imported(quiet):
-    tree = ast.parse((quiet.path / "experiments/011-x/scripts/x.py").read_text())
+def test_starter_checks_folders_before_heavy_imports(untouched_lab):
+    tree = ast.parse((untouched_lab.path / "experiments/011-x/scripts/x.py").read_text())
     check = next(
         node.lineno for node in tree.body if isinstance(node, ast.Assign) and "require_folders" in ast.unparse(node)
     )
@@ -813,30 +813,30 @@ def test_folders_are_checked_before_anything_heavy_is_imported(quiet):
     assert early == {"os", "types", "dotenv", "runtime"}
 
 
-def test_help_imports_nothing_heavy(quiet):
-    done = quiet.python("-X", "importtime", "experiments/011-x/scripts/x.py", "--help")
+def test_starter_help_is_quick(untouched_lab):
+    done = untouched_lab.python("-X", "importtime", "experiments/011-x/scripts/x.py", "--help")
     assert done.returncode == 0 and "strains" in done.stdout
     assert "hydra" in done.stderr and "numpy" not in done.stderr and "matplotlib" not in done.stderr
 
 
-def test_an_unknown_configuration_is_hydras_message(quiet):
-    done = quiet.start("x_gh_999")
+def test_config_name_that_is_unknown_is_hydras_error(untouched_lab):
+    done = untouched_lab.start("x_gh_999")
     assert done.returncode == 1 and "Cannot find primary config 'x_gh_999'" in done.stderr
 
 
-def test_a_wrong_mode_of_wandb_is_one_line(quiet):
-    done = quiet.start("x_gh_000", "wandb.mode=off")
+def test_wandb_mode_that_is_invalid_is_one_line(untouched_lab):
+    done = untouched_lab.start("x_gh_000", "wandb.mode=off")
     assert (done.returncode, done.stderr) == (1, "wandb.mode is off: set it to disabled, offline or online.\n")
 
 
-def test_the_starter_is_short(quiet):
-    assert len((quiet.path / "experiments/011-x/scripts/x.py").read_text().splitlines()) <= 60
+def test_starter_is_short(untouched_lab):
+    assert len((untouched_lab.path / "experiments/011-x/scripts/x.py").read_text().splitlines()) <= 60
 
 
 # Beside other things --------------------------------------------------------------------------------------------------
 
 
-def test_a_configuration_without_the_templates_says_what_it_lacks(lab):
+def test_config_without_runtime_yaml_is_refused(lab):
     experiment = lab.render()
     lab.write_light()
     (experiment / "conf/x_gh_000.yaml").write_text("seed: 1\n")
@@ -845,7 +845,7 @@ def test_a_configuration_without_the_templates_says_what_it_lacks(lab):
     assert (done.returncode, done.stderr) == (1, lacks)
 
 
-def test_the_package_of_the_repository_gives_the_timestamp_whatever_pythonpath_has(lab, tmp_path):
+def test_timestamp_comes_from_the_repositorys_package(lab, tmp_path):
     lab.render()
     (lab.path / "torchcell/timestamp.py").write_text("def timestamp():\n    return 'from-torchcell'\n")
     (tmp_path / "other/torchcell").mkdir(parents=True)
@@ -856,7 +856,7 @@ def test_the_package_of_the_repository_gives_the_timestamp_whatever_pythonpath_h
     assert [path.name for path in outputs(lab)[0]] == ["011-x_gh_000_from-torchcell.png"]
 
 
-def test_uv_runs_the_starter_from_its_own_metadata_and_with_its_own_timestamp(lab):
+def test_starter_runs_by_uv_from_its_own_metadata(lab):
     lab.render(package="")
     command = ["uv", "run", "--python", sys.executable, "experiments/011-x/scripts/x.py", "--config-name", "x_gh_000"]
     done = run(*command, cwd=lab.path)
@@ -864,7 +864,7 @@ def test_uv_runs_the_starter_from_its_own_metadata_and_with_its_own_timestamp(la
     assert len(outputs(lab)[0]) == 1
 
 
-def test_the_processes_that_lightning_starts_write_nothing_beside_the_first(lab):
+def test_lightning_ranks_write_only_in_the_first_process(lab):
     """It gives them LOCAL_RANK, no RANK, and the folder of the first."""
     lab.render()
     lab.write_light("""\
@@ -902,7 +902,7 @@ def receipt(lab, tmp_path):
     return record
 
 
-def test_changed_input_stops_the_job(lab, receipt):
+def test_input_changed_since_submission_stops_the_job(lab, receipt):
     own = lab.path / "experiments/011-x/results/split.json"
     large, folder, names = lab.data / "large.bin", lab.data / "raw", lab.data / "a\n é.csv"
     folder.mkdir()
@@ -928,7 +928,7 @@ def test_changed_input_stops_the_job(lab, receipt):
     assert len(outputs(lab)[1]) == 2, "it does not compute"
 
 
-def test_inputs_that_were_not_fixed_are_not_compared(lab, receipt, tmp_path):
+def test_input_without_a_checksum_is_not_compared(lab, receipt, tmp_path):
     (lab.data / "a.csv").write_text("1")
     env = receipt("inputs=[a.csv]")
     assert lab.start("x_gh_000", "inputs=[raw]", script="light", env=env).returncode == 1, "but they must exist"
@@ -953,7 +953,7 @@ def dirty(lab, *words, script="light"):
     return max(outputs(lab)[1], key=lambda record: record["attempts"][0]["started"] + record["folder"])["dirty"]
 
 
-def test_results_and_logs_do_not_make_a_run_dirty(lab):
+def test_dirty_ignores_results_and_logs(lab):
     experiment = lab.render()
     (experiment / "results/table.csv").write_text("a\n")
     lab.write_light()
@@ -971,7 +971,7 @@ def test_results_and_logs_do_not_make_a_run_dirty(lab):
     assert dirty(lab) is True
 
 
-def test_uncommitted_input_makes_pinned_code_dirty(lab, tmp_path):
+def test_dirty_includes_uncommitted_inputs(lab, tmp_path):
     experiment = lab.render()
     lab.write_light()
     (experiment / "results/split.json").write_text("{}")

@@ -61,7 +61,7 @@ def record(lab):
         ({}, [signal.SIGINT, signal.SIGHUP]),  # Ctrl-C, and then the terminal is closed
     ],
 )
-def test_later_signals_wait_until_a_run_has_saved(lab, start, env, numbers):
+def test_later_signals_wait_until_the_run_saved(lab, start, env, numbers):
     process = start(env=env)
     for number in numbers:
         process.send_signal(number)
@@ -74,7 +74,7 @@ def test_later_signals_wait_until_a_run_has_saved(lab, start, env, numbers):
     assert process.returncode == -(fatal or [signal.SIGINT])[0]
 
 
-def test_second_ctrl_c_by_hand_ends_a_hanging_finally(lab, start):
+def test_second_ctrl_c_ends_a_hanging_finally(lab, start):
     process = start(seconds=60)
     for _ in range(2):
         process.send_signal(signal.SIGINT)
@@ -112,7 +112,7 @@ finally:
     print([worker.exitcode for worker in workers])"""
 
 
-def test_workers_of_a_data_loader_die_of_the_signal(lab, start):
+def test_data_loader_workers_die_by_the_signal(lab, start):
     """Slurm signals all processes of a job. A forked worker prints nothing that its run has not printed yet."""
     process = start(WORKERS)
     wait_until((lab.data / "started").exists, state=process.poll)
@@ -138,7 +138,7 @@ def test_daemonic_processes_end_with_their_run(lab, start):
     wait_until(lambda: run("ps", "-o", "stat=", "-p", worker).stdout.strip() in ("", "Z", "Zs"))
 
 
-def test_wandb_is_no_reason_to_wait_at_a_signal(lab, start):
+def test_signal_does_not_wait_for_wandb(lab, start):
     process = start("while True:\n    run.log(a=1)\n    time.sleep(0.1)", overrides=["wandb.mode=offline"])
     [core] = [line.split()[0] for line in children(process.pid) if "wandb-core" in line]
     for number in (process.pid, int(core), process.pid):
@@ -153,7 +153,7 @@ def children(number):
     return run("ps", "-o", "pid=,args=", "--ppid", number).stdout.splitlines()
 
 
-def test_run_whose_terminal_is_gone_records_the_signal(lab, start):
+def test_signal_of_a_closed_terminal_is_recorded(lab, start):
     master, terminal = pty.openpty()
     process = start(stdout=terminal, stderr=terminal)
     os.close(terminal)
@@ -163,7 +163,7 @@ def test_run_whose_terminal_is_gone_records_the_signal(lab, start):
     assert record(lab)["error"] == "SIGHUP" and (lab.data / "saved").exists()
 
 
-def test_signal_before_the_run_leaves_its_folder_to_the_requeued_job(lab):
+def test_signal_before_the_run_leaves_the_folder_reusable(lab):
     lab.render()
     script = lab.write_light()
     text = script.read_text()
@@ -178,7 +178,7 @@ def test_signal_before_the_run_leaves_its_folder_to_the_requeued_job(lab):
     assert record(lab)["status"] == "finished"
 
 
-def test_signal_that_waits_for_a_finished_run_ends_it_after(lab, start):
+def test_signal_during_the_last_write_ends_the_script_after(lab, start):
     """A script that has caught the first: the second one does not interrupt what it does then."""
     process = start("try:\n    time.sleep(60)\nexcept BaseException:\n    print('caught', flush=True)\ntime.sleep(1)")
     process.send_signal(signal.SIGTERM)

@@ -23,7 +23,7 @@ def two(lab, slurm):
     return Submitter(lab, slurm, runs={"x": ["gh_000", "gh_001"]})
 
 
-def stand_in(jobs, command, body):
+def fake_program(jobs, command, body):
     """Put a command before the real one, whose path is $real."""
     file = jobs.lab.path / "home/bin" / command
     file.write_text(f"#!/bin/bash\nreal={shutil.which(command)}\n{body}\n")
@@ -33,7 +33,7 @@ def stand_in(jobs, command, body):
 # What it takes --------------------------------------------------------------------------------------------------------
 
 
-def test_the_log_is_where_it_belongs_from_every_directory(jobs, slurm):
+def test_log_path_does_not_depend_on_the_directory(jobs, slurm):
     numbers = []
     for where, has_folder in (
         (".", True),
@@ -49,14 +49,14 @@ def test_the_log_is_where_it_belongs_from_every_directory(jobs, slurm):
     assert len(set(numbers)) == 4
 
 
-def test_a_launcher_may_be_named_as_the_shell_completes_it(jobs):
+def test_launcher_is_accepted_as_name_or_path(jobs):
     for words in (["scripts/gh_x_000.slurm", "--dry-run"], ["--dry-run", "gh_x_000.slurm"], ["--dry-run", "gh_x_000"]):
         assert jobs.submit(*words).stdout == "gh_x_000: ready\n"
     path = os.path.relpath(jobs.experiment / "scripts/gh_x_000.slurm", jobs.lab.data)
     assert jobs.submit("--dry-run", path, cwd=jobs.lab.data).stdout == "gh_x_000: ready\n"
 
 
-def test_a_launcher_of_another_experiment_is_refused(jobs):
+def test_launcher_of_another_experiment_is_refused(jobs):
     other = jobs.lab.render("012-y", runs={"x": ["gh_000"]}, package="")
     for path, cwd in (
         (other / "scripts/gh_x_000.slurm", "/"),
@@ -66,7 +66,7 @@ def test_a_launcher_of_another_experiment_is_refused(jobs):
         assert jobs.refused(path, cwd=cwd) == f"submit.sh: {path} is not a launcher in {jobs.experiment}/scripts"
 
 
-def test_spaces_and_signs_in_the_path(tmp_path, template, slurm):
+def test_log_path_with_special_characters_works(tmp_path, template, slurm):
     lab = make_lab(tmp_path / "a lab, 100 % é [x]", template)
     jobs = Submitter(lab, slurm)
     done = jobs.submit("gh_x_000", cwd="/")
@@ -78,12 +78,12 @@ def test_spaces_and_signs_in_the_path(tmp_path, template, slurm):
     assert run("bash", "-c", f"cat {watch}").stdout == log.read_text()
 
 
-def test_a_path_in_which_slurm_writes_no_log_is_refused(tmp_path, template, slurm):
+def test_log_path_with_a_backslash_is_refused(tmp_path, template, slurm):
     jobs = Submitter(make_lab(tmp_path / "back\\slash", template), slurm)
     assert "Slurm writes no log to a path with such a character" in jobs.refused("gh_x_000")
 
 
-def test_logs_on_scratch_behind_a_link(jobs, slurm, tmp_path):
+def test_log_folder_can_be_a_link_to_scratch(jobs, slurm, tmp_path):
     shutil.rmtree(jobs.logs)
     jobs.logs.symlink_to(tmp_path / "scratch")
     assert "slurm/output is a link to nowhere" in jobs.refused("gh_x_000")
@@ -94,13 +94,13 @@ def test_logs_on_scratch_behind_a_link(jobs, slurm, tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["results", "slurm/output", "slurm/code"])
-def test_a_folder_that_cannot_be_written_is_refused(jobs, folder):
+def test_unwritable_folder_is_refused(jobs, folder):
     shutil.rmtree(jobs.experiment / folder, ignore_errors=True)
     (jobs.experiment / folder).symlink_to("/proc/sys")
     assert jobs.refused("gh_x_000") == f"submit.sh: {jobs.experiment}/{folder} cannot be written"
 
 
-def test_overrides_reach_hydra_whole(jobs, slurm):
+def test_overrides_reach_hydra_unchanged(jobs, slurm):
     jobs.in_run("import json, omegaconf", "print(json.dumps(omegaconf.OmegaConf.to_container(cfg.got)))")
     jobs.edit("conf/x_gh_000.yaml", "start: 0.05", "got: {a: 1, b: [], c: x}\nstart: 0.05")
     values = ["got.a='it is, \"so\" a=b'", "got.b=[1,two words,{x: 3}]", "+got.d=$HOME %j", "~got.c", "hours=12"]
@@ -112,7 +112,7 @@ def test_overrides_reach_hydra_whole(jobs, slurm):
     assert "hours=12" in jobs.records()[0]["command"]
 
 
-def test_nothing_of_the_shell_changes_a_job(jobs, slurm):
+def test_shell_variables_do_not_change_the_job(jobs, slurm):
     env = {
         "SBATCH_JOB_NAME": "other",
         "SBATCH_HOLD": "1",
@@ -136,7 +136,7 @@ def test_nothing_of_the_shell_changes_a_job(jobs, slurm):
     )
 
 
-def test_an_account_of_the_shell_fills_one_that_is_open(lab, slurm):
+def test_shell_account_is_not_used(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["delta_000", "slurm_001"]})
     env = {"SBATCH_ACCOUNT": "other"}
     [number] = submitted(jobs.submit("delta_x_000", "--", "--hold", env=env))
@@ -148,7 +148,7 @@ def test_an_account_of_the_shell_fills_one_that_is_open(lab, slurm):
     slurm("scancel", number)
 
 
-def test_from_inside_another_job(jobs, slurm):
+def test_submission_from_inside_another_job(jobs, slurm):
     script = jobs.lab.path / "outer.sh"
     script.write_text("#!/bin/bash\nbash experiments/011-x/scripts/submit.sh gh_x_000\n")
     outer = jobs.sbatch("--output=outer.out", "--array=5", "--mem=1g", "--cpus-per-task=2", script)
@@ -158,7 +158,7 @@ def test_from_inside_another_job(jobs, slurm):
     assert "SLURM_ARRAY_TASK_ID" not in jobs.records()[0]["slurm"]
 
 
-def test_a_name_that_no_log_can_have_is_refused(jobs, slurm):
+def test_job_name_with_a_slash_is_refused(jobs, slurm):
     reason = "submit.sh: gh_x_000: its job's name has a /, so Slurm could write no log: "
     for words in ("-J a/b", "-Ja/b", "--job-name=a/b", "--job-name a/b", "--job=a/b", "--hold -Ja/b"):
         assert jobs.refused("gh_x_000", "--", *words.split()) == f"{reason}a/b"
@@ -168,7 +168,7 @@ def test_a_name_that_no_log_can_have_is_refused(jobs, slurm):
 
 
 @pytest.mark.parametrize("options", [["-J", "my name"], ["--job-name=my name"]])
-def test_options_of_sbatch_win_and_the_log_has_the_jobs_real_name(jobs, slurm, options):
+def test_options_of_sbatch_win(jobs, slurm, options):
     options = [*options, "--time=1:00:00", "--mem=2g", "--dependency=singleton", "--array=3"]
     done = jobs.submit("gh_x_000", "--", *options)
     [number] = submitted(done)
@@ -198,12 +198,12 @@ CONTRADICTING = [
 ]
 
 
-def test_options_that_contradict_are_refused_by_name(jobs):
+def test_options_that_conflict_are_refused_by_name(jobs):
     for options in CONTRADICTING:
         assert f"is not for submit.sh: leave {options[0]} out" in jobs.refused("gh_x_000", "--", *options)
 
 
-def test_what_follows_the_dashes_is_options_only(two):
+def test_options_after_dashes_exclude_scripts(two):
     second = two.experiment / "scripts/gh_x_001.slurm"
     for words in ([second], ["--hold", second], ["-J", "name", "gh_x_001"]):
         assert "only options of sbatch, and no script" in two.refused("gh_x_000", "--", *words)
@@ -213,7 +213,7 @@ def test_what_follows_the_dashes_is_options_only(two):
     assert "there is no option --hold, see --help" in two.refused("gh_x_000", "--hold")
 
 
-def test_help_is_its_own(jobs):
+def test_help_prints_the_usage_of_submit(jobs):
     done = jobs.submit("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: submit.sh LAUNCHER... [KEY=VALUE...]") and "--prune" in done.stdout
@@ -229,7 +229,7 @@ def test_dry_run_leaves_nothing(jobs, slurm):
     assert "refs/submitted" not in git(jobs.lab.path, "for-each-ref")
 
 
-def test_without_slurm_one_line_says_so(jobs, tmp_path):
+def test_missing_slurm_is_one_line(jobs, tmp_path):
     for name in ("bash", "basename", "dirname", "git"):
         (tmp_path / name).symlink_to(shutil.which(name))
     done = jobs.submit("gh_x_000", env={"PATH": str(tmp_path)})
@@ -239,7 +239,7 @@ def test_without_slurm_one_line_says_so(jobs, tmp_path):
 # What it refuses ------------------------------------------------------------------------------------------------------
 
 
-def test_one_wrong_launcher_holds_back_all_before_the_queue(lab, slurm):
+def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["gh_000", "delta_001"]})
     launcher = "scripts/gh_x_000.slurm"
     original = (jobs.experiment / launcher).read_text()
@@ -271,7 +271,7 @@ def test_one_wrong_launcher_holds_back_all_before_the_queue(lab, slurm):
     assert jobs.refused() == "submit.sh: which launcher? delta_x_001.slurm gh_x_000.slurm"
 
 
-def test_only_run_pairs_a_launcher_with_its_configuration(jobs, slurm):
+def test_launcher_configuration_is_read_only_from_run(jobs, slurm):
     text = (jobs.experiment / "scripts/gh_x_000.slurm").read_text()
     changed = text.replace("run=(", '# --config-name x_gh_998\necho "--config-name x_gh_997" conf/x_gh_996.yaml\nrun=(')
     changed = changed.replace("--config-name x_gh_000", '-cn "x_gh_000" # --config-name x_gh_995\n  "hours=12"')
@@ -286,17 +286,17 @@ def test_only_run_pairs_a_launcher_with_its_configuration(jobs, slurm):
 SECOND_FAILS = '[[ "$*" != *--parsable*gh_x_001* ]] || { echo "sbatch: error: gone" >&2; exit 1; }\nexec $real "$@"'
 
 
-def test_a_submission_that_fails_half_way_cancels_the_first_half(two, slurm):
-    stand_in(two, "sbatch", SECOND_FAILS)
+def test_submission_that_fails_cancels_earlier_jobs(two, slurm):
+    fake_program(two, "sbatch", SECOND_FAILS)
     done = two.submit("gh_x_000", "gh_x_001", "--", "--begin=now+1hour")
     [number] = re.findall(r"gh_x_000: job (\d+)", done.stdout)
     assert (done.returncode, done.stderr) == (1, f"submit.sh: gh_x_001: sbatch: error: gone; cancelled: {number}\n")
     assert slurm.wait(number)["JobState"] == "CANCELLED"
 
 
-def test_what_could_not_be_cancelled_is_said_by_id(two, slurm):
-    stand_in(two, "sbatch", SECOND_FAILS)
-    stand_in(two, "scancel", 'echo "scancel: error: no contact" >&2; exit 1')
+def test_submission_lists_jobs_it_could_not_cancel(two, slurm):
+    fake_program(two, "sbatch", SECOND_FAILS)
+    fake_program(two, "scancel", 'echo "scancel: error: no contact" >&2; exit 1')
     done = two.submit("gh_x_000", "gh_x_001", "--", "--begin=now+1hour")
     [number] = re.findall(r"gh_x_000: job (\d+)", done.stdout)
     assert done.returncode == 1
@@ -304,9 +304,9 @@ def test_what_could_not_be_cancelled_is_said_by_id(two, slurm):
     slurm("scancel", number)
 
 
-def test_a_signal_between_two_submissions_cancels_the_first(two, slurm, tmp_path):
+def test_submission_interrupted_cancels_earlier_jobs(two, slurm, tmp_path):
     wait = f"touch {tmp_path}/here; until [[ -e {tmp_path}/go ]]; do sleep 0.1; done"
-    stand_in(two, "sbatch", f'[[ "$*" != *--parsable* ]] || {{ {wait}; }}\nexec $real "$@"')
+    fake_program(two, "sbatch", f'[[ "$*" != *--parsable* ]] || {{ {wait}; }}\nexec $real "$@"')
     command = ["bash", two.experiment / "scripts/submit.sh", "gh_x_000", "gh_x_001", "--", "--hold"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     before = set(slurm.queue())
@@ -320,9 +320,9 @@ def test_a_signal_between_two_submissions_cancels_the_first(two, slurm, tmp_path
     assert set(slurm.queue()) == before
 
 
-def test_a_note_of_sbatch_does_not_hide_the_job(two, slurm):
+def test_submission_prints_warnings_of_sbatch(two, slurm):
     note = '$real "$@"; code=$?; [[ "$*" != *--parsable* ]] || { echo "a note"; echo "another" >&2; }; exit $code'
-    stand_in(two, "sbatch", note)
+    fake_program(two, "sbatch", note)
     done = two.submit("gh_x_000", "gh_x_001", "--", "--hold")
     numbers = submitted(done)
     assert len(numbers) == 2 and "submit.sh: gh_x_000: another\n" in done.stderr

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 from PIL import Image
-from support.lab import stand_ins
+from support.lab import fake_programs
 from support.preflight import preflight
 from support.process import edit, git, run, wait_until
 from support.slurm import Submitter, submitted
@@ -108,7 +108,7 @@ class Sweep:
         return "".join(path.read_text() for path in sorted(self.jobs.logs.glob("*.out")))
 
 
-def test_what_killed_workers_left_is_taken_up_by_two_launchers_at_once(lab, slurm):
+def test_killed_workers_trials_are_repeated_by_two_arrays(lab, slurm):
     sweep = Sweep(lab, slurm, "slurm_optuna", MEET, 12)
     first = sweep.submit(4)
     wait_until(lambda: journal_of(lab).exists() and len(records_of(lab)) >= 12, 120, sweep.logs, every=0.5)
@@ -133,7 +133,7 @@ def test_what_killed_workers_left_is_taken_up_by_two_launchers_at_once(lab, slur
     assert f"study {STUDY} is finished: 64 of 64 trials complete, 0 running, 2 failed, best " in sweep.logs()
 
 
-def test_a_requeued_worker_takes_up_its_own_trial(lab, slurm):
+def test_requeued_worker_repeats_its_own_trial(lab, slurm):
     sweep = Sweep(lab, slurm, "slurm_optuna", "time.sleep(0 if os.environ.get('SLURM_RESTART_COUNT') else 60)", 2)
     number = sweep.submit(1)
     wait_until(lambda: list(lab.data.rglob("provenance.json")))
@@ -146,7 +146,7 @@ def test_a_requeued_worker_takes_up_its_own_trial(lab, slurm):
     assert trials_of(lab)[0].params == trials_of(lab)[1].params
 
 
-def test_several_workers_in_one_job(lab, slurm):
+def test_workers_of_a_pack_share_one_job(lab, slurm):
     """More jobs than fit into an environment variable are in the list that they are given."""
     sweep = Sweep(lab, slurm, {"slurm-pack_optuna": {"ntasks": 4}}, "time.sleep(0.1)", 16)
     launcher = "scripts/slurm_x-pack_optuna.slurm"
@@ -228,7 +228,7 @@ WRONG = [
 ]
 
 
-def test_a_wrong_sweep_is_refused_in_one_line_before_it_begins(by_hand):
+def test_invalid_sweep_is_refused_in_one_line(by_hand):
     conf = by_hand.path / "experiments/011-x/conf/x_slurm_optuna.yaml"
     text = conf.read_text()
     assert all(old in text for old, _, _ in WRONG)
@@ -240,7 +240,7 @@ def test_a_wrong_sweep_is_refused_in_one_line_before_it_begins(by_hand):
     assert worker(by_hand).returncode == 1
 
 
-def test_preflight_of_a_sweep_writes_nothing(by_hand):
+def test_preflight_writes_nothing(by_hand):
     program = [WORKER, "--config-name", "x_slurm_optuna"]
     (by_hand.data / "a.csv").touch()
     change(by_hand, "noise: 0.05", "inputs: [a.csv]\nnoise: 0.05")
@@ -259,7 +259,7 @@ def test_preflight_of_a_sweep_writes_nothing(by_hand):
     assert preflight(by_hand, program).lines() == [line]
 
 
-def test_preflight_reads_the_study_that_has_begun(by_hand):
+def test_preflight_reads_an_existing_study(by_hand):
     assert worker(by_hand).returncode == 0
     [journal] = by_hand.data.rglob("*.journal")
     before = journal.read_bytes(), sorted(journal.parent.iterdir())
@@ -271,7 +271,7 @@ def test_preflight_reads_the_study_that_has_begun(by_hand):
     assert (journal.read_bytes(), sorted(journal.parent.iterdir())) == before
 
 
-def test_changed_input_stops_a_worker_before_a_trial(by_hand, tmp_path):
+def test_worker_stops_if_an_input_changed(by_hand, tmp_path):
     (by_hand.data / "a.csv").touch()
     change(by_hand, "noise: 0.05", "inputs: [a.csv]\nnoise: 0.05")
     (tmp_path / "inputs").write_text("a.csv\0another\0")
@@ -281,7 +281,7 @@ def test_changed_input_stops_a_worker_before_a_trial(by_hand, tmp_path):
     assert list(by_hand.data.rglob("*.journal")) == []
 
 
-def test_a_worker_that_cannot_tell_who_lives_stops(by_hand):
+def test_worker_stops_if_squeue_omits_its_job(by_hand):
     job = {
         "EXPERIMENT_JOB": "6",
         "EXPERIMENT_MODE": "one",
@@ -295,7 +295,7 @@ def test_a_worker_that_cannot_tell_who_lives_stops(by_hand):
     assert done.stdout == "" and list(by_hand.data.rglob("provenance.json")) == []
 
 
-def test_trials_that_fail_are_recorded_and_a_worker_with_too_many_stops(by_hand):
+def test_worker_stops_after_max_failures(by_hand):
     raising = "[lambda: 1 / 0, lambda: None, lambda: float('nan'), offline, no_strain]"
     change(by_hand, "with Run(cfg):", f"with Run(cfg):\n        return {raising}[int(cfg.trial[-1])]()", "scripts/x.py")
     with (by_hand.path / "experiments/011-x/scripts/x.py").open("a") as file:
@@ -321,7 +321,7 @@ def test_trials_that_fail_are_recorded_and_a_worker_with_too_many_stops(by_hand)
     assert [trial.number for trial in trials_of(by_hand, TrialState.COMPLETE)] == [5, 7]
 
 
-def test_figures_of_trials_are_in_a_folder_of_their_own_or_off(lab):
+def test_trial_figures_have_their_own_folder_or_are_off(lab):
     lab.render(package="", runs={"x": ["slurm_optuna"]})
     change(lab, "n_trials: 64", "n_trials: 1")
     assert worker(lab).stdout.startswith(f"figure: {lab.images}/{STUDY}/{STUDY}_0_")
@@ -335,7 +335,7 @@ def test_figures_of_trials_are_in_a_folder_of_their_own_or_off(lab):
     assert lab.start("x_slurm_optuna").stdout.startswith(f"figure: {lab.images}/011-x_slurm_optuna_")
 
 
-def test_figure_of_a_trial_is_kept_in_its_folder(by_hand):
+def test_trial_figure_is_kept_in_the_trials_folder(by_hand):
     body = "from matplotlib.figure import Figure; run.save(Figure(), '/proc/own/a.png')"
     change(by_hand, "with Run(cfg):\n        pass", f"with Run(cfg) as run:\n        {body}", "scripts/x.py")
     change(by_hand, "max_failures: 3", "max_failures: 1")
@@ -346,7 +346,7 @@ def test_figure_of_a_trial_is_kept_in_its_folder(by_hand):
     assert os.path.exists(record["figures"][0]) and len(trials_of(by_hand, TrialState.FAIL)) == 1
 
 
-def test_trial_saves_its_work_at_two_signals(by_hand):
+def test_trial_saves_its_work_after_two_signals(by_hand):
     body = "try:\n            time.sleep(60)\n        finally:\n            time.sleep(1)\n"
     body += "            (Path(os.environ['DATA_ROOT']) / 'saved').touch()"
     change(by_hand, "pass", body, "scripts/x.py")
@@ -363,7 +363,7 @@ def test_trial_saves_its_work_at_two_signals(by_hand):
     check(by_hand, 2)
 
 
-def test_a_study_may_be_shared_and_keeps_its_params_and_direction(by_hand):
+def test_study_can_be_shared_but_not_changed(by_hand):
     assert worker(by_hand).returncode == 0
     conf = by_hand.path / "experiments/011-x/conf/x_slurm_optuna.yaml"
     text = conf.read_text()
@@ -384,7 +384,7 @@ def test_a_study_may_be_shared_and_keeps_its_params_and_direction(by_hand):
 @pytest.mark.parametrize(
     "sampler", ["GridSampler\n    search_space: {hours: [12, 24], interval: [0.5, 1.0]}", "QMCSampler"]
 )
-def test_samplers_that_end_or_are_experimental_work_too(by_hand, sampler):
+def test_samplers_that_end_or_are_experimental_work(by_hand, sampler):
     change(by_hand, "TPESampler", sampler)
     conf = by_hand.path / "experiments/011-x/conf/x_slurm_optuna.yaml"
     conf.write_text(re.sub("^    (start|capacity): {.*\n", "", conf.read_text(), flags=re.MULTILINE))
@@ -395,7 +395,7 @@ def test_samplers_that_end_or_are_experimental_work_too(by_hand, sampler):
     check(by_hand, 4)
 
 
-def test_after_its_timeout_a_worker_begins_no_other_trial(by_hand):
+def test_worker_starts_no_trial_after_its_timeout(by_hand):
     change(by_hand, "pass", "time.sleep(1)", "scripts/x.py")
     change(by_hand, "n_trials: 2", "n_trials: 100")
     change(by_hand, "timeout: null", "timeout: 1")
@@ -404,7 +404,7 @@ def test_after_its_timeout_a_worker_begins_no_other_trial(by_hand):
     assert f"study {STUDY}: 1 of 100 trials complete, 0 running, 0 failed, best " in done.stdout
 
 
-def test_any_title_and_choice_reaches_the_trial_as_it_is(lab):
+def test_trial_gets_title_and_choices_unchanged(lab):
     title = "\"ΔΔ\" 'x' \\n \\ # {a: b}, [$HOME] = 酵母 \\"
     experiment = lab.render(package="", title=title, runs={"x": ["slurm_optuna"]})
     change(lab, "n_trials: 64", "n_trials: 3")
@@ -418,7 +418,7 @@ def test_any_title_and_choice_reaches_the_trial_as_it_is(lab):
     assert 'a "b" = \\, c' in chosen
 
 
-def test_a_study_is_repeated_by_its_seed(by_hand):
+def test_study_is_reproducible_by_its_seed(by_hand):
     def proposals():
         assert worker(by_hand).returncode == 0
         overrides = sorted(by_hand.data.rglob(".hydra/overrides.yaml"))
@@ -436,14 +436,14 @@ def test_a_study_is_repeated_by_its_seed(by_hand):
 # Faults ------------------------------------------------------------------------------------------------------------
 
 
-def hasten(lab):
+def shorten_timeouts(lab):
     """Let workers wait a few seconds, instead of minutes, for a lock that a killed one left."""
     change(lab, "grace_period=120", "grace_period=5", "scripts/runtime/optuna_study.py")
     journal = "scripts/runtime/optuna_journal.py"
     change(lab, "Lock(path)", "Lock(path, grace_period=5)", journal)
 
 
-def test_workers_by_hand_take_up_what_a_killed_one_left(by_hand):
+def test_worker_repeats_the_trial_of_a_killed_one(by_hand):
     change(by_hand, "pass", "time.sleep(60)", "scripts/x.py")
     first = subprocess.Popen(command(), cwd=by_hand.path)
     wait_until(lambda: list(by_hand.data.rglob("provenance.json")))
@@ -455,7 +455,7 @@ def test_workers_by_hand_take_up_what_a_killed_one_left(by_hand):
     assert f"study {STUDY} is finished: 2 of 2 trials complete, 0 running, 1 failed, best " in done.stdout
 
 
-def test_interrupted_by_hand_a_worker_says_so_in_one_line(by_hand):
+def test_worker_interrupted_prints_one_line(by_hand):
     change(by_hand, "pass", "time.sleep(60)", "scripts/x.py")
     process = subprocess.Popen(command(), cwd=by_hand.path, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: list(by_hand.data.rglob("provenance.json")))
@@ -469,7 +469,7 @@ def test_interrupted_by_hand_a_worker_says_so_in_one_line(by_hand):
     assert trials_of(by_hand)[1].params == first.params
 
 
-def test_a_report_needs_only_to_read_data_root(by_hand):
+def test_report_works_with_a_read_only_data_root(by_hand):
     assert worker(by_hand).returncode == 0
     folder = by_hand.data / "experiments/011-x/studies"
     for path in (folder, by_hand.data):
@@ -486,9 +486,9 @@ def test_a_report_needs_only_to_read_data_root(by_hand):
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("FAULT_ROUNDS", 1))))
-def test_workers_killed_at_random_lose_and_repeat_nothing(by_hand, seed):
+def test_workers_killed_at_random_complete_each_trial_once(by_hand, seed):
     """FAULT_ROUNDS=20 repeats it as often, each time with other moments."""
-    hasten(by_hand)
+    shorten_timeouts(by_hand)
     random, wanted = Random(seed), 32
     change(by_hand, "n_trials: 2", f"n_trials: {wanted}")
     change(by_hand, "pass", "time.sleep(0.2)", "scripts/x.py")
@@ -521,9 +521,9 @@ def limited(lab, size, reach):
     return run(*words, cwd=lab.path, env=environment, preexec_fn=limit)
 
 
-def test_a_full_disk_and_a_kill_in_the_middle_of_an_append_lose_nothing(by_hand):
+def test_journal_survives_full_disks_and_kills(by_hand):
     """Three times the disk is full in the middle of a trial; then a worker is killed in the middle of a line."""
-    hasten(by_hand)
+    shorten_timeouts(by_hand)
     change(by_hand, "n_trials: 2", "n_trials: 16")
     journal = journal_of(by_hand)
     for size in (6100, 8300, 10600):
@@ -542,7 +542,7 @@ def test_a_full_disk_and_a_kill_in_the_middle_of_an_append_lose_nothing(by_hand)
     check(by_hand, 16)
 
 
-def test_what_a_crash_left_at_the_journals_end_is_cut(by_hand):
+def test_journal_with_a_partial_line_is_truncated(by_hand):
     assert worker(by_hand).returncode == 0
     journal = journal_of(by_hand)
     whole = journal.read_bytes()
@@ -561,7 +561,7 @@ def test_what_a_crash_left_at_the_journals_end_is_cut(by_hand):
     assert journal.read_bytes().startswith(whole + b"{")
 
 
-def test_other_damage_names_its_line_and_a_new_journal_begins_anew(by_hand):
+def test_journal_damage_is_reported_by_line(by_hand):
     assert worker(by_hand).returncode == 0
     journal = journal_of(by_hand)
     lines = journal.read_text().splitlines()
@@ -585,7 +585,7 @@ def test_other_damage_names_its_line_and_a_new_journal_begins_anew(by_hand):
 # Reports -----------------------------------------------------------------------------------------------------------
 
 
-def test_several_directions_have_a_pareto_front(by_hand):
+def test_report_of_several_directions_has_a_pareto_front(by_hand):
     change(by_hand, "direction: minimize", "directions: [minimize, maximize]")
     change(by_hand, "n_trials: 2", "n_trials: 12")
     change(by_hand, "return abs(cfg.start - 0.05)", "return cfg.start, cfg.hours", "scripts/x.py")
@@ -608,7 +608,7 @@ def test_several_directions_have_a_pareto_front(by_hand):
     assert "the objective returned 1 values for 2 directions" in worker(by_hand).stderr
 
 
-def test_the_report_has_the_best_trials_and_figures_of_them_all(by_hand):
+def test_report_has_the_best_trials_and_figures(by_hand):
     change(by_hand, "choices: [2.0, 4.0, 8.0]", "choices: ['a \"b\" = \\, c$HOME', 'x']")
     none = worker(by_hand, "--report")
     lacks = f"study {STUDY} has not begun: there is no {journal_of(by_hand)}"
@@ -646,14 +646,14 @@ def test_the_report_has_the_best_trials_and_figures_of_them_all(by_hand):
     assert typed.stdout == " ".join(map(str, best.params.values())) + "\n", typed.stderr
 
 
-def test_the_command_of_the_rendered_readme(by_hand):
+def test_rendered_readme_command_works(by_hand):
     change(by_hand, "n_trials: 64", "n_trials: 2", "conf/x_gh_optuna.yaml")
     text = (by_hand.path / "experiments/011-x/README.md").read_text()
     [work] = re.findall("^python .*optuna_worker.py --config-name x_gh_optuna$", text, flags=re.MULTILINE)
     assert "is finished: 2 of 2 trials complete" in run("bash", "-c", work, cwd=by_hand.path).stdout
 
 
-def test_the_oldest_optuna(by_hand):
+def test_oldest_optuna_works(by_hand):
     """All other tests run the newest."""
     change(by_hand, "n_trials: 2", "n_trials: 8")
     uv = ["uv", "run", "--python", sys.executable, "--with", "optuna==4.3.0", *command()[1:]]
@@ -685,7 +685,7 @@ def schema():
     return jsonschema.Draft7Validator(json.loads(file.read_text()))
 
 
-def test_the_sweep_file_is_one_of_wandb(wandb_lab):
+def test_wandb_sweep_file_matches_the_schema(wandb_lab):
     sweep = sweep_file(wandb_lab)
     assert list(schema().iter_errors(sweep)) == []
     assert (wandb_lab.path / sweep["program"]).is_file()
@@ -704,12 +704,12 @@ def test_the_sweep_file_is_one_of_wandb(wandb_lab):
         ("command:\n", "command: ${program}\nx:\n"),
     ],
 )
-def test_a_spoiled_sweep_file_is_none_of_wandb(wandb_lab, old, new):
+def test_wandb_schema_rejects_invalid_sweep_files(wandb_lab, old, new):
     change(wandb_lab, old, new, "conf/x_delta_wandb.yaml")
     assert list(schema().iter_errors(sweep_file(wandb_lab)))
 
 
-def test_the_command_of_the_sweep_runs_the_script_as_the_agent_would(wandb_lab, monkeypatch):
+def test_wandb_sweep_command_runs_the_script(wandb_lab, monkeypatch):
     """All of an agent's work but W&B's own part, which needs an account: its proposal, and that the run is online."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
@@ -732,7 +732,7 @@ def test_the_command_of_the_sweep_runs_the_script_as_the_agent_would(wandb_lab, 
     assert changed == "?? experiments/011-x/results/x_delta_wandb.csv\n", "W&B writes to DATA_ROOT alone"
 
 
-def test_disabled_never_imports_wandb_and_other_modes_do(wandb_lab, tmp_path):
+def test_wandb_is_not_imported_if_disabled(wandb_lab, tmp_path):
     (tmp_path / "wandb.py").write_text("raise ImportError('imported')\n")
     paths = {"PYTHONPATH": f"{tmp_path}"}
     assert wandb_lab.start("x_gh_000", env=paths).returncode == 0
@@ -746,18 +746,18 @@ def test_disabled_never_imports_wandb_and_other_modes_do(wandb_lab, tmp_path):
         ("offline", {"WANDB_MODE": ""}, "WANDB_MODE is empty: unset it."),
     ],
 )
-def test_a_wrong_mode_stops_in_one_line(wandb_lab, mode, environment, reason):
+def test_wandb_mode_that_is_invalid_is_one_line(wandb_lab, mode, environment, reason):
     done = wandb_lab.start("x_gh_000", f"wandb.mode={mode}", env=environment)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, reason)
     assert list(wandb_lab.images.iterdir()) == []
 
 
 @pytest.mark.parametrize("sweep_id", [None, "lab/011-x/abc"])
-def test_an_agent_without_a_sweep_or_an_account_fails_and_says_so(lab, sweep_id):
+def test_wandb_agent_without_sweep_or_account_fails(lab, sweep_id):
     """A job is no more than its launcher, so that this needs no Slurm."""
     lab.render(package="", runs={"x": ["slurm_wandb"]})
     launcher = "experiments/011-x/scripts/slurm_x_wandb.slurm"
-    environment = os.environ | stand_ins(lab.path.parent / "home") | ({"SWEEP_ID": sweep_id} if sweep_id else {})
+    environment = os.environ | fake_programs(lab.path.parent / "home") | ({"SWEEP_ID": sweep_id} if sweep_id else {})
     done = run("bash", launcher, cwd=lab.path, env=environment)
     assert done.returncode == 1
     if sweep_id:

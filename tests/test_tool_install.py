@@ -44,7 +44,7 @@ def test_pip_installs_the_package_alone(tmp_path):
     assert not reader.is_symlink() and reader.read_bytes() == shared.read_bytes()
 
 
-def test_a_source_archive_gives_the_same_wheel(uv, tmp_path):
+def test_source_archive_builds_the_same_wheel(uv, tmp_path):
     """An archive of the sources has what it shares with the template."""
     for source in ("--wheel", "--sdist"):
         done = uv("uv", "build", "--quiet", source, "--out-dir", tmp_path / source, ROOT)
@@ -56,7 +56,7 @@ def test_a_source_archive_gives_the_same_wheel(uv, tmp_path):
     assert direct.read_bytes() == again.read_bytes()
 
 
-def test_uv_installs_it_for_good_with_what_it_needs(uv, old, experiment, tmp_path):
+def test_uv_tool_installs_the_command(uv, old, experiment, tmp_path):
     done = uv("uv", "tool", "install", "--quiet", "--reinstall-package", "tc-exp-template", ROOT)
     assert done.returncode == 0, done.stderr
     done = uv("uv", "tool", "dir", "--bin")
@@ -65,14 +65,14 @@ def test_uv_installs_it_for_good_with_what_it_needs(uv, old, experiment, tmp_pat
     assert is_new(experiment)
 
 
-def test_uvx_runs_it_from_an_address_and_beside_hydra(uv, old, experiment):
+def test_uvx_runs_the_command_with_hydra(uv, old, experiment):
     (experiment / "conf/x_gh_000.yaml").write_text("defaults: [nowhere]\n")
     uvx = ["uvx", "--with", "hydra-core", "--from", f"git+file://{old.template.path}"]
     done = uv(*uvx, "experiments", "check", "--compose", cwd=old.path)
     assert done.returncode == 1 and "conf/x_gh_000.yaml: does not compose: " in done.stdout, done.stderr
 
 
-def test_each_command_helps_with_examples(lab):
+def test_help_of_each_command_has_examples(lab):
     for command in COMMANDS:
         done = tool(lab, command, "--help")
         assert done.returncode == 0 and f"examples:\n  experiments {command}" in done.stdout

@@ -15,7 +15,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.lab import stand_ins
+from support.lab import fake_programs
 from support.process import commit, git, run
 from support.template import CONFIG, MACHINES, render
 
@@ -40,7 +40,7 @@ ATTACKS = [
 ]
 
 
-def test_the_template_asks_for_no_trust():
+def test_template_does_not_need_trust():
     assert not {"_tasks", "_migrations", "_jinja_extensions", "_secret_questions"} & CONFIG.keys()
 
 
@@ -98,7 +98,7 @@ def is_no_title(text):
 
 @EXAMPLES
 @given(title=TEXT)
-def test_a_title_comes_back_unchanged_or_is_refused(plain_template, title):
+def test_title_is_unchanged_or_refused(plain_template, title):
     destination = accepted(plain_template, title=title)
     assert (destination is None) == is_no_title(title)
     if destination:
@@ -118,7 +118,7 @@ def test_package_repository_and_email_are_safe_or_refused(plain_template, packag
 
 @EXAMPLES
 @given(experiment=st.from_regex(r"[A-Z]?[0-9]{3}(-[a-z0-9]{1,5}){1,3}", fullmatch=True) | TEXT)
-def test_an_experiment_is_safe_or_refused(plain_template, experiment):
+def test_experiment_name_is_safe_or_refused(plain_template, experiment):
     forget(accepted(plain_template, experiment=experiment))
 
 
@@ -129,7 +129,7 @@ RUNS = st.dictionaries(SCRIPTS, st.lists(TOKENS, max_size=4), max_size=3)
 
 @EXAMPLES
 @given(runs=RUNS)
-def test_runs_give_exactly_their_pairs_or_are_refused(plain_template, runs):
+def test_runs_render_exactly_their_files_or_are_refused(plain_template, runs):
     destination = accepted(plain_template, runs=runs)
     if destination:
         tokens = [(script, *token.rpartition("_")[::2]) for script, tokens in runs.items() for token in tokens]
@@ -147,7 +147,7 @@ NAMES = st.sampled_from(["mem", "comment", "gres", "time", "constraint", "output
 
 @EXAMPLES
 @given(request=st.dictionaries(NAMES, VALUES, max_size=3))
-def test_what_a_run_asks_for_is_one_line_each_or_refused(plain_template, request):
+def test_request_is_one_line_per_option_or_refused(plain_template, request):
     destination = accepted(plain_template, runs={"x": [{"slurm_000": request}]})
     if destination:
         lines = (destination / "scripts/slurm_x_000.slurm").read_text().splitlines()
@@ -162,7 +162,7 @@ def test_what_a_run_asks_for_is_one_line_each_or_refused(plain_template, request
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_an_attack_in_what_a_run_asks_for_executes_nothing(lab, plain_template, attack):
+def test_request_with_an_attack_executes_nothing(lab, plain_template, attack):
     """Nothing is run but the launcher's own lines: Python does nothing here."""
     lab.template = plain_template
     is_refused = bool(set(attack) & set("\"'\\\n\r"))
@@ -172,7 +172,7 @@ def test_an_attack_in_what_a_run_asks_for_executes_nothing(lab, plain_template, 
         assert is_refused and "comment has a quote, a backslash or a line's end" in str(error)
     else:
         assert not is_refused
-        environment = os.environ | stand_ins(lab.path / "home")
+        environment = os.environ | fake_programs(lab.path / "home")
         (lab.path / "home/miniconda3/envs/torchcell/bin/python").write_text("#!/bin/sh\n")
         started = run("bash", "experiments/011-x/scripts/gh_x_000.slurm", cwd=lab.path, env=environment)
         assert started.returncode == 0, started.stderr
@@ -183,12 +183,12 @@ QUESTIONS = ["title", "package", "repository", "user_email", "experiment", "runs
 
 
 @pytest.mark.parametrize(("question", "attack"), [(question, attack) for question in QUESTIONS for attack in ATTACKS])
-def test_known_attacks_execute_nothing(lab, plain_template, monkeypatch, question, attack):
+def test_attacks_in_answers_execute_nothing(lab, plain_template, monkeypatch, question, attack):
     monkeypatch.chdir(lab.path)
     lab.template = plain_template
     if question == "title" and not is_no_title(attack):
         lab.render(title=attack)
-        environment = os.environ | stand_ins(lab.path / "home") | {"PYTHONPATH": str(lab.path)}
+        environment = os.environ | fake_programs(lab.path / "home") | {"PYTHONPATH": str(lab.path)}
         started = run("bash", "experiments/011-x/scripts/gh_x_000.slurm", cwd=lab.path, env=environment)
         assert started.returncode == 0, started.stderr
         assert len(list(lab.images.iterdir())) == 1
@@ -198,7 +198,7 @@ def test_known_attacks_execute_nothing(lab, plain_template, monkeypatch, questio
     assert not list(lab.path.rglob("CANARY"))
 
 
-def test_no_secret_of_the_environment_is_rendered_or_recorded(lab, monkeypatch):
+def test_secrets_are_not_rendered_or_recorded(lab, monkeypatch):
     monkeypatch.setenv("NEO4J_PASSWORD", "hunter2-secret")
     experiment = lab.render()
     assert lab.start().returncode == 0

@@ -38,14 +38,14 @@ def fresh(lab, tmp_path, version, name="011-x", **answers):
 
 
 @BOTH
-def test_an_unedited_experiment_ends_equal_to_a_fresh_render(old, experiment, tmp_path, update):
+def test_unedited_experiment_equals_a_fresh_render(old, experiment, tmp_path, update):
     done = update(old)
     assert done.returncode == 0, done.stderr
     assert contents(experiment) == fresh(old, tmp_path, "v1.1.0")
 
 
 @BOTH
-def test_edits_elsewhere_in_a_file_are_kept_and_the_rest_moves(old, experiment, update):
+def test_edits_are_kept_and_the_rest_is_updated(old, experiment, update):
     launcher = experiment / "scripts/delta_x_001.slurm"
     launcher.write_text(
         launcher.read_text().replace("set -euo pipefail\n", "set -euo pipefail\nexport OMP_NUM_THREADS=8\n")
@@ -65,7 +65,7 @@ def test_edits_elsewhere_in_a_file_are_kept_and_the_rest_moves(old, experiment, 
 
 
 @BOTH
-def test_a_template_file_that_was_deleted_stays_deleted(old, experiment, update):
+def test_deleted_template_file_stays_deleted(old, experiment, update):
     (experiment / "scripts/submit.sh").unlink()
     commit(old.path)
     assert update(old).returncode == 0
@@ -74,7 +74,7 @@ def test_a_template_file_that_was_deleted_stays_deleted(old, experiment, update)
 
 
 @BOTH
-def test_everything_else_in_the_repository_stays_byte_identical(old, experiment, update):
+def test_other_files_stay_byte_identical(old, experiment, update):
     (old.path / ".git/info").mkdir(exist_ok=True)
     (old.path / ".git/info/exclude").write_text(
         "results/\n"
@@ -98,7 +98,7 @@ def test_everything_else_in_the_repository_stays_byte_identical(old, experiment,
     assert is_new(experiment)
 
 
-def test_a_file_that_the_monorepo_ignores_is_updated(old, experiment):
+def test_ignored_file_is_updated(old, experiment):
     (old.path / ".gitignore").write_text((old.path / ".gitignore").read_text() + "*.slurm\nconf/\n*.cql\nsubmit.sh\n")
     commit(old.path)
     before = contents(experiment)
@@ -106,7 +106,7 @@ def test_a_file_that_the_monorepo_ignores_is_updated(old, experiment):
     assert is_new(experiment) and contents(experiment).keys() == before.keys()
 
 
-def test_edited_experiments_all_carry_the_new_account(old, experiment):
+def test_edited_experiments_all_get_the_new_account(old, experiment):
     for name in ("012-x", "013-x", "014-x"):
         shutil.copytree(experiment, experiment.with_name(name))
     experiments = sorted(experiment.parent.iterdir())
@@ -125,7 +125,7 @@ def test_edited_experiments_all_carry_the_new_account(old, experiment):
     assert tool(old, "update").stdout.count("up to date") == 4
 
 
-def test_dry_run_changes_nothing_and_says_what_would(old, experiment):
+def test_dry_run_lists_changes_and_writes_nothing(old, experiment):
     before = contents(old.path)
     done = tool(old, "update", "--dry-run")
     assert done.returncode == 0
@@ -137,7 +137,7 @@ UNRELEASED = "v0.0.0"  # the newest commit, as if it were released
 
 
 @pytest.mark.parametrize("version", [UNRELEASED, *git(ROOT, "tag", "--list", "v*").split()])
-def test_every_release_updates_to_what_a_fresh_render_gives(lab, tmp_path, version):
+def test_update_from_any_release_equals_a_fresh_render(lab, tmp_path, version):
     """But for what is people's, which stays as that release had it."""
     template = tmp_path / "template"
     git(tmp_path, "init", "--quiet", template)
@@ -160,7 +160,7 @@ def test_every_release_updates_to_what_a_fresh_render_gives(lab, tmp_path, versi
 # Versions -------------------------------------------------------------------------------------------------------------
 
 
-def test_versions(own_old):
+def test_version_must_exist_and_be_newer(own_old):
     own_old.template.release("v2.0.0rc1")
     experiment = own_old.path / "experiments/011-x"
     assert skipped(
@@ -173,13 +173,13 @@ def test_versions(own_old):
     assert skipped(tool(own_old, "update", "--vcs-ref", "v1.0.0"), experiment, "downgrades are not supported")
 
 
-def test_the_newest_release_is_that_of_copier(own_old):
+def test_version_order_is_that_of_copier(own_old):
     for tag in ("v1.1.0.post1", "v1.2.0rc1", "v9"):
         own_old.template.release(tag if tag != "v9" else "nightly")
     assert re.search(r"v1\.0\.0 +v1\.1\.0\.post1 +updated", by_tool(own_old).stdout)
 
 
-def test_an_experiment_that_was_made_between_releases(own_old):
+def test_version_between_releases_is_updated(own_old):
     own_old.template.version = "HEAD"
     (own_old.template.path / "notes").touch()
     commit(own_old.template.path)
@@ -197,7 +197,7 @@ def move_tag(template, tag):
     git(template.path, "tag", "--force", "--annotate", tag, "--message", tag)
 
 
-def test_a_tag_that_was_moved_is_said_and_the_former_commit_is_merged_from(own_old):
+def test_moved_tag_is_reported_and_merged_from_the_old_commit(own_old):
     """With the commit that the tag has now as the old version, what it changed would not arrive."""
     experiment = own_old.path / "experiments/011-x"
     assert tool(own_old, "update", "--commit").returncode == 0
@@ -211,7 +211,7 @@ def test_a_tag_that_was_moved_is_said_and_the_former_commit_is_merged_from(own_o
     assert "up to date" in by_tool(own_old).stdout
 
 
-def test_a_tag_that_was_moved_from_what_is_gone_leaves_the_experiment(own_old):
+def test_moved_tag_without_its_old_commit_is_skipped(own_old):
     experiment = own_old.path / "experiments/011-x"
     template = own_old.template.path
     former = git(template, "rev-parse", "v1.0.0^{commit}").strip()
@@ -238,7 +238,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("file", BROKEN)
-def test_a_newest_release_that_is_broken_is_said(own_old, file):
+def test_broken_release_is_reported(own_old, file):
     old, new, reason = BROKEN[file]
     text = (own_old.template.path / file).read_text()
     (own_old.template.path / file).write_text(text.replace(old, new, 1))
@@ -259,7 +259,7 @@ def rename_submit(template):
 
 
 @pytest.mark.parametrize("change", [drop_submit, rename_submit])
-def test_a_file_that_a_release_drops_goes_if_nobody_edited_it(own_old, change):
+def test_dropped_file_is_deleted_unless_edited(own_old, change):
     edited = own_old.path / "experiments/011-x"
     shutil.copytree(edited, edited.with_name("012-y"))
     (edited / "scripts/submit.sh").write_text("mine\n")
@@ -274,7 +274,7 @@ def test_a_file_that_a_release_drops_goes_if_nobody_edited_it(own_old, change):
     assert git(own_old.path, "status", "--porcelain") == ""
 
 
-def test_a_file_that_a_release_adds_and_its_mode(own_old):
+def test_added_file_gets_its_mode(own_old):
     experiment = own_old.path / "experiments/011-x"
     file = own_old.template.path / "template/scripts/new.sh"
     file.write_text("echo new\n")

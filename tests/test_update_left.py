@@ -39,20 +39,20 @@ def invalid(old, experiment):
     assert git(old.path, "status", "--porcelain") == ""
 
 
-def test_a_recorded_answer_that_is_no_longer_valid_stops_copier(old, invalid):
+def test_invalid_recorded_answer_stops_copier(old, invalid):
     for each in invalid:
         done = by_copier(old, f"experiments/{each.name}")
         assert done.returncode != 0 and "must " in done.stderr
 
 
-def test_a_recorded_answer_that_is_no_longer_valid_leaves_the_experiment(old, invalid):
+def test_invalid_recorded_answer_is_skipped(old, invalid):
     done = by_tool(old)
     for each in invalid:
         assert skipped(done, each, " must "), each.name
 
 
 @BOTH
-def test_a_machine_that_a_release_takes_away_stops_the_update(own_old, update):
+def test_removed_machine_is_skipped(own_old, update):
     experiment = own_old.path / "experiments/011-x"
     own_old.template.release(
         "v1.2.0",
@@ -66,7 +66,7 @@ def test_a_machine_that_a_release_takes_away_stops_the_update(own_old, update):
     assert contents(own_old.path) == before and git(own_old.path, "status", "--porcelain") == ""
 
 
-def test_a_conflict_leaves_its_experiment_and_others_proceed(old, experiment):
+def test_conflict_skips_only_its_experiment(old, experiment):
     shutil.copytree(experiment, experiment.with_name("012-y"))
     launcher = experiment / "scripts/delta_x_001.slurm"
     edit(launcher, "bfjt-delta-gpu", "my-account")
@@ -83,7 +83,7 @@ def test_a_conflict_leaves_its_experiment_and_others_proceed(old, experiment):
     assert skipped(by_tool(old), experiment, "scripts/delta_x_001.slurm has uncommitted changes")
 
 
-def test_an_ignored_file_where_the_new_version_has_one_stays(own_old):
+def test_ignored_file_is_not_overwritten(own_old):
     experiment = own_old.path / "experiments/011-x"
     (own_old.template.path / "template/scripts/helper.sh").write_text("the template's\n")
     own_old.template.release("v1.2.0")
@@ -96,14 +96,14 @@ def test_an_ignored_file_where_the_new_version_has_one_stays(own_old):
 
 
 @pytest.mark.parametrize("bit", ["--skip-worktree", "--assume-unchanged"])
-def test_edits_that_git_was_told_to_overlook_stay(old, experiment, bit):
+def test_edits_hidden_from_git_are_kept(old, experiment, bit):
     git(experiment, "update-index", bit, "scripts/submit.sh")
     (experiment / "scripts/submit.sh").write_text("mine\n")
     assert skipped(by_tool(old), experiment, "scripts/submit.sh has uncommitted changes")
     assert (experiment / "scripts/submit.sh").read_text() == "mine\n" and not is_new(experiment)
 
 
-def test_an_answers_file_edited_by_hand_neither_adds_nor_loses(old, experiment):
+def test_edited_answers_file_adds_and_loses_nothing(old, experiment):
     answers = experiment / ".copier-answers.yml"
     edit(answers, "    - delta_001\n", "    - delta_001\n    - gh_002\n")
     commit(old.path)
@@ -161,7 +161,7 @@ STAKES = {
 }
 
 
-def test_work_at_stake_leaves_the_experiment_as_it_was(old, experiment):
+def test_uncommitted_work_is_skipped_unchanged(old, experiment):
     experiments = [experiment.with_name(f"{number:03}-x") for number in range(len(STAKES))]
     for each in experiments:
         shutil.copytree(experiment, each)
@@ -177,7 +177,7 @@ def test_work_at_stake_leaves_the_experiment_as_it_was(old, experiment):
         assert (contents(old.path), git(old.path, "status", "--porcelain")) == (before, status)
 
 
-def test_a_template_that_is_gone_leaves_the_experiment(own_old):
+def test_missing_template_is_skipped(own_old):
     experiment = own_old.path / "experiments/011-x"
     shutil.rmtree(own_old.template.path)
     assert skipped(by_tool(own_old), experiment, "does not exist")
@@ -186,14 +186,14 @@ def test_a_template_that_is_gone_leaves_the_experiment(own_old):
 @pytest.mark.parametrize(
     "content", [b"mine\0\n", "mine \u00e9\n".encode("utf-16"), "# mine \u00e9\n".encode("latin-1")], ids=repr
 )
-def test_what_is_no_text_is_left(old, experiment, content):
+def test_binary_file_is_skipped(old, experiment, content):
     (experiment / "scripts/submit.sh").write_bytes(content)
     commit(old.path)
     assert skipped(by_tool(old), experiment, "skipped: scripts/submit.sh is not UTF-8 text")
     assert (experiment / "scripts/submit.sh").read_bytes() == content
 
 
-def test_a_file_that_became_a_link_is_left(old, experiment):
+def test_symlink_in_place_of_a_file_is_skipped(old, experiment):
     submit = experiment / "scripts/submit.sh"
     submit.rename(old.path / "submit.sh")
     submit.symlink_to("../../../submit.sh")
@@ -201,7 +201,7 @@ def test_a_file_that_became_a_link_is_left(old, experiment):
     assert skipped(by_tool(old), experiment, "scripts/submit.sh is a symlink now") and submit.is_symlink()
 
 
-def test_a_read_only_file_is_left(old, experiment):
+def test_read_only_file_is_skipped(old, experiment):
     (experiment / "scripts/submit.sh").chmod(0o444)
     assert skipped(
         by_tool(old), experiment, "scripts/submit.sh is read-only. Run `chmod u+w experiments/011-x/scripts/"
@@ -217,7 +217,7 @@ OPERATIONS = {
 }
 
 
-def test_nothing_is_committed_in_the_middle_of_something(old, experiment):
+def test_git_operation_in_progress_is_skipped(old, experiment):
     head = git(old.path, "rev-parse", "HEAD")
     before = contents(experiment)
     for operation, name in OPERATIONS.items():
@@ -230,7 +230,7 @@ def test_nothing_is_committed_in_the_middle_of_something(old, experiment):
     assert contents(experiment) == before and git(old.path, "status", "--porcelain") == ""
 
 
-def test_an_update_that_cannot_be_committed_says_so(old, experiment, monkeypatch):
+def test_failed_commit_is_reported(old, experiment, monkeypatch):
     (old.path / ".git/index.lock").touch()
     assert skipped(tool(old, "update", "--commit"), experiment, "updated, but not committed: ")
     (old.path / ".git/index.lock").unlink()
@@ -272,7 +272,7 @@ def edit_somehow(experiment, number, kind, file, line):
     max_examples=8, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 @given(edits=EDITS, committed=st.booleans(), where=st.integers(0, 60), name=st.sampled_from(FILES[1:]))
-def test_random_edits_survive_a_random_change_or_the_experiment_is_left(template, edits, committed, where, name):
+def test_random_edits_survive_or_are_skipped(template, edits, committed, where, name):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         lab = make_lab(folder / "lab", template.copy(folder / "template"))

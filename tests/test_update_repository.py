@@ -9,7 +9,7 @@ from support.process import commit, git
 from support.updating import BOTH, MOVED, by_copier, by_tool, changed, contents, is_new, skipped, tool
 
 
-def test_odd_settings_of_git_do_not_matter(old, experiment, tmp_path, monkeypatch):
+def test_git_settings_do_not_matter(old, experiment, tmp_path, monkeypatch):
     (experiment / "scripts/x.py").write_text("trailing   \n\n\n")
     (old.path / "torchcell/more.py").write_text("trailing   \n")
     commit(old.path)
@@ -43,7 +43,7 @@ def test_odd_settings_of_git_do_not_matter(old, experiment, tmp_path, monkeypatc
     assert git(old.path, "status", "--porcelain") == ""
 
 
-def test_crlf_in_the_working_tree_is_no_edit(old, experiment):
+def test_crlf_in_the_working_tree_is_not_an_edit(old, experiment):
     git(old.path, "config", "core.autocrlf", "true")
     shutil.rmtree(experiment)
     git(old.path, "checkout", "--", "experiments")
@@ -53,13 +53,13 @@ def test_crlf_in_the_working_tree_is_no_edit(old, experiment):
     assert is_new(experiment) and git(old.path, "status", "--porcelain") == ""
 
 
-def test_a_hook_of_git_may_call_it(old, experiment):
+def test_git_hook_can_run_an_update(old, experiment):
     done = tool(old, "update", env={"GIT_DIR": "/nowhere", "GIT_INDEX_FILE": "/nowhere/index", "GIT_WORK_TREE": "/"})
     assert done.returncode == 0, done.stderr
     assert is_new(experiment)
 
 
-def test_fifty_thousand_ignored_files_do_not_matter(old, experiment):
+def test_ignored_files_do_not_slow_an_update(old, experiment):
     folder = old.path / "torchcell/cache"
     folder.mkdir()
     for number in range(50_000):
@@ -70,7 +70,7 @@ def test_fifty_thousand_ignored_files_do_not_matter(old, experiment):
     assert is_new(experiment) and len(list(folder.iterdir())) == 50_000
 
 
-def test_a_leftover_reject_elsewhere_costs_nothing(old, experiment):
+def test_leftover_reject_files_do_not_matter(old, experiment):
     (old.path / "torchcell/timestamp.py").write_text("edited\n")
     (old.path / "torchcell/timestamp.py.rej").write_text("old\n")
     assert by_tool(old).returncode == 0
@@ -79,7 +79,7 @@ def test_a_leftover_reject_elsewhere_costs_nothing(old, experiment):
     assert (old.path / "torchcell/timestamp.py.rej").read_text() == "old\n"
 
 
-def test_a_sparse_partial_clone_updates(old, tmp_path):
+def test_sparse_partial_clone_is_updated(old, tmp_path):
     (old.path / "torchcell/large.bin").write_bytes(os.urandom(1000))
     commit(old.path)
     git(old.path, "config", "uploadpack.allowFilter", "true")
@@ -94,7 +94,7 @@ def test_a_sparse_partial_clone_updates(old, tmp_path):
     assert git(clone, "show", "--format=", "--name-only", "HEAD").count("\n") == 3
 
 
-def test_deletions_and_staged_work_elsewhere_stay_as_they_are(old, experiment):
+def test_staged_work_elsewhere_is_kept(old, experiment):
     (old.path / "torchcell/timestamp.py").unlink()
     git(old.path, "rm", "--quiet", "--cached", "torchcell/__init__.py")
     (old.path / "staged.md").write_text("staged\n")
@@ -116,7 +116,7 @@ def test_deletions_and_staged_work_elsewhere_stay_as_they_are(old, experiment):
 @pytest.mark.parametrize(  # Copier itself wants a clean experiment
     ("update", "committed"), [(by_copier, True), (by_tool, True), (by_tool, False)]
 )
-def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, update, exists, committed):
+def test_symlinks_to_scratch_are_kept(old, experiment, tmp_path, update, exists, committed):
     for name in ("results", "profiling_results", "slurm/output"):
         shutil.rmtree(experiment / name)
         (experiment / name).symlink_to(tmp_path / "scratch" / name)
@@ -135,7 +135,7 @@ def test_folders_that_are_links_to_scratch_survive(old, experiment, tmp_path, up
     assert contents(tmp_path / "scratch") == scratch
 
 
-def test_a_new_repository_that_has_longer_ids(old, experiment):
+def test_sha256_repository_is_updated(old, experiment):
     shutil.rmtree(old.path / ".git")
     git(old.path, "init", "--quiet", "--object-format=sha256")
     assert skipped(by_tool(old), experiment, "it is not committed")
@@ -145,7 +145,7 @@ def test_a_new_repository_that_has_longer_ids(old, experiment):
     assert is_new(experiment) and git(old.path, "status", "--porcelain") == ""
 
 
-def test_a_name_with_brackets_is_a_name_and_no_pattern(own_old):
+def test_path_with_brackets_is_not_a_pattern(own_old):
     scripts = own_old.path / "experiments/011-x/scripts"
     (scripts / "new1.sh").write_text("mine\n")
     commit(own_old.path)
@@ -159,7 +159,7 @@ def test_a_name_with_brackets_is_a_name_and_no_pattern(own_old):
 
 
 @BOTH
-def test_a_renamed_folder_updates(old, experiment, update):
+def test_renamed_folder_is_updated(old, experiment, update):
     git(old.path, "mv", "experiments/011-x", "experiments/012-x")
     commit(old.path)
     renamed = experiment.with_name("012-x")
@@ -168,14 +168,14 @@ def test_a_renamed_folder_updates(old, experiment, update):
 
 
 @BOTH
-def test_a_worktree_updates(old, experiment, tmp_path, update):
+def test_worktree_is_updated(old, experiment, tmp_path, update):
     git(old.path, "worktree", "add", "--quiet", tmp_path / "worktree")
     done = update(old, tmp_path / "worktree/experiments/011-x")
     assert done.returncode == 0, done.stderr
     assert is_new(tmp_path / "worktree/experiments/011-x") and not is_new(experiment)
 
 
-def test_wrong_paths_and_options_are_one_line(old, experiment):
+def test_path_or_option_that_is_wrong_is_one_line(old, experiment):
     (old.path / "empty").mkdir()
     for arguments, message in (
         (["update", "nowhere"], "experiments: nowhere has no .copier-answers.yml"),
@@ -194,7 +194,7 @@ def test_wrong_paths_and_options_are_one_line(old, experiment):
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "not a git repository" in done.stderr
 
 
-def test_the_path_may_be_a_link_or_have_dots(old, experiment):
+def test_path_can_be_a_link_or_have_dots(old, experiment):
     (old.path / "experiments/latest").symlink_to("011-x")
     commit(old.path)
     shutil.copytree(experiment, experiment.with_name("012-y"))
@@ -208,7 +208,7 @@ def test_the_path_may_be_a_link_or_have_dots(old, experiment):
     assert done.stdout.count("up to date") == 2 and done.returncode == 0, "the link was taken for a third experiment"
 
 
-def test_an_experiment_may_be_a_repository_of_its_own(old, experiment):
+def test_experiment_can_be_its_own_repository(old, experiment):
     git(experiment, "init", "--quiet")
     commit(experiment)
     done = tool(old, "update", "--commit", "experiments/011-x")

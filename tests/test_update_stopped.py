@@ -72,7 +72,7 @@ def files_of(folder):
 
 
 @pytest.mark.parametrize("lasting", [True, False], ids=["killed", "interrupted"])
-def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(own_old, tmp_path, lasting):
+def test_update_stopped_at_any_step_can_be_repeated(own_old, tmp_path, lasting):
     experiment, scripts = own_old.path / "experiments/011-x", own_old.template.path / "template/scripts"
     (scripts / "tools").mkdir()
     (scripts / "tools/helper.sh").write_text("new\n")
@@ -111,7 +111,7 @@ def test_stopped_at_every_step_nothing_is_half_done_and_the_next_one_finishes(ow
     assert steps.taken >= 30, "the steps are not seen"
 
 
-def test_what_goes_is_removed_first_and_the_answers_come_last(own_old, monkeypatch):
+def test_update_writes_the_answers_last(own_old, monkeypatch):
     experiment = own_old.path / "experiments/011-x"
     scripts = own_old.template.path / "template/scripts"
     (scripts / "submit.sh.jinja").rename(scripts / "Submit.sh.jinja")
@@ -129,7 +129,7 @@ def test_what_goes_is_removed_first_and_the_answers_come_last(own_old, monkeypat
     assert removed == sorted(removed, reverse=True) and order[-1][0] == ".copier-answers.yml"
 
 
-def test_what_an_editor_saves_meanwhile_stays(tmp_path):
+def test_edit_during_an_update_is_kept(tmp_path):
     before = {"a": b"old a\n", "b": b"old b\n", "d": b"old d\n"}
     after = {"a": b"new a\n", "b": b"new b\n", "c": b"new c\n"}
     for name, content in before.items():
@@ -141,7 +141,7 @@ def test_what_an_editor_saves_meanwhile_stays(tmp_path):
     assert contents(tmp_path) == before | {"b": b"saved just now\n"}
 
 
-def test_what_an_editor_saves_over_a_new_file_is_not_taken_back(tmp_path, monkeypatch):
+def test_edit_of_a_new_file_is_not_rolled_back(tmp_path, monkeypatch):
     names = ("changed", "new", "last")
     before = {"changed": b"old\n"}
     put = files.commit
@@ -160,7 +160,7 @@ def test_what_an_editor_saves_over_a_new_file_is_not_taken_back(tmp_path, monkey
     assert contents(tmp_path) == {"changed": b"saved just now\n", "new": b"saved just now\n"}
 
 
-def test_a_merge_that_began_meanwhile_is_not_committed_to(old, experiment, tmp_path):
+def test_merge_started_during_an_update_is_not_committed(old, experiment, tmp_path):
     apply, before = prepare(old, tmp_path), contents(experiment)
     (old.path / ".git/MERGE_HEAD").write_text(git(old.path, "rev-parse", "HEAD"))
     with pytest.raises(Problem, match="a merge is in progress"):
@@ -200,7 +200,7 @@ def read_only(experiment):
 
 
 @pytest.mark.parametrize(("fault", "reason"), [(full_disk, "File too large"), (read_only, "Permission denied")])
-def test_what_cannot_be_written_leaves_its_experiment_as_it_was(old, experiment, monkeypatch, fault, reason):
+def test_unwritable_disk_leaves_the_experiment_unchanged(old, experiment, monkeypatch, fault, reason):
     def write_all(writes):
         with fault(experiment):
             files.write_all(writes)
@@ -243,7 +243,7 @@ def at_work(group):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_what_is_stopped_ends_with_its_workers_and_leaves_nothing(old, both, tmp_path, stop):
+def test_interrupted_command_ends_its_workers(old, both, tmp_path, stop):
     process = start_update(old, tmp_path / "temporary")
     if stop is signal.SIGINT:
         os.killpg(process.pid, stop)  # as a terminal does
@@ -258,7 +258,7 @@ def test_what_is_stopped_ends_with_its_workers_and_leaves_nothing(old, both, tmp
     assert all(map(is_new, both)) and git(old.path, "status", "--porcelain") == ""
 
 
-def test_killed_its_workers_end_and_the_next_one_finishes(old, both, tmp_path):
+def test_killed_command_ends_its_workers(old, both, tmp_path):
     (both[0] / "conf/default.yaml").write_text("mine: not committed\n")
     process = start_update(old, tmp_path / "temporary")
     process.kill()
@@ -270,7 +270,7 @@ def test_killed_its_workers_end_and_the_next_one_finishes(old, both, tmp_path):
     assert git(old.path, "status", "--porcelain").split() == ["M", "experiments/011-x/conf/default.yaml"]
 
 
-def test_two_at_once_commit_each_experiment_once(old, both):
+def test_two_commands_at_once_commit_each_experiment_once(old, both):
     command = [*TOOL, "update", "--commit", "--jobs=1"]
     environment = os.environ | WITH_TOOL
     started = [

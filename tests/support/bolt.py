@@ -59,7 +59,7 @@ class Bolt:
         self.log.close()
 
 
-class Wire:
+class BreakableProxy:
     """A way to a server that can be cut while something is on it."""
 
     def __init__(self, uri):

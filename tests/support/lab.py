@@ -114,7 +114,7 @@ def write_program(path, body):
     path.chmod(0o755)
 
 
-def stand_ins(home):
+def fake_programs(home):
     """The environment of a job on a lab's machine: a HOME with what such a machine has and this one lacks.
 
     The environment's python, `singularity exec` and `module load` call through to the Python that runs the tests.

@@ -8,7 +8,7 @@ import re
 import socket
 import subprocess
 
-from support.lab import stand_ins
+from support.lab import fake_programs
 from support.process import commit, edit, free_port, run, wait_until
 from support.template import MACHINES
 
@@ -134,7 +134,7 @@ class Submitter:
         self.lab, self.slurm = lab, slurm
         self.experiment = lab.render(name, **{"package": "", "runs": {"x": ["gh_000"]}} | answers)
         self.logs = self.experiment / "slurm/output"
-        self.environment = os.environ | stand_ins(lab.path / "home")
+        self.environment = os.environ | fake_programs(lab.path / "home")
         with (lab.path / ".gitignore").open("a") as file:
             file.write("/home\n")
         commit(lab.path)
