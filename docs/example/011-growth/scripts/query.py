@@ -1,18 +1,20 @@
 # experiments/011-growth/scripts/query.py
 # [[experiments.011-growth.scripts.query]]
 # https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/query.py
+# The template updates this file, so linters and formatters skip it.
+# ruff: noqa
+# fmt: off
 # /// script
 # requires-python = ">=3.10,<3.14"
 # dependencies = ["neo4j>=4.4.11", "python-dotenv>=1.0", "tqdm>=4.64"]
 # ///
-"""Run queries/NAME.cql and stream its rows to DATA_ROOT, a JSON object a line. Queries only read.
+"""Run queries/NAME.cql and write its rows to DATA_ROOT, one JSON object per line. Queries only read.
 
-Nodes keep their id, labels and properties, relationships their id, type, properties and ends, paths both of them.
-Times and durations are text by ISO 8601, points {"srid": ..., "coordinates": [...]}.
+A node becomes its id, labels and properties; a relationship its id, type, start, end and properties; a path its nodes
+and relationships. Times and durations become ISO 8601 text, points {"srid": ..., "coordinates": [...]}.
 """
 
 import argparse
-import fcntl
 import json
 import logging
 import math
@@ -22,18 +24,19 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from dotenv import load_dotenv
 from runtime import EXPERIMENT, SCRIPTS, end_at_signals, find_env, provenance, require, require_folders
 from runtime.environment import SERVER
-from runtime.files import part_of
-from runtime.signals import ENDS
+from runtime.files import FileError, permission_hint, temporary
+from runtime.locks import open_lock, wait_for_lock
+from runtime.signals import ENDING_SIGNALS
 
 try:
     from neo4j import READ_ACCESS, GraphDatabase
@@ -44,11 +47,11 @@ try:
     from neo4j.time import Date, DateTime, Duration, Time
     from tqdm import tqdm
 except ModuleNotFoundError as error:
-    sys.exit(f"query.py: {error}, which is no part of {sys.executable}: pip install neo4j tqdm")
+    sys.exit(f"query.py: {error} for {sys.executable}. Install it: pip install neo4j tqdm")
 
-QUERIES = Path(SCRIPTS).parent / "queries"  # of this very code, which may be what was submitted
+QUERIES = Path(SCRIPTS).parent / "queries"  # in a job, the queries that were submitted
 
-# What Cypher may hold that only looks like code: comments, text, and names between backticks.
+# Parts of a query that only look like code: comments, strings, and names between backticks.
 NO_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<!\$)`(?:``|[^`])*`""", re.DOTALL)
 PARAMETER = re.compile(r"\$(?:`((?:``|[^`])+)`|(\w+))")
 COMMITS_ITSELF = {
@@ -74,17 +77,18 @@ class Query:
     parameters: dict[str, Any]
 
 
-def names() -> list[str]:
+def query_names() -> list[str]:
     return sorted(path.stem for path in QUERIES.glob("*.cql"))
 
 
-def find(name: str) -> str:
-    """The one query that has this name, or whose name begins with this number."""
-    found = [name] if name in names() else [each for each in names() if each.partition("_")[0] == name]
+def find_query(name: str) -> str:
+    """Return the name of the query with this name or number. Raises ValueError unless there is exactly one."""
+    names = query_names()
+    found = [name] if name in names else [each for each in names if each.partition("_")[0] == name]
     if not found:
-        raise ValueError(f"no such query; there are {', '.join(names()) or 'none'}")
+        raise ValueError(f"unknown query; expected one of: {', '.join(names) or '(queries/ is empty)'}")
     if len(found) > 1:
-        raise ValueError(f"several queries have this number: {', '.join(found)}")
+        raise ValueError(f"several queries have this number. Give one of the names: {', '.join(found)}")
     return found[0]
 
 
@@ -94,53 +98,56 @@ def read(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}") from None
     if text.startswith("\ufeff"):
-        raise ValueError(f"{path} begins with a byte order mark: save it as UTF-8 without one")
+        raise ValueError(f"{path} begins with a byte order mark. Save it as UTF-8 without one.")
     return text
 
 
 def read_query(name: str) -> str:
     path = QUERIES / f"{name}.cql"
     if path.is_symlink():
-        raise ValueError(f"{path} is a link, whose query would not be part of this experiment: copy it here")
+        raise ValueError(f"{path} is a symlink, so its query is not part of this experiment. Copy the file here.")
     return read(path)
 
 
 def code(query: str) -> str:
-    """A query without its comments and texts."""
+    """Return a query without its comments, strings and quoted names."""
     return NO_CODE.sub(" ", query)
 
 
 def parameters_of(query: str) -> list[str]:
-    """The names of the parameters that a query takes, in its order."""
+    """Return the names of a query's parameters, in order of appearance."""
     found = (quoted.replace("``", "`") or plain for quoted, plain in PARAMETER.findall(code(query)))
     return list(dict.fromkeys(found))
 
 
 def commits_itself(query: str) -> str | None:
-    """What in a query would not be rolled back with its transaction. From inside out, braces lose what they hold."""
-    rest, text = "", PARAMETER.sub(" ", code(query))  # whose names may hold a brace
-    while rest != text:
-        for what, pattern in COMMITS_ITSELF.items():
+    """Return which part of a query a rollback of its transaction would not undo, else None.
+
+    Braced blocks are removed from the innermost outwards, so each pattern sees one nesting level.
+    """
+    previous, text = "", PARAMETER.sub(" ", code(query))  # without parameters, since their names may have braces
+    while previous != text:
+        for description, pattern in COMMITS_ITSELF.items():
             if re.search(pattern, text, re.IGNORECASE):
-                return what
-        rest, text = text, re.sub(r"\{[^{}]*\}", "", text)
+                return description
+        previous, text = text, re.sub(r"\{[^{}]*\}", "", text)
     return None
 
 
 def parse(text: str, source: str) -> Any:
-    """The value of a text of JSON."""
+    """Return the value of a JSON text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source} cannot be read as JSON: {error}") from None
+        raise ValueError(f"{source} is not valid JSON: {error}") from None
 
 
 def load_parameters(name: str, options: Sequence[str]) -> dict[str, Any]:
-    """The parameters of queries/NAME.json, where it exists, and over them those of --param."""
+    """Return the parameters of queries/NAME.json, if it exists, overridden by those of --param."""
     file = QUERIES / f"{name}.json"
     parameters = parse(read(file), str(file)) if file.exists() else {}
     if not isinstance(parameters, dict):
-        raise ValueError(f"{file} holds no mapping of parameters to values, like {{}}")
+        raise ValueError(f"{file} is not a mapping of parameters to values, like {{}}")
     for option in options:
         key, equals, value = option.partition("=")
         if not key or not equals:
@@ -148,7 +155,7 @@ def load_parameters(name: str, options: Sequence[str]) -> dict[str, Any]:
         try:
             text = read(Path(value[1:])) if value.startswith("@") else value
         except OSError as error:
-            raise ValueError(f"the parameter {option} cannot be read as JSON: {error}") from None
+            raise ValueError(f"the file of the parameter {option} cannot be read: {error}") from None
         parameters[key] = parse(text, f"the parameter {option}")
     for key, value in parameters.items():
         check_parameter(key, value)
@@ -156,7 +163,7 @@ def load_parameters(name: str, options: Sequence[str]) -> dict[str, Any]:
 
 
 def check_parameter(name: str, value: Any) -> None:
-    """Raises ValueError where Bolt cannot carry a value of JSON, or JSON not write it again."""
+    """Raise ValueError if Bolt cannot carry a JSON value, or if JSON cannot represent it again."""
     if isinstance(value, dict):
         for key, inner in value.items():
             check_parameter(f"{name}, in a key,", key)
@@ -167,68 +174,70 @@ def check_parameter(name: str, value: Any) -> None:
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f"the parameter {name} is a whole number beyond 64 bits: {value}")
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"the parameter {name} is {value}, which JSON does not have")
+        raise ValueError(f"the parameter {name} is {value}, which JSON cannot represent")
     elif isinstance(value, str) and re.search("[\ud800-\udfff]", value):
-        raise ValueError(f"the parameter {name} has half a character, {ascii(value)}")
+        raise ValueError(f"the parameter {name} has an incomplete character (a lone surrogate): {ascii(value)}")
 
 
-def listed(parameters: Sequence[str]) -> str:
-    """Parameters as Cypher has them."""
+def as_cypher(parameters: Sequence[str]) -> str:
+    """Return parameters as Cypher writes them, like "$a, $b"."""
     return ", ".join(f"${name}" for name in parameters)
 
 
 def prepare(name: str, options: Sequence[str]) -> Query:
-    """A query and its parameters. Raises ValueError for what is wrong with them before any server is asked."""
+    """Return a query with its parameters. Raises ValueError for every problem that needs no server to find."""
     text = read_query(name)
-    taken = parameters_of(text)
+    expected = parameters_of(text)
     parameters = load_parameters(name, options)
-    if missing := [each for each in taken if each not in parameters]:
-        raise ValueError(f"it lacks {listed(missing)}: give --param {missing[0]}=JSON, or write queries/{name}.json")
+    if missing := [each for each in expected if each not in parameters]:
+        hint = f"Give --param {missing[0]}=JSON, or write queries/{name}.json."
+        raise ValueError(f"no value for {as_cypher(missing)}. {hint}")
     given = [option.partition("=")[0] for option in options]
-    if unknown := [each for each in given if each not in taken]:
-        raise ValueError(f"it has no {listed(unknown[:1])}; its parameters are: {listed(taken) or 'none'}")
-    if what := commits_itself(text):
-        raise ValueError(f"it was not run: {what} cannot be rolled back, and a query here only reads")
+    if unknown := [each for each in given if each not in expected]:
+        names = as_cypher(expected) or "(the query has no parameters)"
+        raise ValueError(f"unknown parameter {as_cypher(unknown[:1])}; expected one of: {names}")
+    if part := commits_itself(text):
+        raise ValueError(f"it was not run, since {part} cannot be rolled back. Write a query that only reads.")
     return Query(name, text, parameters)
 
 
 # Values as JSON -------------------------------------------------------------------------------------------------------
 
 
-def as_json(value: Any, place: str) -> Any:
-    """A value of the database as JSON has it. Raises ValueError, with its place, where it cannot be kept whole."""
+def as_json(value: Any, location: str) -> Any:
+    """Return a value of the database as a JSON value. Raises ValueError, with its location, if information is lost."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{place} is {value}, which JSON does not have")
+            raise ValueError(f"{location} is {value}, which JSON cannot represent")
         return value
     if isinstance(value, Node):
-        return {"id": id_of(value), "labels": sorted(value.labels), "properties": properties(value, place)}
+        return {"id": id_of(value), "labels": sorted(value.labels), "properties": properties(value, location)}
     if isinstance(value, Relationship):
         ends = {"start": id_of(value.start_node), "end": id_of(value.end_node)}
-        return {"id": id_of(value), "type": value.type, **ends, "properties": properties(value, place)}
+        return {"id": id_of(value), "type": value.type, **ends, "properties": properties(value, location)}
     if isinstance(value, GraphPath):
         nodes, relationships = list(value.nodes), list(value.relationships)
-        return {"nodes": as_json(nodes, place), "relationships": as_json(relationships, place)}
+        return {"nodes": as_json(nodes, location), "relationships": as_json(relationships, location)}
     if isinstance(value, Date | Time | DateTime | Duration):
         return value.iso_format()
     if isinstance(value, Point):
-        return {"srid": value.srid, "coordinates": as_json(list(value), place)}
+        return {"srid": value.srid, "coordinates": as_json(list(value), location)}
     if type(value) is list:
-        return [as_json(each, f"{place}[{index}]") for index, each in enumerate(value)]
+        return [as_json(each, f"{location}[{index}]") for index, each in enumerate(value)]
     if type(value) is dict:
-        return {key: as_json(each, f"{place}.{key}") for key, each in value.items()}
-    raise ValueError(f"{place} is of type {type(value).__name__}, which has no form in JSON: return parts of it")
+        return {key: as_json(each, f"{location}.{key}") for key, each in value.items()}
+    raise ValueError(f"{location} is of type {type(value).__name__}, which JSON cannot represent. Return parts of it.")
 
 
 def id_of(entity: Any) -> str:
-    """The driver of Neo4j 4 has no `element_id`."""
+    """Return the id of a node or relationship. The driver of Neo4j 4 lacks `element_id`."""
     return str(entity.element_id if hasattr(entity, "element_id") else entity.id)
 
 
-def properties(entity: Node | Relationship, place: str) -> dict[str, Any]:
-    return {key: as_json(value, f"{place}.{key}") for key, value in entity.items()}
+def properties(entity: Node | Relationship, location: str) -> dict[str, Any]:
+    return {key: as_json(value, f"{location}.{key}") for key, value in entity.items()}
 
 
 # The rows -------------------------------------------------------------------------------------------------------------
@@ -236,7 +245,7 @@ def properties(entity: Node | Relationship, place: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Server:
-    """The database, as .env names it."""
+    """The database that .env or the environment names."""
 
     uri: str
     user: str
@@ -247,12 +256,12 @@ class Server:
 def required_server() -> Server:
     server = Server(*require(*SERVER))
     if not ADDRESS.fullmatch(server.uri):
-        raise ValueError("NEO4J_URI must be bolt://HOST:PORT or neo4j://HOST:PORT, without a user or password in it")
+        raise ValueError("NEO4J_URI must be bolt://HOST:PORT or neo4j://HOST:PORT, without a user or a password")
     return server
 
 
 def fetch(server: Server, query: Query, limit: int | None, path: str) -> tuple[int, str]:
-    """Write a query's rows to a file. Returns their number, and the server's name and version."""
+    """Write a query's rows to a file. Return their number, and the server's name and version."""
     encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     count = 0
     driver = GraphDatabase.driver(server.uri, auth=(server.user, server.password), connection_timeout=2)
@@ -260,7 +269,7 @@ def fetch(server: Server, query: Query, limit: int | None, path: str) -> tuple[i
         open(path, "x", encoding="utf-8") as file,
         driver,
         driver.session(database=server.database, default_access_mode=READ_ACCESS) as session,
-        closing(session.begin_transaction()) as transaction,  # rolled back; `with` without closing() would commit
+        closing(session.begin_transaction()) as transaction,  # closing() rolls back; a bare `with` would commit
     ):
         result = transaction.run(query.text, query.parameters)
         for row in tqdm(islice(result, limit), unit=" rows", disable=None):
@@ -268,7 +277,7 @@ def fetch(server: Server, query: Query, limit: int | None, path: str) -> tuple[i
             count += 1
         summary = result.consume()
     if summary.counters.contains_updates:
-        raise ValueError("it writes, and was rolled back; a query here only reads")
+        raise ValueError("it writes to the database, so it was rolled back. Write a query that only reads.")
     return count, str(summary.server.agent)
 
 
@@ -277,9 +286,9 @@ def fetch(server: Server, query: Query, limit: int | None, path: str) -> tuple[i
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """What ends a process waits until this is over. (A mask would not do: another thread may take a signal.)"""
+    """Defer ending signals until the end of this block. A signal mask is not enough: another thread could get them."""
     held: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDS)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING_SIGNALS)}
     for number in handlers:
         signal.signal(number, lambda came, _: held.append(came))
     try:
@@ -292,30 +301,42 @@ def signals_held() -> Iterator[None]:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """One process at a time is here, and no signal ends it. A lock that a killed one left counts for nothing."""
+def exclusive(path: Path) -> Iterator[None]:
+    """Admit one process at a time to this block, and defer signals. A lock file of a killed process does not block.
+
+    Raises FileError if the file cannot be locked.
+    """
     while True:
-        with signals_held(), open(path, "ab") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX)
-            if not is_at(path, file):  # the one before has removed it
+        with signals_held(), closing_descriptor(open_lock(str(path))) as lock:
+            wait_for_lock(lock, str(path))
+            if not is_at(path, lock):  # the previous process has removed the file while this one waited
                 continue
             try:
                 yield
             finally:
-                os.unlink(path)
+                with suppress(PermissionError):  # a colleague owns the file, and only owners can remove files here
+                    os.unlink(path)
         return
 
 
-def is_at(path: Path, file: BinaryIO) -> bool:
+@contextmanager
+def closing_descriptor(descriptor: int) -> Iterator[int]:
     try:
-        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 
 
 @dataclass(frozen=True)
 class Result:
-    """The files of a query's rows and of what they came from: never of one query's run and of another's."""
+    """The two files of a query's result: its rows, and the record of how they were made."""
 
     rows: Path
     record: Path
@@ -324,17 +345,17 @@ class Result:
 
     def refuse_existing(self) -> None:
         if not self.overwrite and os.path.lexists(self.rows):
-            raise ValueError(f"{self.rows} exists; --overwrite replaces it")
+            raise ValueError(f"{self.rows} exists. Use --overwrite to replace it.")
 
     def prepare(self) -> None:
-        """Refuse at once, before any server is asked, what `publish` would refuse; also a disk without locks."""
+        """Raise, before the server is contacted, what `publish` would raise, also if the disk cannot lock files."""
         self.rows.parent.mkdir(parents=True, exist_ok=True)
-        with alone(self.lock):
+        with exclusive(self.lock):
             self.refuse_existing()
 
     def publish(self, rows_part: str, record_part: str) -> None:
-        """Give both files their names. A kill between the two leaves rows without a record."""
-        with alone(self.lock):
+        """Move both files to their names. If the process is killed in between, the rows have no record."""
+        with exclusive(self.lock):
             self.refuse_existing()
             self.record.unlink(missing_ok=True)
             os.replace(rows_part, self.rows)
@@ -347,21 +368,21 @@ def result_of(name: str, overwrite: bool) -> Result:
     return Result(rows, rows.with_suffix(".provenance.json"), rows.with_suffix(".lock"), overwrite)
 
 
-def run(name: str, options: argparse.Namespace) -> None:
-    """Write a query's rows, and beside them what they came from. A failure leaves an earlier result."""
+def run_query(name: str, options: argparse.Namespace) -> None:
+    """Write a query's rows and their record. If that fails, an earlier result remains."""
     result = result_of(name, options.overwrite)
     server = required_server()
     query = prepare(name, options.param)
-    made = provenance()
+    record = provenance()
     result.prepare()
-    with part_of(str(result.rows)) as rows_part:
+    with temporary(str(result.rows)) as rows_part:
         start = time.perf_counter()
         count, agent = fetch(server, query, options.limit, rows_part)
-        made |= {"uri": server.uri, "server": agent, "parameters": query.parameters, "query": query.text}
-        made |= {"sha256": sha256(query.text.encode()).hexdigest(), "rows": count}
-        made["seconds"] = time.perf_counter() - start
-        with part_of(str(result.record)) as record_part:
-            Path(record_part).write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        record |= {"uri": server.uri, "server": agent, "parameters": query.parameters, "query": query.text}
+        record |= {"sha256": sha256(query.text.encode()).hexdigest(), "rows": count}
+        record["seconds"] = time.perf_counter() - start
+        with temporary(str(result.record)) as record_part:
+            Path(record_part).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
             result.publish(rows_part, record_part)
     print(f"{count} rows: {result.rows}")
 
@@ -369,13 +390,13 @@ def run(name: str, options: argparse.Namespace) -> None:
 # The command ----------------------------------------------------------------------------------------------------------
 
 
-def show_names() -> None:
-    for name in names():
+def print_names() -> None:
+    for name in query_names():
         print(name, *(f"${parameter}" for parameter in parameters_of(read_query(name))))
 
 
-def show(name: str, options: argparse.Namespace) -> None:
-    """Print what would be asked, and where its rows would go. What `run` would refuse of these is refused here."""
+def dry_run(name: str, options: argparse.Namespace) -> None:
+    """Print a query, its parameters and the path of its rows. Raises what `run_query` raises for these."""
     query = prepare(name, options.param)
     result = result_of(name, options.overwrite)
     result.refuse_existing()
@@ -386,7 +407,7 @@ def show(name: str, options: argparse.Namespace) -> None:
 
 
 def whole_number(text: str) -> int:
-    """For argparse, whose message has this function's name."""
+    """Return the number of a text. argparse's message contains this function's name."""
     if not text.isdecimal() or int(text) > sys.maxsize:
         raise ValueError
     return int(text)
@@ -394,24 +415,28 @@ def whole_number(text: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a file of queries/, without .cql, or its number")
-    parser.add_argument("--param", action="append", default=[], metavar="KEY=JSON", help="a parameter, or KEY=@FILE")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a file in queries/ without .cql, or its number")
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="KEY=JSON", help="set a parameter; KEY=@FILE reads a file"
+    )
     parser.add_argument("--limit", type=whole_number, metavar="N", help="stop after N rows")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be asked, and ask no server")
+    parser.add_argument("--dry-run", action="store_true", help="print the query without contacting the server")
     options = parser.parse_args()
     load_dotenv(find_env())
     logging.getLogger("neo4j").setLevel(logging.CRITICAL)
     end_at_signals(f"query.py: {options.name}: interrupted")
     try:
         if options.name is None:
-            show_names()
+            print_names()
         elif options.dry_run:
-            show(find(options.name), options)
+            dry_run(find_query(options.name), options)
         else:
-            run(find(options.name), options)
-    except (DriverError, Neo4jError, OSError, RecursionError, ValueError) as error:
+            run_query(find_query(options.name), options)
+    except (DriverError, FileError, Neo4jError, OSError, RecursionError, ValueError) as error:
         reason = getattr(error, "message", None) or str(error)
+        if isinstance(error, PermissionError) and isinstance(error.filename, str):
+            reason = f"{error.filename}: {error.strerror}. {permission_hint(error.filename)}"
         parser.exit(1, f"query.py: {options.name or 'queries'}: {' '.join(reason.split())}\n")
 
 

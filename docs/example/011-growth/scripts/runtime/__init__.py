@@ -1,24 +1,31 @@
-"""The small library of a run. The template owns this folder and improves it in updates.
+"""The library of a run. The template owns this folder, and updates improve it.
 
-paths        where this code is, and where its experiment is
-environment  .env, and the variables and folders that a script requires
-process      which process of which run this one is
-requirements what a run needs by its configuration, like its inputs
-claim        what happens before Hydra makes a run's folder
-run          Run: its names, figures, tables, numbers and state
-record       provenance.json: what made a result
-figures      figures that say what made them, and that overwrite nothing
-tracking     Weights & Biases, without the secrets of the environment
-signals      how a run ends at a signal
-files        files that are whole or not there
-check        the preflight of a run, which launchers start
-optuna_*     the journal and the study of a sweep by Optuna
+paths         locate this code and its experiment
+environment   find .env, and require variables and folders
+process       identify this process and its run
+requirements  check what a configuration needs: values, inputs, settings of W&B
+inputs        check the declared input files, and detect changes after submission
+claim         check a run and claim its folder before Hydra makes it
+run           Run: the names, figures, tables, metrics and status of a run
+record        write provenance.json, the record of a run
+figures       save figures that record how they were made
+tables        write tables as CSV
+tracking      log to Weights & Biases without the environment's secrets
+signals       end a run cleanly when a signal arrives
+files         write files completely or not at all
+locks         lock files that the members of a group share
+check         the program that submit.sh starts to check launchers
+preflight     check scripts, imports and configurations
+hydra_help    make Hydra 1.3 work on Python 3.14
+optuna_*      the journal and the study of an Optuna sweep
+*.sh          the parts of submit.sh
 """
 
 import os
 import sys
 
-from runtime.environment import find_env, require, require_folders
+from runtime import hydra_help
+from runtime.environment import find_env, interpreter_error, require, require_folders
 from runtime.figures import save_figure
 from runtime.files import atomic_write, end_at_signals, write_json
 from runtime.paths import CONF, EXPERIMENT, FOLDER, ROOT, SCRIPTS
@@ -43,7 +50,10 @@ __all__ = [
     "write_json",
 ]
 
-# The package of this very tree is imported, right after what is beside the script, and whatever PYTHONPATH has.
+if problem := interpreter_error():
+    sys.exit(problem)
+
+# Import the lab's package from this tree, whatever PYTHONPATH holds. Only the script's own folder comes first.
 for source in (os.path.join(ROOT, "src"), ROOT):
     if source in sys.path[1:]:
         sys.path.remove(source)
@@ -51,3 +61,4 @@ for source in (os.path.join(ROOT, "src"), ROOT):
         sys.path.insert(1, source)
 
 export_run_variables()
+hydra_help.patch_argparse()

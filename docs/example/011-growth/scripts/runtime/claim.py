@@ -1,40 +1,63 @@
-"""What happens before Hydra makes a run's folder."""
+"""Check a run and claim its folder, before Hydra makes that folder."""
 
 import json
 import os
 import os.path as osp
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from runtime.process import Process, candidate_names, export_run_variables, this_process
-from runtime.requirements import require_needs
+from runtime.requirements import FIXED_KEYS, changed_names, require_needs
 
 
 class Start(Callback):
-    """Checks what a run needs and takes its folder. conf/runtime.yaml names it, and Hydra calls it."""
+    """Hydra's callback at the start of a run, as conf/runtime.yaml names it."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        start(config, "hydra.run.dir")
+        check_and_claim(config, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        start(config, "hydra.sweep.dir")
+        check_and_claim(config, "hydra.sweep.dir")
 
 
-def start(config: DictConfig, key: str) -> None:
-    """Exits where something that the run needs is missing, or the folder that `key` gives is another run's."""
+def check_and_claim(config: DictConfig, key: str) -> None:
+    """Exit if a requirement is not met, or if the folder under `key` belongs to another run. Else claim it."""
     HydraConfig.instance().set_config(config)
     try:
+        multirun_problems = [*swept_names(config), *subfolder_problem(config)] if key == "hydra.sweep.dir" else []
+        for problem in [*changed_names(config), *multirun_problems]:
+            sys.exit(problem)
         if this_process().is_main:
             require_needs(config)
         claim_run_folder(config, key)
-    except Exception as error:  # which Hydra would make a warning
+    except Exception as error:  # Hydra would only print a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
 
 
+def swept_names(config: DictConfig) -> Iterator[str]:
+    """Yield a problem for each of FIXED_KEYS that a multirun would change in its runs, as in folder=A,B."""
+    typed: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    for override in typed:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in FIXED_KEYS and value != FIXED_KEYS[key]:
+            yield f"{override}: {key} cannot be set. Use --config-name, or hydra.sweep.dir=PATH for a new folder."
+
+
+def subfolder_problem(config: DictConfig) -> Iterator[str]:
+    """Yield a problem if the folders of a multirun's runs would be outside the multirun's own folder."""
+    written = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    subfolder = str(written["subdir"]) if isinstance(written, dict) else ""
+    if osp.isabs(subfolder) or osp.pardir in subfolder.split(osp.sep):
+        yield f"hydra.sweep.subdir is {subfolder}. It must be inside hydra.sweep.dir. Use hydra.sweep.dir=PATH."
+
+
 def claim_run_folder(config: DictConfig, key: str) -> None:
+    """Claim a folder under the first candidate name that is free, and export that name. Exits if none is free."""
     process = this_process()
     refused = None
     for name in candidate_names(process):
@@ -45,15 +68,15 @@ def claim_run_folder(config: DictConfig, key: str) -> None:
         if folder == refused:
             break
         refused = folder
-    sys.exit(f"{refused} is not this run's: move it away, or start this one under another name.")
+    sys.exit(f"{refused} is not this run's folder. Move it away, or start this run under another name.")
 
 
 def claim_folder(folder: str, process: Process) -> bool:
-    """Whether a folder is now this run's alone. What says so is a folder that only one process can make."""
+    """Return whether this process has claimed a folder: whoever makes the subfolder for Hydra's record owns it."""
     if process.restart:
         if not is_earlier_attempt(folder, process):
             return False
-    elif process.is_distributed:  # which may have made it by now
+    elif process.is_distributed:  # another process of the same run may have made it
         if osp.islink(folder) or osp.exists(osp.join(folder, "provenance.json")):
             return False
     elif not mkdir_exclusive(folder):
@@ -62,7 +85,7 @@ def claim_folder(folder: str, process: Process) -> bool:
 
 
 def mkdir_exclusive(folder: str) -> bool:
-    """Whether a folder is now made that was not there."""
+    """Make a folder. Return False if it exists already."""
     os.makedirs(osp.dirname(folder), exist_ok=True)
     try:
         os.mkdir(folder)
@@ -72,12 +95,37 @@ def mkdir_exclusive(folder: str) -> bool:
 
 
 def is_earlier_attempt(folder: str, process: Process) -> bool:
+    """Return whether a folder is that of an earlier attempt of this job."""
     try:
         with open(osp.join(folder, "provenance.json"), encoding="utf-8") as file:
             record = json.load(file)
         cluster = record["slurm"].get("SLURM_CLUSTER_NAME")
-        return bool(record["job"] == process.id and cluster == os.environ.get("SLURM_CLUSTER_NAME"))
+        return bool(record["job"] == process.job_id and cluster == os.environ.get("SLURM_CLUSTER_NAME"))
     except FileNotFoundError:
-        return True  # it ended before it had one, or it is the folder of several
+        return True  # the attempt ended before it wrote a record, or this is the folder of a multirun
     except (ValueError, LookupError, TypeError):
-        return False  # it is no record of a run
+        return False  # the file is not the record of a run
+
+
+# The folders in which this process has begun a run, with the run's number in a multirun.
+BEGUN: dict[str, int | None] = {}
+
+
+def refuse_taken_folder(folder: str, process: Process) -> None:
+    """Exit if a folder has the record of another run. Nothing in it has been changed by then.
+
+    A script may open its run several times, and a requeued job continues in its folder.
+    """
+    number = multirun_number()
+    is_own = BEGUN.get(folder, -1) == number
+    is_restart = bool(process.restart) and is_earlier_attempt(folder, process)
+    if osp.lexists(osp.join(folder, "provenance.json")) and not is_own and not is_restart:
+        sys.exit(f"{folder} belongs to another run. Use hydra.run.dir=PATH for a new folder.")
+    BEGUN[folder] = number
+
+
+def multirun_number() -> int | None:
+    """Return the number of this run in a multirun (Hydra's -m), else None."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return int(HydraConfig.get().job.num)
+    return None

@@ -1,4 +1,4 @@
-"""The variables and folders that a script requires, of .env or of its environment."""
+"""Find .env, and require variables and folders."""
 
 import os
 import os.path as osp
@@ -7,37 +7,38 @@ from importlib.machinery import PathFinder
 from typing import NoReturn
 
 from runtime.files import try_to_write
-from runtime.paths import EXPERIMENT, FOLDER, ROOT, SCRIPTS, location_error
+from runtime.paths import EXPERIMENT, FOLDER, ROOT, SCRIPTS, location_error, package_error
 
-SERVER = ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")  # of the database that queries read
+SERVER = ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")  # the database for query.py
 
 
 def find_env() -> str:
-    """The path of the .env that is nearest above this script, whatever folder it is started from.
+    """Return the path of the nearest .env in or above scripts/, whatever the working directory is.
 
-    Exits where the caller is a script of another experiment.
+    Without one, return the path where it belongs: in the repository's root. Exits if the caller is a script of
+    another experiment.
     """
     refuse_other_experiment(sys._getframe(1).f_globals.get("__file__"))
     folder = SCRIPTS
     while not osp.isfile(osp.join(folder, ".env")):
         if folder == osp.dirname(folder):
-            return osp.join(ROOT, ".env")  # where it belongs
+            return osp.join(ROOT, ".env")
         folder = osp.dirname(folder)
     return osp.join(folder, ".env")
 
 
 def require(*names: str) -> list[str]:
-    """The values of these environment variables. Exits unless each is set and not empty."""
+    """Return the values of these environment variables. Exits if one is unset or empty."""
     for name in names:
         if not os.environ.get(name):
-            stop(f"{name} is {'empty' if name in os.environ else 'not set'}.", name)
+            exit_with_hint(f"{name} is {'empty' if name in os.environ else 'not set'}.", name)
     return [os.environ[name] for name in names]
 
 
 def require_folders(*names: str) -> list[str]:
-    """The folders that these environment variables name.
+    """Return the folders that these environment variables name.
 
-    Exits unless each is set, exists and can be written, and the caller is a script of this experiment.
+    Exits if a variable is unset, a folder is missing or not writable, or the caller is a script of another experiment.
     """
     refuse_other_experiment(sys._getframe(1).f_globals.get("__file__"))
     folders = require(*names)
@@ -45,17 +46,37 @@ def require_folders(*names: str) -> list[str]:
         try:
             try_to_write(folder)
         except OSError as error:
-            stop(f"{name} names a folder that cannot be written: {folder}: {error.strerror}.", name)
+            exit_with_hint(f"{name} names a folder that cannot be written: {folder}: {error.strerror}.", name)
         if name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != FOLDER:
-            stop(f"{name} names a folder that does not hold this experiment, {FOLDER}: {folder}.", name)
+            exit_with_hint(f"{name} names a folder that does not hold this experiment, {FOLDER}: {folder}.", name)
     return folders
 
 
-def refuse_other_experiment(script: str | None) -> None:
-    """Exit where this folder was moved, or where a script got the `runtime` that another experiment had imported.
+def interpreter_error() -> str | None:
+    """Return a problem if Python's options hide the script's folder or PYTHONPATH, else None."""
+    if sys.flags.isolated:
+        option = "python -I"
+    elif getattr(sys.flags, "safe_path", False):  # since Python 3.11
+        option = "PYTHONSAFEPATH" if os.environ.get("PYTHONSAFEPATH") else "python -P"
+    elif sys.flags.ignore_environment:
+        option = "python -E"
+    else:
+        return None
+    remedy = "Unset it" if option == "PYTHONSAFEPATH" else "Leave the option out"
+    return f"{option}: with it, Python cannot find the modules of this experiment and of this repository. {remedy}."
 
-    Python imports a name once a process, so that the script's own `runtime` is never asked. A notebook has no file:
-    there it is the one that would be imported now.
+
+def refuse_other_package() -> None:
+    """Exit if the lab's package was imported from elsewhere than the tree with the recorded commit."""
+    if problem := package_error():
+        sys.exit(problem)
+
+
+def refuse_other_experiment(script: str | None) -> None:
+    """Exit if this folder was moved, or if `script` belongs to another experiment.
+
+    Python imports `runtime` once per process, so a second experiment in the same process would get this one. A
+    notebook has no file (`script` is None): the `runtime` that Python would import now counts as its own.
     """
     if problem := location_error():
         sys.exit(problem)
@@ -66,8 +87,8 @@ def refuse_other_experiment(script: str | None) -> None:
         own = osp.join(osp.dirname(spec.origin), "paths.py") if spec and spec.origin else ""
     scripts = osp.dirname(osp.dirname(osp.realpath(own)))
     if scripts != SCRIPTS and osp.exists(own):
-        sys.exit(f"This process has the runtime of {FOLDER}: {script or scripts} needs a process of its own.")
+        sys.exit(f"This process has imported the runtime of {FOLDER}. Start {script or scripts} in a new process.")
 
 
-def stop(problem: str, name: str) -> NoReturn:
+def exit_with_hint(problem: str, name: str) -> NoReturn:
     sys.exit(f"{problem}\nSet {name} in {find_env()}, or in the environment, which wins over that file.")

@@ -1,6 +1,5 @@
-"""Figures that say what made them, and that overwrite nothing of others."""
+"""Save figures that record how they were made, and never overwrite another script's figure."""
 
-import codecs
 import os
 import os.path as osp
 import re
@@ -10,35 +9,45 @@ import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
-from xml.etree import ElementTree
 
-from runtime.files import link_new, part_of
+from runtime.figure_metadata import read_metadata
+from runtime.files import FileError, explain, link_new, temporary
 from runtime.paths import PACKAGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg", ".pdf")
-ESCAPED = {b"n": b"\n", b"r": b"\r"}  # in a string of PDF
-ORIGIN = ("Script", "Configuration")  # what may replace a figure whose name has no stamp
+ORIGIN = ("Script", "Configuration")  # a figure without a timestamp is replaced only if these are equal
 
 
 def save_figure(figure: "Figure", path: str | os.PathLike[str], metadata: Mapping[str, str], **options: Any) -> str:
-    """Write a figure of matplotlib whole, as PNG, SVG or PDF by the path's ending, and return its path.
+    """Write a matplotlib figure as PNG, SVG or PDF, according to the path's ending, and return its path.
 
-    A name that has a stamp, or whose folder has one, is always a new file: where it is taken, _2 follows it. Any other
-    is replaced, but only where the figure there has the same Script and Configuration in its metadata. The folder is
-    made. `options` are of matplotlib's savefig, but for `format` and `metadata`. A PNG has 150 dots per inch, or the
-    figure's own where these are more. Exits where the path cannot be had.
+    If the file's or the folder's name has a timestamp, the figure is a new file: _2 is added if the name is taken.
+    Another figure is replaced, but only if it has the same Script and Configuration in its metadata. The folder is
+    made. `options` are those of matplotlib's savefig, except `format` and `metadata`. A PNG has at least 150 dots per
+    inch. Exits if the figure cannot be written.
     """
-    path = osp.abspath(path)
+    try:
+        return write_figure(figure, path, metadata, options)
+    except (FileError, OSError) as error:
+        sys.exit(explain(error, path))
+
+
+def write_figure(
+    figure: "Figure", path: str | os.PathLike[str], metadata: Mapping[str, str], options: Mapping[str, Any]
+) -> str:
+    """Write a figure like `save_figure`, but raise FileError, OSError, or an error of matplotlib."""
+    path = osp.abspath(os.fspath(path))
     ending = osp.splitext(path)[1]
     if ending not in ENDINGS:
-        sys.exit(f"{path} is no name of a figure: let it end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
+        raise FileError(f'unknown ending "{ending}"; expected one of: {", ".join(ENDINGS)}.')
+    refuse_missing_root(path)
     is_new = has_stamp(path)
     if not is_new and osp.lexists(path) and not has_origin(path, metadata):
-        sys.exit(f"{path} is not by this script and configuration, and stays: move it away, or choose another name.")
-    with part_of(path) as part:
+        raise FileError("another script or configuration made this file. Move it, or choose another name.")
+    with temporary(path) as part:
         with open(part, "xb") as file:
             draw(figure, file, ending[1:], metadata, options)
         if is_new:
@@ -47,22 +56,92 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], metadata: Mappin
         return path
 
 
+def refuse_missing_root(path: str) -> None:
+    """Raise FileError if ASSET_IMAGES_DIR is missing. Its disk may not be mounted, so the folder must not be made."""
+    root = osp.abspath(os.environ.get("ASSET_IMAGES_DIR", os.sep))
+    if osp.commonpath([root, path]) == root and not osp.isdir(root):
+        raise FileError(f"the folder {root} is missing. Make it, or mount its disk.")
+
+
+def keep_figure(
+    figure: "Figure", folder: str, path: object, metadata: Mapping[str, str], options: Mapping[str, Any]
+) -> str:
+    """Write a figure to a folder under the file name of `path`, with _2 and so on if taken, and return its path.
+
+    A figure that cannot be drawn is drawn again with its texts as they are written, and without options.
+    """
+    root, ending = osp.splitext(file_name(path))
+    target = osp.join(folder, root + (ending if ending in ENDINGS else ".png"))
+    with temporary(target) as part:
+        with open(part, "xb") as file:
+            draw_somehow(figure, file, osp.splitext(target)[1][1:], metadata, options)
+        return link_new(part, target)
+
+
+def draw_somehow(
+    figure: "Figure", file: BinaryIO, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]
+) -> None:
+    """Draw a figure. If that fails, draw it with plain texts and without options, and raise the error of that."""
+    import matplotlib
+
+    try:
+        draw(figure, file, kind, metadata, options)
+    except OSError:  # the disk failed, so a second attempt would fail too
+        raise
+    except Exception:
+        file.seek(0)
+        file.truncate()
+        simplify_texts(figure)
+        with matplotlib.rc_context({"text.usetex": False}):
+            draw(figure, file, kind, metadata, {})
+
+
+def file_name(path: object) -> str:
+    """Return the last part of a path if it is a valid file name, else "figure"."""
+    name = osp.basename(osp.normpath(os.fsdecode(path))) if isinstance(path, str | bytes | os.PathLike) else ""
+    is_name = name not in ("", ".", "..") and "\0" not in name and len(os.fsencode(name)) <= 200
+    return name if is_name else "figure"
+
+
+def simplify_texts(figure: "Figure") -> None:
+    """Turn off TeX in a figure, and mathematics in each text that matplotlib cannot parse."""
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    parser: Any = MathTextParser("path")
+    for text in figure.findobj(Text):
+        text.set_usetex(False)
+        text.set_text(printable(text.get_text()))
+        try:
+            parser.parse(text.get_text())
+        except ValueError:
+            text.set_parse_math(False)
+
+
+def printable(text: str) -> str:
+    """Return a text in which each byte that is not UTF-8 is written like \\udc80."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def draw(figure: "Figure", file: BinaryIO, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]) -> None:
-    """Write a figure to a file. The format is said, since `savefig.format` of a matplotlibrc would win over a name."""
+    """Write a figure to a file in the format `kind`. Raises FileError if it needs LaTeX, and that is missing."""
     import matplotlib
 
     if matplotlib.rcParams["text.usetex"] and not shutil.which("latex"):
-        sys.exit(f"text.usetex is on, but there is no latex: install it, or see {matplotlib.matplotlib_fname()}.")
-    told = dict(metadata)
-    if kind == "svg":  # which has no keys of one's own
-        told = {"Description": "\n".join(f"{key}: {' '.join(value.split())}" for key, value in metadata.items())}
+        raise FileError(
+            "text.usetex is on, but latex is missing. "
+            f"Install it, or turn text.usetex off, for example in {matplotlib.matplotlib_fname()}."
+        )
+    entries = {key: printable(value) for key, value in metadata.items()}
+    if kind == "svg":  # SVG has a fixed set of keys
+        entries = {"Description": "\n".join(f"{key}: {' '.join(value.split())}" for key, value in entries.items())}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Unknown infodict keyword")  # of PDF, where they are kept
-        figure.savefig(file, **({"dpi": resolution(figure)} | dict(options)), format=kind, metadata=told)
+        warnings.filterwarnings("ignore", "Unknown infodict keyword")  # matplotlib writes unknown keys to a PDF anyway
+        figure.savefig(file, **({"dpi": resolution(figure)} | dict(options)), format=kind, metadata=entries)
 
 
 def resolution(figure: "Figure") -> float:
-    """Dots per inch: those of a matplotlibrc's `savefig.dpi`, or of the figure, but 150 at least."""
+    """Return the dots per inch: a matplotlibrc's `savefig.dpi`, or those of the figure, but at least 150."""
     import matplotlib
 
     asked = matplotlib.rcParams["savefig.dpi"]
@@ -70,47 +149,20 @@ def resolution(figure: "Figure") -> float:
 
 
 def stamp_pattern() -> str:
-    """A pattern of what the package's timestamp() gives, anywhere in a name: its digits are any digits."""
+    """Return a pattern that matches any value of the package's timestamp(): the current one with all digits free."""
     module = import_module(f"{PACKAGE}.timestamp" if PACKAGE else "timestamp")
     return re.sub(r"\d", r"\\d", re.escape(module.timestamp()))
 
 
 def has_stamp(path: str) -> bool:
-    """Whether a file's name or its folder's has a stamp."""
+    """Return whether the name of a file or of its folder has a timestamp."""
     return any(re.search(stamp_pattern(), name) for name in path.split(osp.sep)[-2:])
 
 
 def has_origin(path: str, metadata: Mapping[str, str]) -> bool:
+    """Return whether the file at a path is a figure of the same script and configuration."""
     try:
-        made = READERS[osp.splitext(path)[1]](path)
-    except (OSError, SyntaxError):  # no such image, or no such XML
+        found = read_metadata(path)
+    except OSError:
         return False
-    return all(made.get(key) == metadata.get(key) for key in ORIGIN)
-
-
-def read_png(path: str) -> dict[str, str]:
-    from PIL.PngImagePlugin import PngImageFile
-
-    with PngImageFile(path) as image:  # of any size: nothing but the texts before its pixels is read
-        return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
-
-
-def read_svg(path: str) -> dict[str, str]:
-    found = ElementTree.parse(path).find(".//{http://purl.org/dc/elements/1.1/}description")
-    lines = (found.text or "").splitlines() if found is not None else []
-    return {key: value for key, _, value in (line.partition(": ") for line in lines)}
-
-
-def read_pdf(path: str) -> dict[str, str]:
-    with open(path, "rb") as file:
-        found = re.findall(rb"/(\w+) \(((?:\\.|[^\\)])*)\)", file.read(), flags=re.DOTALL)
-    return {key.decode(): pdf_text(value) for key, value in found}
-
-
-def pdf_text(value: bytes) -> str:
-    """A string of PDF, in UTF-16 if it begins with a mark of that."""
-    plain = re.sub(rb"\\(.)", lambda found: ESCAPED.get(found[1], found[1]), value, flags=re.DOTALL)
-    return plain.decode("utf-16" if plain.startswith(codecs.BOM_UTF16_BE) else "latin-1", errors="replace")
-
-
-READERS = {".png": read_png, ".svg": read_svg, ".pdf": read_pdf}
+    return all(found.get(key) == metadata.get(key) for key in ORIGIN)

@@ -1,30 +1,47 @@
-"""Files that are whole or not there."""
+"""Write files completely or not at all."""
 
 import errno
 import json
 import os
 import os.path as osp
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import Any, NoReturn, TextIO
 
-from runtime.signals import ENDS
+from runtime.signals import ENDING_SIGNALS
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk says of a write, without its file
-PARTS: set[str] = set()  # the files being written, for end_at_signals, which ends where no `finally` is reached
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a failed write does not name the file
+TEMPORARY: set[str] = set()  # unfinished files: end_at_signals removes them, since it skips every `finally`
+BLOCK = b"\0" * 4096  # an empty file would fit even on a full disk
+
+
+class FileError(Exception):
+    """A file that cannot be written. The message has the reason and the remedy, without the path."""
+
+
+def explain(error: Exception, path: object) -> str:
+    """Return in one line why a file could not be written, and what to do."""
+    if isinstance(error, FileError):
+        reason = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        reason = f"{error.strerror}. Make it writable, or choose another."
+    else:
+        reason = f"{type(error).__name__}: {error}."
+    return " ".join(f"{path}: {reason}".split())
 
 
 @contextmanager
-def part_of(path: str) -> Iterator[str]:
-    """The path of a file to write first, in the folder of `path`, which is made. What is left of it is removed.
+def temporary(path: str) -> Iterator[str]:
+    """Yield the path of a temporary file in the folder of `path`, which is made. Remove that file at the end.
 
-    Raises OSError, with `path`, where the disk does not take what is written.
+    Raises OSError with `path` as its file name if a write fails.
     """
     os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
     part = f"{path}.{token_hex(4)}.part"
-    PARTS.add(part)
+    TEMPORARY.add(part)
     try:
         yield part
     except OSError as error:
@@ -32,68 +49,137 @@ def part_of(path: str) -> Iterator[str]:
             raise
         raise OSError(error.errno, error.strerror, path) from None
     finally:
-        remove_part(part)
+        remove_temporary(part)
 
 
-def remove_part(part: str) -> None:
+def remove_temporary(part: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(part)
-    PARTS.discard(part)
+    TEMPORARY.discard(part)
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """The file at `path`, open for text in UTF-8, replaced as a whole when it is complete. Its folder is made.
+    """Yield a text file in UTF-8 that replaces the file at `path` once it is complete. Its folder is made.
 
-    A byte of a file's name that is no UTF-8 is written as \\udc80, as JSON has it.
+    A byte that is not UTF-8, as a file name may have, is written like \\udc80, as in JSON.
     """
     path = os.fspath(path)
-    with part_of(path) as part:
+    with temporary(path) as part:
         with open(part, "x", encoding="utf-8", errors="backslashreplace") as file:
             yield file
         os.replace(part, path)
 
 
 def try_to_write(folder: str) -> None:
-    """Make a file in a folder and remove it. Raises OSError where that cannot be done. No planted link is followed."""
-    probe = osp.join(folder, f".{token_hex(8)}")
-    open(probe, "xb").close()
-    os.unlink(probe)
+    """Write, link, replace and remove a file in a folder, as a run does there.
+
+    Raises OSError if a step fails. No file remains. The names are random, so nobody can plant a symlink there.
+    """
+    name = osp.join(folder, f".{token_hex(8)}")
+    parts = [f"{name}.1.part", f"{name}.2.part"]
+    try:
+        for part in parts:
+            with open(part, "xb") as file:
+                file.write(BLOCK)
+        commit_new(parts[0], name)
+        os.replace(parts[1], name)
+    finally:
+        for path in (*parts, name):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def link_new(part: str, path: str) -> str:
-    """Give a finished file its name, or the name with _2, _3 and so on where that is taken; its path is returned."""
+    """Move a finished file to `path`, or to a path with _2, _3 and so on if that exists. Return the new path."""
     root, ending = osp.splitext(path)
     count = 1
     while True:
         try:
-            os.link(part, path)  # which, unlike a rename, never overwrites
+            commit_new(part, path)
             return path
         except FileExistsError:
             count += 1
             path = f"{root}_{count}{ending}"
 
 
+def commit_new(part: str, path: str) -> None:
+    """Move a finished file to `path`. Raises FileExistsError if that exists: unlike a rename, this never overwrites.
+
+    A disk without hard links may refuse them with any error number. An empty file then reserves the name. It remains
+    only if the process is killed at this moment.
+    """
+    try:
+        os.link(part, path)
+        return
+    except FileExistsError:
+        raise
+    except OSError:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    try:
+        os.replace(part, path)
+    except BaseException:
+        if osp.lexists(part):  # otherwise a signal arrived after the rename, and the file is complete
+            os.unlink(path)
+        raise
+
+
+def make_shared_folder(folder: str) -> None:
+    """Make a folder and its parents. The group can write to them if it can write to the existing parent."""
+    if osp.isdir(folder):
+        return
+    make_shared_folder(osp.dirname(osp.abspath(folder)))
+    with suppress(FileExistsError):  # another process was faster
+        os.mkdir(folder)
+        share_with_group(folder)
+
+
+def share_with_group(path: str) -> None:
+    """Let the group write to a new file or folder if it can write to the parent folder, whatever the umask is."""
+    if os.stat(osp.dirname(osp.abspath(path))).st_mode & stat.S_IWGRP:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        os.chmod(path, mode | (mode & stat.S_IRWXU) >> 3)
+
+
+def permission_hint(path: str) -> str:
+    """Return the remedy for a path that another user owns. If it is missing, name its nearest existing parent."""
+    while not osp.lexists(path):
+        path = osp.dirname(osp.abspath(path))
+    return f"Ask {owner(path)} to run: chmod g+w {path}"
+
+
+def owner(path: str) -> str:
+    """Return the name of the user who owns a path."""
+    import pwd
+
+    number = os.lstat(path).st_uid
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # a container may lack the accounts of its host
+        return f"user {number}"
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a value as JSON at `path`, replaced as a whole. Raises ValueError for NaN and infinity."""
+    """Write a value as JSON to `path`, or replace that file atomically. Raises ValueError for NaN and infinity."""
     with atomic_write(path) as file:
         json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 
 def end_at_signals(message: str) -> None:
-    """At a signal that ends a process say so, and end at once with no half file left.
+    """Let each ending signal remove unfinished files, print a message, and end the process at once.
 
-    A KeyboardInterrupt in a driver of Neo4j may become another exception, or wait for the server forever.
+    An exception is not enough: in a driver of Neo4j, a KeyboardInterrupt may become another exception or wait for the
+    server forever.
     """
     bar_end = "\n" if os.isatty(2) else ""
 
     def end(*_: object) -> NoReturn:
-        for part in list(PARTS):
-            remove_part(part)
+        for part in list(TEMPORARY):
+            remove_temporary(part)
         os.write(2, f"{bar_end}{message}\n".encode())
         os._exit(1)
 
-    for number in (signal.SIGINT, *ENDS):
+    for number in (signal.SIGINT, *ENDING_SIGNALS):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)

@@ -1,4 +1,4 @@
-"""The study that all workers of a sweep share. The template owns this file and improves it in updates."""
+"""The study that all workers of an Optuna sweep share."""
 
 import math
 import os
@@ -13,27 +13,28 @@ import numpy as np
 import optuna
 from hydra.utils import instantiate
 from optuna.samplers import GridSampler, QMCSampler
-from optuna.storages.journal import JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
-from runtime.optuna_journal import Journal, held
+from runtime.files import FileError, make_shared_folder, permission_hint, try_to_write
+from runtime.optuna_journal import Journal, Lock, held
+from runtime.process import queue_id, require_passed
 
 # The sweep of a configuration -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What `sweep` in a configuration says.
+    """The key `sweep` of a configuration.
 
     study         the name of the study and of its journal
     objective     the function to optimise, as MODULE.FUNCTION
     directions    minimize or maximize, for each value that the objective returns
-    n_trials      how many complete trials are wanted
-    max_failures  with so many failed trials a worker stops
-    timeout       seconds after which a worker begins no other trial, or None
-    figures       the folder in ASSET_IMAGES_DIR where those of trials are, or None where none are saved
-    sampler       the class of Optuna that proposes, with its arguments, a `seed` among them
-    params        by name a `type`, and the arguments of Optuna's suggest_<type>
+    n_trials      the number of complete trials wanted
+    max_failures  a worker stops after this many failed trials
+    timeout       seconds after which a worker starts no further trial, or None
+    figures       the folder in ASSET_IMAGES_DIR for figures of trials, or None to save none
+    sampler       the Optuna sampler (`_target_`) with its arguments, including `seed`
+    params        for each name a `type`, and the arguments of Optuna's suggest_<type>
     """
 
     study: str
@@ -47,27 +48,31 @@ class Sweep:
     params: dict[str, dict[str, Any]]
 
     def __post_init__(self) -> None:
-        """Raises ValueError where anything is not as it must be."""
-        for key, (wanted, is_right) in WANTED.items():
+        """Check all values. Raises ValueError if one is invalid."""
+        for key, (expected, is_valid) in CHECKS.items():
             value = getattr(self, key)
-            if not is_right(value):
-                raise ValueError(f"sweep.{key} must be {wanted}, and is {value!r}")
+            if not is_valid(value):
+                raise ValueError(f"sweep.{key} must be {expected}, but is {value!r}")
         if not is_count(self.sampler.get("seed"), least=0):
-            raise ValueError(f"sweep.sampler.seed must be a whole number, and is {self.sampler.get('seed')!r}")
+            raise ValueError(f"sweep.sampler.seed must be a whole number, but is {self.sampler.get('seed')!r}")
+
+    def new_sampler(self, **arguments: Any) -> Any:
+        """Make the sampler. Raises an exception of Hydra or Optuna if it is unknown or refuses its arguments."""
+        return instantiate(self.sampler, **arguments)
 
     def propose(self, trial: BaseTrial) -> dict[str, Any]:
-        """A trial's value of each param."""
+        """Return a trial's value of each param."""
         return {name: suggest(trial, name, param) for name, param in self.params.items()}
 
     def example(self) -> dict[str, Any]:
-        """Any value of each param. Raises ValueError where Optuna does not take a param."""
+        """Return a valid value of each param. Raises ValueError if Optuna refuses a param."""
         values = {}
         for name, param in self.params.items():
             try:
                 first = param["choices"][0] if "choices" in param else param["low"]
                 values[name] = suggest(FixedTrial({name: first}), name, param)
             except (AttributeError, LookupError, TypeError, ValueError) as error:
-                problem = f"sweep.params.{name} is no float, int or categorical with its bounds: {error}"
+                problem = f"sweep.params.{name} is not a float, int or categorical with valid bounds: {error}"
                 raise ValueError(problem) from None
         return values
 
@@ -93,7 +98,7 @@ def is_seconds(value: Any) -> bool:
     return type(value) in (int, float) and value > 0
 
 
-WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "study": ("the name of a file", is_file_name),
     "objective": ("MODULE.FUNCTION", lambda value: isinstance(value, str)),
     "directions": ("a list of minimize and maximize", is_directions),
@@ -101,25 +106,25 @@ WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "max_failures": ("a whole number above 0", is_count),
     "timeout": ("seconds above 0, or null", lambda value: value is None or is_seconds(value)),
     "figures": ("the name of a folder, or null", lambda value: value is None or is_file_name(value)),
-    "sampler": ("a class of Optuna with its arguments", lambda value: isinstance(value, dict)),
+    "sampler": ("an Optuna sampler with its arguments", lambda value: isinstance(value, dict)),
     "params": ("a mapping of names to their bounds", lambda value: isinstance(value, dict)),
 }
 
 
 def read_sweep(written: Any) -> Sweep:
-    """The sweep that a configuration holds. Raises ValueError where it is not as a sweep must be."""
+    """Return the sweep of a configuration. Raises ValueError if it is invalid."""
     if not isinstance(written, dict):
-        raise ValueError(f"sweep must be a mapping, and is {written!r}")
+        raise ValueError(f"sweep must be a mapping, but is {written!r}")
     sweep = dict(written)
     if "direction" in sweep and "directions" not in sweep:
         sweep["directions"] = [sweep.pop("direction")]
     keys = [field.name for field in fields(Sweep)]
     if "directions" not in sweep:
-        raise ValueError("sweep lacks its direction, or of several values their directions")
+        raise ValueError("sweep lacks direction. For an objective with several values, write directions.")
     if missing := [key for key in keys if key not in sweep]:
         raise ValueError(f"sweep lacks {', '.join(missing)}")
     if unknown := [str(key) for key in sweep if key not in keys]:
-        raise ValueError(f"sweep has no {', '.join(unknown)}")
+        raise ValueError(f'unknown key of sweep "{unknown[0]}"; expected one of: direction, {", ".join(keys)}')
     return Sweep(**sweep)
 
 
@@ -128,88 +133,97 @@ def read_sweep(written: Any) -> Sweep:
 
 @dataclass(frozen=True)
 class Worker:
-    """A task of Slurm in one of its lives, or its several processes; elsewhere, a process.
+    """One attempt of a Slurm task, or outside Slurm one process.
 
-    place  the user and the cluster, elsewhere the host
-    job    like 687_3, elsewhere the number of the process
-    life   how often it was requeued
-    live   the jobs that squeue lists, which the launcher gives at the standard input: Python may be in a container
+    site      the user and the cluster; outside Slurm, the host
+    job       the job, like 687_3; outside Slurm, the number of the process
+    restarts  how often Slurm has requeued the job
+    live      the user's jobs in squeue; the launcher passes them on standard input, since Python may be in a container
     """
 
-    place: str
+    site: str
     job: str
-    life: int
+    restarts: int
     live: frozenset[str]
 
-    def is_gone(self, place: str, job: str, life: int) -> bool:
-        """Whether a worker is no more. Of one in another place, or of a newer job, this worker does not know."""
-        if place != self.place:
+    def is_gone(self, site: str, job: str, restarts: int) -> bool:
+        """Return whether another worker has ended. Workers of other sites and of newer jobs count as running."""
+        if site != self.site:
             return False
         if job == self.job:
-            return life < self.life
+            return restarts < self.restarts
         if self.live:
-            return job not in self.live and array(job) <= array(self.job)
-        return not is_process(int(job))
+            return job not in self.live and array_number(job) <= array_number(self.job)
+        return not process_exists(int(job))
 
 
-def array(job: str) -> int:
-    """The number of a job without its task's."""
+def array_number(job: str) -> int:
+    """Return the number of a job without that of its task."""
     return int(job.split("_")[0])
 
 
-def is_process(number: int) -> bool:
+def process_exists(number: int) -> bool:
     try:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is another person's
+    except PermissionError:  # the process belongs to another user
         return True
     return True
 
 
 def this_worker() -> Worker:
-    """Raises ValueError in a job of which the standard input does not say which jobs live."""
-    if "EXPERIMENT_MODE" not in os.environ or "SLURM_JOB_ID" not in os.environ:
+    """Return this worker. Raises ValueError in a job that the list of jobs on standard input does not contain."""
+    job = queue_id()
+    if not job:
         return Worker(platform.node(), str(os.getpid()), 0, frozenset())
-    job = os.environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     live = frozenset(sys.stdin.read().split())
     if job not in live:
-        raise ValueError(f"what squeue lists of this user's {len(live)} jobs lacks this very job, {job}")
-    place = f"{os.environ['SLURM_JOB_USER']} on {os.environ['SLURM_CLUSTER_NAME']}"
-    return Worker(place, job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), live)
+        raise ValueError(f"squeue lists {len(live)} jobs of this user, but not this job, {job}")
+    require_passed(f"EXPERIMENT_JOB is {os.environ['EXPERIMENT_JOB']}", "SLURM_JOB_USER", "SLURM_CLUSTER_NAME")
+    site = f"{os.environ['SLURM_JOB_USER']} on {os.environ['SLURM_CLUSTER_NAME']}"
+    return Worker(site, job, int(os.environ.get("SLURM_RESTART_COUNT", 0)), live)
+
+
+def make_folder(folder: str) -> None:
+    """Make a folder of the sweep. Raises FileError if it cannot be written; a colleague may own it."""
+    try:
+        make_shared_folder(folder)
+        try_to_write(folder)
+    except OSError as error:
+        hint = f" {permission_hint(folder)}" if isinstance(error, PermissionError) else ""
+        raise FileError(f"{folder}: {error.strerror}.{hint}") from None
 
 
 # The study ------------------------------------------------------------------------------------------------------------
 
 
 class Study:
-    """The study of a sweep, with its trials. `claim`, `tell` and `fail` are for workers."""
+    """The study of a sweep. Workers call `claim`, `tell` and `fail`."""
 
     def __init__(self, sweep: Sweep, folder: str, read_only: bool) -> None:
-        """Open the study whose journal a folder has, or begin it there.
+        """Open the study in a folder, or create it unless `read_only`.
 
-        Raises ValueError where the study was begun with other directions or params, or its journal is damaged.
+        Raises ValueError if the study has other directions or params than the sweep, or if its journal is damaged.
         """
         self.sweep, self.name = sweep, sweep.study
         self.journal = Journal(osp.join(folder, f"{self.name}.journal"))
-        self.claim_lock = JournalFileOpenLock(f"{self.journal.path}.turn", grace_period=120)
+        self.claim_lock = Lock(f"{self.journal.path}.turn", grace_period=120)
         self.study = self.load() if read_only else self.begin()
-        self.study.stop = lambda: None  # type: ignore[method-assign]  # GridSampler calls it, but n_trials decides
-        self.refuse_another()
+        self.study.stop = lambda: None  # type: ignore[method-assign]  # GridSampler calls it, but only n_trials counts
+        self.refuse_mismatch()
 
     def load(self) -> optuna.Study:
         if not osp.exists(self.journal.path):
-            raise ValueError(f"study {self.name} has not begun: there is no {self.journal.path}")
+            raise ValueError(f"study {self.name} has not begun: {self.journal.path} does not exist")
         try:
             return optuna.load_study(study_name=self.name, storage=self.journal.storage())
         except KeyError:
             raise ValueError(f"study {self.name} has not begun: it is not in {self.journal.path}") from None
 
     def begin(self) -> optuna.Study:
-        sampler = instantiate(self.sweep.sampler)
-        os.makedirs(osp.dirname(self.journal.path), exist_ok=True)
+        sampler = self.sweep.new_sampler()
+        make_folder(osp.dirname(self.journal.path))
         with held(self.claim_lock):
             self.journal.begin()
             storage = self.journal.storage()
@@ -221,19 +235,21 @@ class Study:
                 study.set_user_attr("params", self.sweep.params)
             return study
 
-    def refuse_another(self) -> None:
+    def refuse_mismatch(self) -> None:
+        """Raise ValueError if the study was created with other directions or params."""
         directions = [direction.name.lower() for direction in self.study.directions]
         params = self.study.user_attrs.get("params", self.sweep.params)
         if (directions, params) != (self.sweep.directions, self.sweep.params):
-            raise ValueError(f"study {self.name} was begun with another direction or other params: name a new one")
+            raise ValueError(f"study {self.name} was begun with another direction or other params. Choose a new name.")
 
     def trials(self, *states: str) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=[TrialState[state] for state in states] or None)
 
     def claim(self, worker: Worker) -> Trial | None:
-        """A trial for a worker to run, or None where enough are complete or at work.
+        """Return a trial for a worker to run, or None if enough trials are complete or running.
 
-        What lost workers left is taken up first. One worker at a time is here, so that no more begin than are wanted.
+        The trials of lost workers are queued again first. A lock admits one worker at a time, so no more than
+        `n_trials` begin.
         """
         with held(self.claim_lock):
             for running in self.trials("RUNNING"):
@@ -243,27 +259,27 @@ class Study:
                 return None
             self.seed()
             trial = self.study.ask()
-            trial.set_user_attr("worker", [worker.place, worker.job, worker.life])
+            trial.set_user_attr("worker", [worker.site, worker.job, worker.restarts])
             return trial
 
     def seed(self) -> None:
-        """Let the sampler propose by the number of the trial that `ask` will give, whichever worker it is."""
-        if isinstance(self.study.sampler, GridSampler | QMCSampler):  # of which all workers follow one sequence
+        """Seed the sampler by the number of the next trial, which makes proposals independent of the worker."""
+        if isinstance(self.study.sampler, GridSampler | QMCSampler):  # all workers follow one sequence already
             return
         waiting = [trial.number for trial in self.trials("WAITING")]
         number = min(waiting, default=len(self.trials()))
         seed = np.random.SeedSequence([self.sweep.sampler["seed"], number]).generate_state(1)[0]
-        self.study.sampler = instantiate(self.sweep.sampler, seed=int(seed))
+        self.study.sampler = self.sweep.new_sampler(seed=int(seed))
 
     def replace(self, lost: FrozenTrial) -> None:
-        """Let a lost trial fail, and propose it once more: once also where this worker ends between the two."""
+        """Queue a lost trial again and mark it as failed. If this worker dies in between, it is still queued once."""
         if lost.number not in [trial.user_attrs.get("replaces") for trial in self.trials()]:
             params = lost.system_attrs.get("fixed_params", {}) | lost.params
             self.study.enqueue_trial(params, user_attrs={"replaces": lost.number})
         self.study.tell(lost.number, state=TrialState.FAIL)
 
     def values(self, returned: Any) -> list[float]:
-        """What an objective returned, a number for each direction. Raises TypeError or ValueError."""
+        """Return an objective's result as one number for each direction. Raises TypeError or ValueError."""
         values = [float(value) for value in (returned if isinstance(returned, tuple | list) else [returned])]
         if len(values) != len(self.sweep.directions):
             raise ValueError(f"the objective returned {len(values)} values for {len(self.sweep.directions)} directions")
@@ -281,7 +297,7 @@ class Study:
         self.study.tell(trial, state=TrialState.FAIL)
 
     def best(self) -> list[FrozenTrial]:
-        """The best trials, best first: of several directions those that none is better than in all, by number."""
+        """Return the complete trials, best first. For several directions, return the Pareto front by number."""
         if len(self.sweep.directions) > 1:
             return sorted(self.study.best_trials, key=lambda trial: trial.number)
         is_up = self.sweep.directions == ["maximize"]

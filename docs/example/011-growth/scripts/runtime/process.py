@@ -1,4 +1,4 @@
-"""Which process of which run this one is, by what Slurm, torchrun and the launcher say."""
+"""Identify this process and its run from the variables of the launcher, Slurm and torchrun."""
 
 import os
 import sys
@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 
+# The variables of Slurm that a process needs, by the launcher's mode.
+NEEDED = {"srun": ("SLURM_PROCID",), "pack": ("SLURM_PROCID", "SLURM_NTASKS")}
+
 
 @dataclass(frozen=True)
 class Process:
     """One process of a run.
 
-    job        Slurm's number of the job, or of the array; None by hand, in an interactive job too
-    task       in a job array or a pack, which of its runs; else None
-    rank       which of the processes that share the run; the first, 0, is the one that writes
-    is_distributed  whether other processes were started with it that share the run
-    restart    how often Slurm has requeued the job, and torchrun its processes: "", "1" or "1_2"
+    job             the number of the Slurm job or job array; None in a run by hand and in an interactive job
+    task            the index of the run in a job array or a pack, else None
+    rank            the rank among the processes that share the run; only rank 0 writes
+    is_distributed  whether several processes share the run
+    restart         how often Slurm has requeued the job, and torchrun restarted its processes: "", "1" or "1_2"
     """
 
     job: str | None
@@ -26,8 +29,8 @@ class Process:
     restart: str
 
     @property
-    def id(self) -> str | None:
-        """The job with its task, like 687_3, as squeue shows it."""
+    def job_id(self) -> str | None:
+        """The job with its task, like 687_3; None without a job."""
         return self.job if self.job is None or self.task is None else f"{self.job}_{self.task}"
 
     @property
@@ -36,22 +39,20 @@ class Process:
 
     @property
     def record(self) -> str:
-        """The folder of Hydra's record of this attempt, in the run's."""
+        """The subfolder of the run's folder in which Hydra records this attempt."""
         return f".hydra_{self.restart}" if self.restart else ".hydra"
 
 
 def this_process() -> Process:
-    mode = launcher_mode()
-    # What is typed in an interactive job, by salloc or srun --pty, is by hand, a launcher too.
-    is_batch = mode is not None and os.environ.get("ENVIRONMENT") == "BATCH"
-    job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"]) if is_batch else None
-    task = os.environ.get("SLURM_ARRAY_TASK_ID") if is_batch else None
+    """Return the description of this process. Exits if variables of its job did not reach Python."""
+    job, mode = batch_job(), launcher_mode()
+    task = os.environ.get("SLURM_ARRAY_TASK_ID") if job else None
     number = int(task) if task else None
     if mode == "pack":
         number = (number or 0) * int(os.environ["SLURM_NTASKS"]) + int(os.environ["SLURM_PROCID"])
-    # torchrun gives RANK. Lightning, which starts its processes by itself, gives them LOCAL_RANK alone.
+    # torchrun sets RANK. Lightning starts its own processes, and sets only LOCAL_RANK.
     rank = os.environ.get("RANK", os.environ["SLURM_PROCID"] if mode == "srun" else os.environ.get("LOCAL_RANK"))
-    requeues = os.environ.get("SLURM_RESTART_COUNT", "0") if is_batch else "0"
+    requeues = os.environ.get("SLURM_RESTART_COUNT", "0") if job else "0"
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     restart = "" if requeues == "0" else requeues
     if restarts != "0":
@@ -59,21 +60,68 @@ def this_process() -> Process:
     return Process(job, number, int(rank or 0), rank is not None, restart)
 
 
+def batch_job() -> str | None:
+    """Return the number of the batch job or job array that started this process, else None.
+
+    The launcher exports it as EXPERIMENT_JOB. A launcher that was typed in an interactive job is a run by hand.
+    """
+    job = os.environ.get("EXPERIMENT_JOB")
+    if not job:
+        return None
+    mode = os.environ.get("EXPERIMENT_MODE", "")
+    require_passed(f"EXPERIMENT_JOB is {job}", "EXPERIMENT_MODE", "SLURM_JOB_ID", *NEEDED.get(mode, ()))
+    array = "SLURM_ARRAY_JOB_ID" in os.environ
+    if array:
+        require_passed(f"EXPERIMENT_JOB is {job}", "SLURM_ARRAY_TASK_ID")
+    own = os.environ["SLURM_ARRAY_JOB_ID" if array else "SLURM_JOB_ID"]
+    if own != job:
+        sys.exit(
+            f"EXPERIMENT_JOB is {job}, but Slurm's variables are those of job {own}. In a job array, let the "
+            "`python:` command of lab.yml pass SLURM_ARRAY_JOB_ID and SLURM_ARRAY_TASK_ID. "
+            "In another job, unset EXPERIMENT_JOB."
+        )
+    return job
+
+
 def launcher_mode() -> str | None:
-    """How the launcher of this job starts Python: one, ddp, srun or pack. None where there is no launcher or no job."""
-    return os.environ.get("EXPERIMENT_MODE") if "SLURM_JOB_ID" in os.environ else None
+    """Return how the launcher starts Python: one, ddp, srun or pack. None without a launcher or outside Slurm."""
+    mode = os.environ.get("EXPERIMENT_MODE")
+    if not mode or "SLURM_JOB_ID" not in os.environ:
+        return None
+    require_passed(f"EXPERIMENT_MODE is {mode}", *NEEDED.get(mode, ()))
+    return mode
+
+
+def require_passed(subject: str, *names: str) -> None:
+    """Exit if one of these variables of the launcher or of Slurm is not set."""
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        sys.exit(
+            f"{subject}, but Python did not get {', '.join(missing)}. "
+            "Let the `python:` command of lab.yml pass EXPERIMENT_* and SLURM_*."
+        )
+
+
+def queue_id() -> str | None:
+    """Return the job as squeue lists it, like 687 or 687_3; None in a run by hand."""
+    job, task = batch_job(), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{job}_{task}" if job and task else job
 
 
 def candidate_names(process: Process) -> Iterator[str]:
-    """The names that a run's folder may have, best first: any number by hand, else the one that its processes know."""
-    if process.id:
-        yield process.id
+    """Yield the names that a run's folder may have, preferred first.
+
+    A run by hand has any number of candidates. Otherwise there is only the name that all processes of the run derive.
+    """
+    if process.job_id:
+        yield process.job_id
     elif "RANK" in os.environ:
         run = os.environ.get("TORCHELASTIC_RUN_ID", "none")
         if run == "none":
-            sys.exit("RANK is set, but nothing names the run that its processes share: give torchrun --standalone.")
+            sys.exit("RANK is set, but the run that its processes share has no name. Give torchrun --standalone.")
         yield run
     elif launcher_mode() == "srun":
+        require_passed("EXPERIMENT_MODE is srun", "SLURM_STEP_ID")
         yield f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
     else:
         time = f"{datetime.now():%Y-%m-%d-%H-%M-%S-%f}"
@@ -84,14 +132,14 @@ def candidate_names(process: Process) -> Iterator[str]:
 def export_run_variables(name: str | None = None) -> None:
     """Set the variables that conf/runtime.yaml interpolates.
 
-    A process that a run starts to work for it, as a loader of data does, has the run's name from its environment. One
-    that is another run gets a name of its own when Hydra starts it.
+    A helper process, such as a data loader, inherits the run's name through RUN_NAME. A process that is a run of its
+    own gets a new name when Hydra starts it.
     """
     process = this_process()
     os.environ["RUN_TASK"] = str(process.task or 0)
     os.environ["RUN_RECORD"] = process.record if process.is_main else "null"
     os.environ["RUN_LOG"] = "[console, file]" if process.is_main else "[console]"
-    if name or process.id:
-        os.environ["RUN_NAME"] = name or str(process.id)
+    if name or process.job_id:
+        os.environ["RUN_NAME"] = name or str(process.job_id)
     elif "RUN_NAME" not in os.environ:
         os.environ["RUN_NAME"] = next(candidate_names(process))

@@ -1,4 +1,4 @@
-"""provenance.json: what made a result, and how that went."""
+"""Write provenance.json, the record of how a result was made."""
 
 import json
 import os
@@ -8,13 +8,13 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from runtime.files import write_json
-from runtime.paths import EXPERIMENT, FOLDER, PACKAGE, ROOT, SCRIPTS, SUBMITTED
+from runtime.paths import EXPERIMENT, FOLDER, SCRIPTS, SUBMITTED, package_folder
 
 SLURM_VARIABLES = (
     "SLURM_CLUSTER_NAME",
@@ -27,30 +27,50 @@ SLURM_VARIABLES = (
 )
 
 
-def commit() -> tuple[str | None, bool | None]:
-    """The commit, and whether this experiment or the package differs from it, by a changed or a new file.
+def commit(own_inputs: Sequence[str] = ()) -> tuple[str | None, bool | None]:
+    """Return the commit, and whether a file of this experiment or of the package is new or changed since then.
 
-    Pinned code knows it. Else it is one call of git, which looks at these two folders alone.
+    Runs write to results/ and slurm/, so these are skipped. The declared inputs of the experiment are checked
+    everywhere, also for pinned code, which reads them from the live tree. `own_inputs` are relative to the
+    experiment's folder. Git is slow on some disks: it runs once for live code, and not at all for pinned code
+    without inputs of its own. Prints a warning and returns None for a value that git cannot give.
     """
-    if SUBMITTED:
-        return SUBMITTED["commit"], SUBMITTED["dirty"]
-    folders = [FOLDER]
-    if PACKAGE:
-        folders += filter(osp.isdir, (osp.join(ROOT, PACKAGE), osp.join(ROOT, "src", PACKAGE)))
-    command = ["git", "--no-optional-locks", "-C", FOLDER]
-    command += ["status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", *folders]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
-    except (OSError, subprocess.CalledProcessError) as error:
+        head, dirty = (SUBMITTED["commit"], SUBMITTED["dirty"]) if SUBMITTED else tree_state()
+        return head, dirty or is_uncommitted(head, own_inputs)
+    except (OSError, subprocess.CalledProcessError, LookupError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().split("\n")[0]
-        print(f"No commit in this run's provenance: {reason}", file=sys.stderr)
+        if SUBMITTED:
+            print(f"provenance: cannot find out whether the inputs are committed: {reason}", file=sys.stderr)
+            return SUBMITTED["commit"], None
+        print(f"provenance: no commit is recorded: {reason}", file=sys.stderr)
         return None, None
-    lines = done.stdout.splitlines()
+
+
+def tree_state() -> tuple[str, bool]:
+    """Return the commit of the live tree, and whether the experiment or the package differs from it."""
+    package = package_folder()
+    folders = [".", ":(exclude)results", ":(exclude)slurm", *([package] if package else [])]
+    lines = git_lines("status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", *folders)
     head = lines[0].removeprefix("# branch.oid ")
     if head == "(initial)":
-        print("No commit in this run's provenance: the repository has none", file=sys.stderr)
-        return None, None
+        raise LookupError("the repository has no commit")
     return head, any(not line.startswith("# ") for line in lines)
+
+
+def is_uncommitted(head: str, paths: Sequence[str]) -> bool:
+    """Return whether files of the experiment differ from a commit or are missing there, even if git ignores them."""
+    if not paths:
+        return False
+    files = [f":(literal){path}" for path in paths]
+    return bool(git_lines("diff", "--name-only", head, "--", *files) or git_lines("ls-files", "--others", "--", *files))
+
+
+def git_lines(*words: str) -> list[str]:
+    """Return the lines that git prints in the experiment's folder. Git takes no lock there."""
+    command = ["git", "--no-optional-locks", "-C", FOLDER, *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
+    return done.stdout.splitlines()
 
 
 def now() -> str:
@@ -58,30 +78,30 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of each package that is imported."""
+    """Return the versions of Python and of each imported package, by name."""
     found = {"python": platform.python_version()}
     for name, module in sorted(sys.modules.items()):
         if "." not in name and name not in sys.stdlib_module_names:
-            with suppress(Exception):  # a module may run code to say it
+            with suppress(Exception):  # `__version__` may run code of the module
                 version = module.__version__
                 found |= {name: version} if isinstance(version, str) else {}
     return found
 
 
 def script_name(path: str) -> str:
-    """A script's path from the repository's root, or its whole path where it is not one of this experiment."""
+    """Return a script's path relative to the repository's root. Return other paths than the experiment's unchanged."""
     inside = osp.relpath(osp.realpath(path), SCRIPTS)
     return path if inside.startswith(osp.pardir) else f"experiments/{EXPERIMENT}/scripts/{inside}"
 
 
 def provenance() -> dict[str, Any]:
-    """What made a result: the script, its command, its commit, its host and job, and when it started."""
+    """Return how a result is made: script, command, commit, host, job and start time."""
     head, dirty = commit()
     return run_facts(sys.argv[0]) | {"commit": head, "dirty": dirty}
 
 
 def run_facts(script: str) -> dict[str, Any]:
-    """All of that but the commit, which takes long on a slow disk."""
+    """Return the facts of `provenance` without the commit, which takes long on a slow disk."""
     return {
         "script": script_name(script),
         "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
@@ -89,12 +109,13 @@ def run_facts(script: str) -> dict[str, Any]:
         "dirty": None,
         "host": platform.node(),
         "slurm": {name: os.environ[name] for name in SLURM_VARIABLES if name in os.environ},
+        "submission": osp.basename(os.environ.get("EXPERIMENT_SUBMISSION", "")) or None,
         "started": now(),
     }
 
 
 class Record:
-    """The provenance.json of a run's folder. Of a run that was requeued, it keeps each attempt."""
+    """The provenance.json in a run's folder. It lists every attempt of a requeued run."""
 
     def __init__(self, folder: str) -> None:
         self.path = osp.join(folder, "provenance.json")
@@ -102,14 +123,14 @@ class Record:
         self.written = 0.0  # seconds of the monotonic clock
 
     def begin(self, facts: Mapping[str, Any]) -> None:
-        """Write that the run is running, after the attempts, numbers, figures and tables of an earlier start."""
+        """Record that the run has started. Attempts, metrics, figures and tables of an earlier attempt are kept."""
         earlier: dict[str, Any] = {}
         if osp.exists(self.path):
             with open(self.path, encoding="utf-8") as file:
                 earlier = json.load(file)
         attempts = earlier.get("attempts", [])
         if attempts and attempts[-1]["status"] == "running":
-            attempts[-1] |= {"status": "terminated", "error": "killed before it could say so"}
+            attempts[-1] |= {"status": "terminated", "error": "killed before it could record its end"}
         attempt = {name: facts[name] for name in ("started", "host", "job")}
         attempt["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         self.facts = {"status": "running", "error": None, "finished": None, "metrics": {}} | dict(facts)
@@ -119,28 +140,28 @@ class Record:
         self.facts["attempts"] = [*attempts, attempt]
         self.write()
 
-    def identify(self) -> None:
-        """Add the commit."""
-        self.facts["commit"], self.facts["dirty"] = commit()
+    def identify(self, own_inputs: Sequence[str]) -> None:
+        """Record the commit. The run is dirty if a declared input of the experiment is not part of it."""
+        self.facts["commit"], self.facts["dirty"] = commit(own_inputs)
         self.write()
 
     def add(self, kind: str, path: str) -> None:
-        """Name one of the run's `figures` or `tables`."""
+        """Record the path of a figure or a table. `kind` is "figures" or "tables"."""
         paths = self.facts[kind]
         if path not in paths:
             paths.append(path)
         self.write()
 
     def measure(self, metrics: Mapping[str, int | float | str]) -> None:
-        """Keep numbers, written once a second at most: a script may log them at each of a million steps."""
+        """Record metrics. The file is written at most once a second, since a script may log at a million steps."""
         self.facts["metrics"] |= metrics
         if time.monotonic() >= self.written + 1:
             self.write()
 
     def end(self, status: str, error: str | None) -> None:
-        """Write how the run ended. Raises OSError on a full disk, where the record may still say that it failed.
+        """Record how the run ended, if it has begun.
 
-        What has not begun has no record.
+        Raises OSError if the disk is full. Even then the old file is overwritten in place, if the record fits.
         """
         if not self.facts:
             return
@@ -158,7 +179,11 @@ class Record:
         self.written = time.monotonic()
 
     def write_over(self) -> None:
-        """Write the record into the bytes that it has, since a full disk gives it no others: densely, and with less."""
+        """Overwrite the file in place, since a full disk has no room for a new one.
+
+        The record is made to fit into the old size: without indentation, then without versions, then with a shortened
+        error.
+        """
         if not osp.exists(self.path):
             return
         room = osp.getsize(self.path)

@@ -1,49 +1,85 @@
-"""What a run needs by its configuration: its inputs, and settings that Weights & Biases takes."""
+"""Check what a configuration needs: values, inputs, and valid settings of Weights & Biases."""
 
 import os
-import os.path as osp
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from runtime import inputs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+LACKS_RUNTIME = "This configuration lacks conf/runtime.yaml. Give it `defaults: [runtime, default, _self_]`."
 MODES = ("disabled", "offline", "online")
+FIXED_KEYS = {"config": "${hydra:job.config_name}", "folder": "${hydra:runtime.output_dir}"}  # from conf/runtime.yaml
+
+
+def has_runtime(cfg: "DictConfig") -> bool:
+    """Return whether conf/runtime.yaml is among a configuration's defaults. Its keys may have no value yet."""
+    return {"config", "folder", "task", "trial", "inputs", "wandb"} <= set(cfg)
 
 
 def require_needs(cfg: "DictConfig") -> None:
-    """Exits where something that this run needs is not there."""
+    """Exit if a requirement of this run is not met, or if an input has changed since the run was submitted."""
     for problem in unmet_requirements(cfg):
         sys.exit(problem)
+    inputs.refuse_changed(cfg.inputs)
 
 
 def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
-    """What this run would fail of, each in one line. The preflight asks for it, and so does the run itself."""
+    """Yield the requirements that are not met, one line each. Both the preflight and the run check them."""
+    yield from changed_names(cfg)
+    if cfg.config.endswith(".yaml"):
+        yield f"--config-name {cfg.config}: the name must not end in .yaml. Leave it out."
+    yield from inputs.input_problems(cfg.inputs)
+    yield from wandb_problems(cfg)
+
+
+def wandb_problems(cfg: "DictConfig") -> Iterator[str]:
     from omegaconf import OmegaConf
 
-    if cfg.config.endswith(".yaml"):
-        yield f"--config-name {cfg.config}: leave out .yaml, which would make it another configuration's run."
-    inputs = named(cfg.get("inputs"))
-    if not all(isinstance(path, str) for path in inputs):
-        yield f"inputs is {cfg.inputs}: it must be a list of paths in DATA_ROOT."
-        return
-    paths = [osp.join(os.environ["DATA_ROOT"], path) for path in inputs]
-    missing = [path for path in paths if not os.access(path, os.R_OK)]
-    if missing:
-        yield f"inputs: missing, or not to be read: {', '.join(missing)}"
     mode = OmegaConf.select(cfg, "wandb.mode", default="disabled")
     if mode not in MODES:
-        yield f"wandb.mode is {mode}: set it to disabled, offline or online."
+        yield f'unknown wandb.mode "{mode}"; expected one of: {", ".join(MODES)}.'
     elif mode != "disabled":
         if not find_spec("wandb"):
             yield f"wandb.mode is {mode}, but wandb is not installed for {sys.executable}"
+        # The errors that W&B reports for empty variables do not name them.
         empty = [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]
-        yield from (f"{name} is empty: unset it." for name in empty)  # W&B would hide what is wrong
+        yield from (f"{name} is empty. Unset it." for name in empty)
 
 
-def named(inputs: Any) -> list[Any]:
-    """The paths of `inputs:`, relative to DATA_ROOT, or the only one, or what stands in their place."""
-    is_list = isinstance(inputs, Sequence) and not isinstance(inputs, str)
-    return list(inputs) if is_list else [inputs] if inputs is not None else []
+def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | None]]:
+    """Yield the keys without a value: those left as ??? with None, and those that do not resolve with their error."""
+    from omegaconf import Container, OmegaConf
+
+    for key in range(len(node)) if OmegaConf.is_list(node) else list(node):
+        name = f"{prefix}[{key}]" if OmegaConf.is_list(node) else f"{prefix}.{key}".lstrip(".")
+        if OmegaConf.is_missing(node, key):
+            yield name, None
+            continue
+        try:
+            value = node[key]
+        except Exception as error:
+            yield name, error
+            continue
+        if isinstance(value, Container) and not OmegaConf.is_interpolation(node, key):
+            yield from unresolved(value, name)
+
+
+def changed_names(cfg: "DictConfig") -> Iterator[str]:
+    """Yield a problem for each of FIXED_KEYS that was changed. Such a run could write to another run's folder.
+
+    A W&B sweep may change `config`, since its runs have the sweep's name: `--config-name NAME_run config=NAME`.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
+    is_sweep = HydraConfig.initialized() and HydraConfig.get().job.config_name == f"{written['config']}_run"
+    for key, fixed in FIXED_KEYS.items():
+        if written[key] != fixed and not (key == "config" and is_sweep):
+            advice = "Use hydra.run.dir=PATH for a new folder" if key == "folder" else "Use --config-name"
+            yield f"{key} is set to {written[key]}. It must stay {fixed}, as in conf/runtime.yaml. {advice}."

@@ -1,47 +1,49 @@
-"""One run of a script."""
+"""The run of a script: its names, figures, tables, metrics and status."""
 
 import cProfile
-import csv
 import math
 import os
 import os.path as osp
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime import tracking
-from runtime.environment import refuse_other_experiment
-from runtime.figures import save_figure
-from runtime.files import atomic_write, link_new, part_of
+from runtime.environment import refuse_other_experiment, refuse_other_package
+from runtime.figures import keep_figure, write_figure
+from runtime.files import FileError, explain, link_new, temporary
+from runtime.inputs import own_paths
 from runtime.paths import EXPERIMENT, FOLDER
 from runtime.process import this_process
 from runtime.record import Record, run_facts, versions
-from runtime.requirements import require_needs
+from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, require_needs
 from runtime.signals import Signals, Terminated
+from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from omegaconf import DictConfig
 
 
-LONGEST_ERROR = 10_000  # characters, of what a record keeps
+LONGEST_ERROR = 10_000  # characters of an error in a record
 
 
 class Run:
-    """One run of a script, which keeps its provenance.json in the run's folder from its start to its end.
+    """The run of a script. provenance.json in the run's folder records it from start to end.
 
-    folder  where it keeps its record, and where a checkpoint belongs: a job that was requeued finds it there
-    name    for tables: the configuration's, and the number of a task of a job array or pack, or of Hydra's -m
-    stem    for images: the experiment's number, and the name
-    is_main whether this process writes; of several that share a run, the others save, log and record nothing
+    folder   the folder for the record and for checkpoints; a requeued job finds them there
+    name     the name of tables: the configuration's name, then the task of a job array or pack, then the number in a
+             multirun (Hydra's -m)
+    stem     the prefix of image names: the experiment's number and `name`
+    is_main  whether this process is rank 0; other processes of the run save, log and record nothing
 
-    A trial of a sweep by Optuna has the study's name and its own number as its name and its stem.
+    The name and the stem of an Optuna trial are the study's name and the trial's number.
 
-    A script that goes on where it was, when its job is requeued:
+    A script that continues after its job was requeued:
 
         checkpoint = osp.join(run.folder, "checkpoint.json")
         done = json.loads(Path(checkpoint).read_text())["done"] if osp.exists(checkpoint) else 0
@@ -51,38 +53,38 @@ class Run:
     """
 
     def __init__(self, cfg: "DictConfig") -> None:
-        """`cfg` is a configuration that has conf/runtime.yaml among its defaults. Exits where it has not."""
+        """Take a configuration with conf/runtime.yaml among its defaults. Exits if it lacks that."""
         caller = sys._getframe(1)
         refuse_other_experiment(caller.f_globals.get("__file__"))
-        if "folder" not in list(cfg):  # it may be there and have no value yet
-            sys.exit("This configuration lacks conf/runtime.yaml: give it `defaults: [runtime, default, _self_]`.")
+        refuse_other_package()
+        if not has_runtime(cfg):
+            sys.exit(LACKS_RUNTIME)
+        for problem in changed_names(cfg):
+            sys.exit(problem)
         self.cfg = cfg
         self.process = this_process()
         self.pid = os.getpid()
         self.is_main = self.process.is_main
         self.folder: str = cfg.folder
-        self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no file
+        self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no __file__
         self.name = cfg.trial or "_".join([cfg.config, *self.numbers()])
         self.stem = cfg.trial or f"{EXPERIMENT.split('-')[0]}-{self.name}"
         self.record = Record(self.folder)
         self.is_open = False
-        self.columns: list[str] = []  # of its table
-        self.signals = Signals()
+        self.columns: list[str] = []  # the columns of the run's table, once it is written
+        self.signals = Signals(by_hand=self.process.job is None and not self.process.is_distributed)
+        self.problems: list[str] = []  # results that could not be written where the script asked
         self.profiler: cProfile.Profile | None = None
         self.wandb: Any = None
 
     def numbers(self) -> list[str]:
-        """Those that tell this run from others of its configuration: its task's, and its number of Hydra's -m."""
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
+        """Return the numbers that distinguish runs of one configuration: the task, and the number in a multirun."""
+        from runtime.claim import multirun_number
 
-        numbers = [] if self.process.task is None else [str(self.process.task)]
-        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-            numbers.append(str(HydraConfig.get().job.num))
-        return numbers
+        return [str(number) for number in (self.process.task, multirun_number()) if number is not None]
 
     def overrides(self) -> list[str]:
-        """Those of the command line as they were typed: what ${oc.env:NAME} stands for may be a secret."""
+        """Return the overrides as they were typed. The value of a ${oc.env:NAME} may be a secret."""
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
@@ -92,30 +94,33 @@ class Run:
         return list(typed)
 
     def __enter__(self) -> "Run":
-        if self.is_main:
+        try:
             self.signals.watch()
-            try:
+            if self.is_main:
                 self.start()
-            except BaseException as error:
-                self.end(error)
-                raise
+        except BaseException as error:
+            self.end(error)
+            raise
         self.is_open = True
         return self
 
     def start(self) -> None:
-        facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.id}
+        from runtime.claim import refuse_taken_folder
+
+        refuse_taken_folder(self.folder, self.process)
+        facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.job_id}
         self.record.begin(run_facts(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
-        self.record.identify()
-        require_needs(self.cfg)  # of a trial, or of a run of Hydra's -m, nobody has asked before
+        self.record.identify(own_paths(self.cfg.inputs))
+        require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
         if self.cfg.wandb.mode != "disabled":
-            self.wandb = tracking.start(self.cfg, self.stem)
+            self.wandb = tracking.start_wandb(self.cfg, self.stem)
         if self.cfg.profiler.enabled:
             self.profiler = cProfile.Profile()
             self.profiler.enable()
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a figure says of its run."""
+        """The metadata of the run's figures."""
         facts = self.record.facts
         metadata = {
             "Script": facts["script"],
@@ -128,57 +133,99 @@ class Run:
         return metadata | ({"Trial": self.cfg.trial} if self.cfg.trial else {})
 
     def writes(self, what: str) -> bool:
-        """Whether this process writes what is asked of the run. Raises RuntimeError where the run is not at work."""
+        """Return whether this process writes results. Raises RuntimeError outside the run, or in a forked process."""
         if not self.is_open:
-            raise RuntimeError(f"run.{what} belongs inside `with Run(cfg) as run:`")
+            raise RuntimeError(f"run.{what} was called outside the run. Call it inside `with Run(cfg) as run:`.")
         if self.is_main and os.getpid() != self.pid:
-            raise RuntimeError(f"run.{what} belongs in the run's own process, and this is one that it forked")
+            raise RuntimeError(f"run.{what} was called in a forked process. Call it in the process that made the run.")
         return self.is_main
 
     def save(self, figure: "Figure", path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a figure of matplotlib with this run's metadata, as `save_figure` does, and print where it is.
+        """Write a matplotlib figure with this run's metadata, like `save_figure`, and print its path.
 
-        `options` are of matplotlib's savefig, like dpi=300, bbox_inches="tight" or transparent=True. A trial writes
-        none where the sweep has `figures: null`.
+        A figure that cannot be written there is kept in the run's folder: both paths are printed, the script
+        continues, and the run fails at its end. `options` are those of matplotlib's savefig, like dpi=300,
+        bbox_inches="tight" or transparent=True. Trials write no figures if the sweep has `figures: null`.
         """
         if not self.writes("save") or (self.cfg.trial and self.cfg.sweep.figures is None):
             return
-        written = save_figure(figure, path, self.metadata, **options)
-        self.record.add("figures", written)
+        try:
+            written = write_figure(figure, path, self.metadata, options)
+        except Exception as error:
+            self.keep(path, error, lambda: keep_figure(figure, self.folder, path, self.metadata, options), "figures")
+            return
         print(f"figure: {written}")
+        self.add("figures", written)
         if self.wandb:
             tracking.log_figure(self.wandb, figure, path, self.stem, options)
 
     def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows, mappings with the same keys, to <name>.csv in the run's folder, and as the newest in results/.
+        """Write rows (mappings with the same keys) to <name>.csv in the run's folder and in results/.
 
-        A run has one table. Written again, it is replaced; with other keys it is refused.
+        A run has one table: a second call replaces it. A table with other keys, or that cannot be written, is kept in
+        the run's folder, and the run fails at its end.
         """
         if not self.writes("table"):
             return
+        plain = plain_rows(rows)
+        own, shared = (osp.join(folder, f"{self.name}.csv") for folder in (self.folder, osp.join(FOLDER, "results")))
+        if problem := self.columns_problem(plain):
+            self.keep(shared, FileError(problem), lambda: keep_table(self.folder, self.name, plain), "tables")
+            return
+        self.columns = columns_of(plain)
+        errors = {path: self.try_table(path, plain) for path in (own, shared)}
+        for path, other in ((own, shared), (shared, own)):
+            if error := errors[path]:
+                rest = "It is lost." if errors[other] else f"It is kept: {other}"
+                self.report(f"{explain(error, path)} {rest}")
+
+    def try_table(self, path: str, rows: Sequence[Row]) -> OSError | None:
+        """Write the run's table to a path. Return the error if that fails."""
         try:
-            rows = [{key: plain_cell(value) for key, value in dict(row).items()} for row in rows]
-        except (TypeError, ValueError):
-            rows = []
-        if not rows or any(row.keys() != rows[0].keys() for row in rows):
-            raise ValueError("run.table takes rows, at least one, all with the same keys, as df.to_dict('records')")
-        columns = list(map(str, rows[0]))
-        if self.columns and columns != self.columns:
-            raise ValueError(f"a run has one table, and this one's has other columns: {', '.join(self.columns)}")
-        self.columns = columns
-        for folder in (self.folder, osp.join(FOLDER, "results")):
-            path = osp.join(folder, f"{self.name}.csv")
-            with atomic_write(path) as file:
-                table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-                table.writeheader()
-                table.writerows(rows)
-            self.record.add("tables", path)
+            write_table(path, rows)
+        except OSError as error:
+            return error
+        self.add("tables", path)
+        return None
+
+    def columns_problem(self, rows: Sequence[Row]) -> str | None:
+        """Return a problem if rows do not fit the run's table, else None."""
+        if not is_regular(rows):
+            return "the rows have different keys. Give all rows of run.table the same keys."
+        if self.columns and columns_of(rows) != self.columns:
+            return f"this run's table has the columns {', '.join(map(str, self.columns))}. Write the same columns."
+        return None
+
+    def keep(self, path: object, error: Exception, write: Callable[[], str], kind: str) -> None:
+        """Write a result to the run's folder by `write`, and report its path. Raises `error` if it cannot be drawn."""
+        problem = explain(error, path)
+        try:
+            kept = write()
+        except OSError as late:
+            self.report(f"{problem} It is lost, since the run's folder fails too: {explain(late, self.folder)}")
+        except Exception:
+            raise error from None
+        else:
+            self.report(f"{problem} It is kept: {kept}")
+            self.add(kind, kept)
+
+    def add(self, kind: str, path: str) -> None:
+        """Add a result's path to the record. An error is only reported, and the script can save further results."""
+        try:
+            self.record.add(kind, path)
+        except OSError as error:
+            self.report(explain(error, self.record.path))
+
+    def report(self, problem: str) -> None:
+        """Print a problem, and let the run fail at its end."""
+        print(problem, file=sys.stderr, flush=True)
+        self.problems.append(problem)
 
     def log(self, **metrics: Any) -> None:
-        """Record numbers, also of numpy or torch, in provenance.json, and in Weights & Biases where it is on.
+        """Record metrics in provenance.json and, if it is on, in Weights & Biases. Scalars of numpy and torch are fine.
 
-        JSON has no NaN and no infinity: they are the texts "nan", "inf" and "-inf" there. The record has the newest,
-        a second late at most.
+        The record has the newest value of each, at most a second late. NaN and infinity, which JSON lacks, are
+        recorded as "nan", "inf" and "-inf".
         """
         if not self.writes("log"):
             return
@@ -190,16 +237,40 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if os.getpid() != self.pid:  # one that this one forked
+        if os.getpid() != self.pid:  # a forked process must not end the run
             return
         self.is_open = False
-        if self.is_main:
-            self.end(error)
+        unwritten = Unwritten(self.problems) if self.problems and outcome(error)[0] == "finished" else None
+        self.end(unwritten or error)
+        if unwritten:
+            self.fail(unwritten)
+
+    def fail(self, unwritten: "Unwritten") -> NoReturn:
+        """Exit with one line. In a multirun, raise an exception instead, which lets its other runs continue."""
+        from runtime.claim import multirun_number
+
+        if multirun_number() is not None:
+            raise unwritten
+        sys.exit(f"{self.folder}: the run failed, since the files printed above could not be written.")
 
     def end(self, error: BaseException | None) -> None:
-        """Close what is open, and then tell the record how the run ended. A signal waits for the record alone."""
-        if not error and self.signals.came:  # the script has caught what was raised
-            error = Terminated(self.signals.came.name)
+        """Record how the run ended, close what is open, and then let a deferred signal have its effect."""
+        if not error and self.signals.fatal:  # the script has caught the exception of the signal
+            error = Terminated(self.signals.fatal.name)
+        try:
+            if self.is_main:
+                self.finish(error)
+        finally:
+            self.signals.release(announce=self.is_main)
+
+    def finish(self, error: BaseException | None) -> None:
+        """Close what is open, and record how the run ended.
+
+        An error is recorded first, since W&B may wait for its server longer than Slurm waits for this process.
+        """
+        if error:
+            with self.signals.waiting(), suppress(OSError):  # the error is recorded again below
+                self.record.end(*outcome(error))
         try:
             self.close(error)
             self.signals.hold()
@@ -208,47 +279,49 @@ class Run:
             self.signals.hold()
             self.record.end(*outcome(error or late))
             raise
-        finally:
-            self.signals.release()
 
     def close(self, error: BaseException | None) -> None:
         if self.profiler:
             self.profiler.disable()
             path = osp.join(FOLDER, "profiling_results", f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof")
-            with part_of(path) as part:
+            with temporary(path) as part:
                 self.profiler.dump_stats(part)
                 link_new(part, path)
         if self.wandb:
             self.wandb.finish(exit_code=int(outcome(error)[0] != "finished"))
 
 
+class Unwritten(Exception):
+    """Raised at the end of a run if results could not be written. Each was reported when that happened."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+
+
 def outcome(error: BaseException | None) -> tuple[str, str | None]:
-    """The status of a run that ended with this error or none, and the text of the error."""
+    """Return the status of a run that ended with this error or None, and the text of the error."""
     if isinstance(error, Terminated):
         return "terminated", str(error)
     if isinstance(error, KeyboardInterrupt):
         return "terminated", "SIGINT"
+    if isinstance(error, Unwritten):
+        return "failed", str(error)[:LONGEST_ERROR]
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", None
     return "failed", "".join(traceback.format_exception_only(error)).strip()[:LONGEST_ERROR]
 
 
-def plain_cell(value: Any) -> Any:
-    """A number of torch, whose text has four digits, as Python's own; anything else as it is."""
-    return value.item() if hasattr(value, "detach") and not value.shape else value
-
-
 def number(name: str, value: Any) -> int | float:
-    """A number, of Python, or of numpy or torch with one element."""
+    """Return a scalar of Python, numpy or torch as a Python number. Raises TypeError for any other value."""
     found = value
     if hasattr(value, "item"):
-        with suppress(ValueError, RuntimeError):  # it has several elements
+        with suppress(ValueError, RuntimeError):  # the value has several elements
             found = value.item()
     if not isinstance(found, int | float):
-        raise TypeError(f"run.log takes numbers, and {name} is {value!r}")
+        raise TypeError(f"run.log takes numbers, but {name} is {value!r}")
     return found
 
 
 def plain(value: int | float) -> int | float | str:
-    """A number as JSON can have it."""
+    """Return a number as a JSON value: NaN and infinity become text."""
     return value if isinstance(value, int) or math.isfinite(value) else str(value)

@@ -1,4 +1,4 @@
-"""Weights & Biases. No secret of the environment leaves this machine."""
+"""Log to Weights & Biases. Values of environment variables, which may be secrets, are not sent."""
 
 import io
 import os
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from omegaconf import DictConfig
 
-OURS = ("RUN_NAME", "RUN_TASK", "WANDB_MODE")  # variables whose values are no secret
+PUBLIC_VARIABLES = ("RUN_NAME", "RUN_TASK", "WANDB_MODE")  # their values are not secret
 
 
-def start(cfg: "DictConfig", name: str) -> Any:
-    """A run of W&B, named and kept as this run is, unless `cfg.wandb`, arguments of wandb.init, says otherwise.
+def start_wandb(cfg: "DictConfig", name: str) -> Any:
+    """Start and return a run of W&B with this run's name and folder. `cfg.wandb` has further arguments of wandb.init.
 
-    Exits where W&B does not start, after W&B's own `settings.init_timeout` where its server does not answer.
+    Exits if W&B does not start. If its server does not answer, that takes W&B's `settings.init_timeout`.
     """
     import wandb
     from omegaconf import OmegaConf
@@ -34,12 +34,12 @@ def start(cfg: "DictConfig", name: str) -> Any:
         options["config"] = hidden["wandb"]["config"]
     try:
         os.makedirs(options["dir"], exist_ok=True)
-        try_to_write(options["dir"])  # else W&B would write to another folder
+        try_to_write(options["dir"])  # W&B would silently write to another folder
         return wandb.init(**options)
-    except (TypeError, ValueError) as error:  # a key or a value that wandb.init does not take
-        sys.exit(f"wandb, in the configuration, is not what wandb.init takes: {one_line(error)}")
+    except (TypeError, ValueError) as error:  # an unknown key or an invalid value
+        sys.exit(f"wandb: wandb.init refuses the configuration's values: {one_line(error)}")
     except (OSError, wandb.errors.Error) as error:
-        sys.exit(f"W&B does not start: {one_line(error)}")
+        sys.exit(f"wandb: W&B did not start: {one_line(error)}")
 
 
 def one_line(error: Exception) -> str:
@@ -49,9 +49,9 @@ def one_line(error: Exception) -> str:
 def log_figure(
     wandb_run: Any, figure: "Figure", path: str | os.PathLike[str], stem: str, options: Mapping[str, Any]
 ) -> None:
-    """Give W&B a figure under its file's name without the stem of the run and the stamp, so that runs compare.
+    """Log a figure to W&B as PNG, the only format that W&B shows. `options` are those of the figure's file.
 
-    It is drawn as PNG whatever the file is: W&B shows no other. `options` are those of the file.
+    Its title is the file's name without the run's stem and the timestamp: W&B compares figures of equal titles.
     """
     import wandb
     from PIL import Image
@@ -63,7 +63,7 @@ def log_figure(
 
 
 def without_environment(cfg: "DictConfig") -> Any:
-    """A configuration's values, in which ${oc.env:NAME} stays as it is written, wherever it is used."""
+    """Return a configuration's resolved values, in which every ${oc.env:NAME} stays as it is written."""
     from omegaconf import OmegaConf
 
     with environment_hidden():
@@ -76,7 +76,7 @@ def environment_hidden() -> Iterator[None]:
     from omegaconf.resolvers import oc
 
     def hidden(key: str, *default: Any) -> Any:
-        return oc.env(key, *default) if key in OURS else "${oc.env:" + key + "}"
+        return oc.env(key, *default) if key in PUBLIC_VARIABLES else "${oc.env:" + key + "}"
 
     OmegaConf.register_new_resolver("oc.env", hidden, replace=True)
     try:

@@ -1,0 +1,93 @@
+"""Run checks in child processes, and leave no process behind."""
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
+
+LIMIT = 120  # seconds for the import of a script, and for each of its configurations
+Send = Callable[[Any], None]
+
+
+@contextmanager
+def forked(work: Callable[[Send], None]) -> Iterator[Callable[[], Any]]:
+    """Run a function in a child process, and yield a function that returns the next value that the child sends.
+
+    At the end of the values it returns text: how the child ended. It raises RuntimeError if `work` itself has failed.
+    Every process that the child has started ends with this block.
+    """
+    signal.signal(signal.SIGTERM, stop)
+    reader, writer = os.pipe()
+    process = os.fork()
+    if not process:
+        os.close(reader)
+        run_child(work, writer)
+    os.close(writer)
+    try:
+        yield lambda: next_value(reader, process)
+    finally:
+        os.close(reader)
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+        os.kill(process, signal.SIGKILL)  # the child may not have made its group yet
+        os.waitpid(process, 0)
+
+
+def stop(*_: object) -> NoReturn:
+    sys.exit("ended by SIGTERM")
+
+
+def run_child(work: Callable[[Send], None], writer: int) -> NoReturn:
+    """Run a function without standard input or output, and end without exit handlers."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
+        os.dup2(os.open(os.devnull, mode), number)
+
+    def send(value: Any) -> None:
+        os.write(writer, json.dumps(value).encode() + b"\n")
+
+    try:
+        work(send)
+    except BaseException:
+        send({"failed": traceback.format_exc()})
+    finally:
+        os._exit(0)
+
+
+def next_value(reader: int, process: int) -> Any:
+    """Return the next value that a child sends, or how it ended."""
+    end, line = time.monotonic() + LIMIT, b""
+    while not line.endswith(b"\n"):
+        if time.monotonic() > end:
+            return f"did not end within {LIMIT} seconds"
+        is_dead = has_ended(process)  # checked before the read, since output may arrive in between
+        byte = b""
+        if select.select([reader], [], [], 0 if is_dead else 0.2)[0]:
+            byte = os.read(reader, 1)
+            line += byte
+            time.sleep(0 if byte else 0.05)  # a child that has closed its end may live on
+        if is_dead and not byte:
+            return how_it_ended(process)
+    value = json.loads(line)
+    if isinstance(value, dict) and "failed" in value:
+        raise RuntimeError(value["failed"])
+    return value
+
+
+def has_ended(process: int) -> bool:
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def how_it_ended(process: int) -> str:
+    ended = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    assert ended
+    if ended.si_code == os.CLD_EXITED:
+        return f"ended the process with exit code {ended.si_status}"
+    return f"ended by {signal.Signals(ended.si_status).name}"

@@ -1,0 +1,280 @@
+"""Compose the configurations of a script by its own hydra.main, without running it."""
+
+import functools
+import importlib
+import inspect
+import os
+import os.path as osp
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from runtime import inputs
+from runtime.files import try_to_write
+from runtime.paths import SCRIPTS
+from runtime.preflight.findings import Findings, is_job_error, is_resolver_error, one_line
+from runtime.requirements import LACKS_RUNTIME, has_runtime, unmet_requirements, unresolved
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function with hydra.main: the decorated function, its module, and the name of its configuration."""
+
+    function: Callable[[], Any]
+    module: str
+    config_name: str | None
+
+
+@contextmanager
+def recorded() -> Iterator[list[Entry]]:
+    """Record each function that hydra.main decorates in this block."""
+    entries: list[Entry] = []
+    try:
+        import hydra
+    except ImportError:
+        yield entries
+        return
+    decorate = hydra.main
+
+    @functools.wraps(decorate)
+    def main(*words: Any, **options: Any) -> Any:
+        decorator = decorate(*words, **options)
+        name = options.get("config_name", words[1] if len(words) > 1 else None)
+
+        def record(task: Any) -> Any:
+            function = decorator(task)
+            entries.append(Entry(function, getattr(inspect.unwrap(function), "__module__", ""), name))
+            return function
+
+        return record
+
+    hydra.main = sys.modules["hydra.main"].main = main  # type: ignore[attr-defined]
+    yield entries
+    hydra.main = sys.modules["hydra.main"].main = decorate  # type: ignore[attr-defined]
+
+
+def find_entry(value: Any, entries: Sequence[Entry]) -> Entry | None:
+    """Return the entry of a function, also if other decorators wrap it."""
+    while value is not None:
+        for entry in entries:
+            if entry.function is value:
+                return entry
+        value = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
+    return None
+
+
+def check_configuration(
+    entry: Entry,
+    script: str,
+    module: ModuleType,
+    arguments: Sequence[str],
+    known: dict[str, str],
+    reads_arguments: bool,
+) -> Findings:
+    """Return the findings of the configuration that a script composes for these arguments.
+
+    `known` is the environment with the variables of .env. `reads_arguments` means that the script may have arguments
+    that Hydra does not know, so its refusal is only a note.
+    """
+    found = Findings()
+    with restored():
+        try:
+            command = parse(arguments)
+        except Exception as error:
+            line = f"{script}: Hydra refuses its arguments: {one_line(error)}"
+            found.add(line, is_note=reads_arguments)
+            return found
+        except SystemExit:  # --version
+            return found
+        if not command:
+            return found
+        label = command.label(entry)
+        try:
+            cfg = command.compose(entry, script)
+        except (Exception, SystemExit) as error:
+            found.add(f"{label}: {one_line(error)}", is_note=is_job_error(error))
+            return found
+        if uses_run(module) and not has_runtime(cfg):
+            found.add(f"{label}: {LACKS_RUNTIME}")
+            return found
+        check_values(cfg, label, found, command.is_multirun)
+        if not found.problems and has_runtime(cfg):
+            check_requirements(cfg, known, found)
+    return found
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Restore the environment, the working directory and Hydra's global state at the end of this block."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    environment, words, folder = dict(os.environ), sys.argv, os.getcwd()
+    current, cfg = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = words
+        os.chdir(folder)
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = current, cfg
+
+
+# The command line -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Command:
+    """The arguments of a script, as Hydra parses them."""
+
+    options: dict[str, str]
+    overrides: list[str]
+    is_multirun: bool
+
+    def label(self, entry: Entry) -> str:
+        """Return the configuration's name for findings: its file, if that is in this experiment."""
+        name = self.options.get("config_name") or entry.config_name or ""
+        file = osp.join("conf", name if name.endswith(".yaml") else f"{name}.yaml")
+        is_here = "config_path" not in self.options and osp.exists(osp.join(osp.dirname(SCRIPTS), file))
+        return f"conf/{name}.yaml" if is_here else f"configuration {name}".rstrip()
+
+    def compose(self, entry: Entry, script: str) -> Any:
+        """Compose the configuration by the script's own hydra.main. A sweep gives that of its first run."""
+        simple, has_sweep = first_values(self.overrides)
+        cfg = self.show(entry, script, simple)
+        self.is_multirun = self.is_multirun or str(cfg.hydra.mode) == "RunMode.MULTIRUN"
+        if has_sweep and not self.is_multirun:
+            return self.show(entry, script, self.overrides)  # raises Hydra's error
+        return cfg
+
+    def show(self, entry: Entry, script: str, overrides: Sequence[str]) -> Any:
+        """Let hydra.main print the configuration instead of running the script, and return that configuration."""
+        from hydra.core.hydra_config import HydraConfig
+
+        task = inspect.unwrap(entry.function)
+        if task.__module__ == "__mp_main__":
+            task.__module__ = "__main__"
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in self.options.items()]
+        sys.argv = [script, "--cfg", "all", *options, *overrides]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints an error and exits
+        try:
+            entry.function()
+        finally:
+            del os.environ["HYDRA_FULL_ERROR"]
+        own: Any = HydraConfig.get()
+        return own._get_parent()  # HydraConfig has only the key `hydra`; its parent is the whole configuration
+
+
+def parse(arguments: Sequence[str]) -> Command | None:
+    """Return the parsed arguments, or None if the script would not run. Raises ValueError if Hydra refuses them."""
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> None:
+        raise ValueError(message)
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[assignment]
+    given = parser.parse_args(list(arguments))
+    if given.help or given.hydra_help or given.cfg or given.info or given.shell_completion or given.experimental_rerun:
+        return None
+    options = {name: getattr(given, name) for name in ("config_name", "config_path", "config_dir")}
+    mode = [word.partition("=")[2].upper() for word in given.overrides if word.startswith("hydra.mode=")]
+    is_multirun = given.multirun or mode[-1:] == ["MULTIRUN"]
+    return Command({name: value for name, value in options.items() if value}, given.overrides, is_multirun)
+
+
+def first_values(overrides: Sequence[str]) -> tuple[list[str], bool]:
+    """Return overrides with the first value of each sweep, and whether there is a sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    simple, has_sweep = [], False
+    for word in overrides:
+        try:
+            [override] = OverridesParser.create().parse_overrides([word])
+        except HydraException:
+            simple.append(word)  # Hydra raises the error later
+            continue
+        if not override.is_sweep_override():
+            simple.append(word)
+            continue
+        has_sweep = True
+        with suppress(Exception):  # a glob, or an interval of another sweeper, has no first value
+            value = next(iter(override.sweep_string_iterator()))
+            simple.append(f"{override.get_key_element()}={value}")
+    return simple, has_sweep
+
+
+# Values ---------------------------------------------------------------------------------------------------------------
+
+
+def uses_run(module: ModuleType) -> bool:
+    """Return whether a script has imported Run."""
+    run = sys.modules.get("runtime.run")
+    return run is not None and any(value is run.Run for value in vars(module).values())
+
+
+def check_values(cfg: Any, label: str, found: Findings, is_multirun: bool) -> None:
+    """Check that each key has a value and that the run's folder can be written."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf, open_dict, read_write
+
+    for callback in (cfg.hydra.callbacks or {}).values():
+        if str(OmegaConf.select(callback, "_target_")).startswith("runtime."):
+            importlib.import_module("runtime")  # Hydra imports it too; it sets the variables for conf/runtime.yaml
+    with read_write(cfg.hydra), open_dict(cfg.hydra):
+        # Hydra sets these keys when a run starts.
+        for key, value in {"job.num": 0, "job.id": "0", "runtime.output_dir": os.getcwd()}.items():
+            OmegaConf.update(cfg.hydra, key, value)
+    HydraConfig.instance().set_config(cfg)
+    check_folder(cfg, "hydra.sweep.dir" if is_multirun else "hydra.run.dir", found)
+    with read_write(cfg), open_dict(cfg):
+        del cfg["hydra"]
+    for key, error in unresolved(cfg):
+        if error is None:
+            found.add(f"{label}: {key} is ???. Give it a value.")
+        else:
+            found.add(f"{label}: {key}: {one_line(error)}", is_note=is_resolver_error(error) or is_job_error(error))
+
+
+def check_folder(cfg: Any, key: str, found: Findings) -> None:
+    """Check that the folder under `key` can be written or made."""
+    from omegaconf import OmegaConf
+
+    try:
+        folder = existing_folder(osp.abspath(str(OmegaConf.select(cfg, key))))
+    except Exception as error:
+        found.add(f"{key}: {one_line(error)}", is_note=is_resolver_error(error) or is_job_error(error))
+        return
+    try:
+        try_to_write(folder)
+    except OSError:
+        found.add(f"{key}: the folder cannot be written: {folder}")
+
+
+def existing_folder(folder: str) -> str:
+    """Return a folder, or the nearest existing parent in which it would be made. A dangling symlink is followed."""
+    while not osp.exists(folder):
+        target = osp.realpath(folder) if osp.islink(folder) else folder
+        folder = osp.dirname(folder) if target == folder else target
+    return folder
+
+
+def check_requirements(cfg: Any, known: dict[str, str], found: Findings) -> None:
+    """Check the requirements of the configuration, and record the checksums of its inputs."""
+    os.environ.setdefault("DATA_ROOT", known["DATA_ROOT"])
+    for problem in unmet_requirements(cfg):
+        found.add(problem)
+    if found.problems:
+        return
+    try:
+        found.inputs = inputs.checksums(cfg.inputs)
+    except OSError as error:
+        found.add(f"inputs: {error.filename} cannot be read: {error.strerror}")
+    for path in inputs.declared(cfg.inputs):
+        if note := inputs.size_note(path):
+            found.add(note, is_note=True)
