@@ -174,7 +174,7 @@ def linted(paths, *command):
 def test_python_of_the_template_is_clean(every_option, tmp_path):
     """Lines that make linters skip a file are removed first."""
     lab = every_option
-    names = ["__init__.py", "query.py", "optuna_worker.py", "runtime/*.py"]
+    names = ["__init__.py", "query.py", "optuna_worker.py", "runtime/**/*.py"]
     paths = [path for name in names for path in sorted(lab.path.glob(f"experiments/*/scripts/{name}"))]
     assert len(paths) >= 20 * len(OPTIONS)
     for path in paths:
