@@ -1,4 +1,4 @@
-"""Fixtures: the template as it is being edited, a laboratory to render it into, and the servers that it talks to."""
+"""Fixtures: the template with its uncommitted changes, labs to render it into, a Slurm and a Bolt server."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ from support.updating import ACCOUNT, RUNS, SUBMIT
 
 
 def pytest_configure():
-    """Keep temporary files in memory where there is room: they are many and small."""
+    """Keep temporary files in memory if there is room. They are many and small."""
     skips.check_words()
     memory = Path("/dev/shm")
     if "TMPDIR" not in os.environ and memory.is_dir() and shutil.disk_usage(memory).free > 2**30:
@@ -30,9 +30,9 @@ def pytest_configure():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The tests of the Bolt server, which takes long to start, run in one process by --dist=loadgroup, and begin first.
+    """Run all tests of the Bolt server in one process (--dist=loadgroup), because the server starts slowly.
 
-    A Slurm takes two seconds, and each process has its own: most of its tests wait, and they wait side by side.
+    Each process has its own Slurm. It starts in two seconds, and most of its tests wait for jobs.
     """
     for item in items:
         if "bolt" in item.fixturenames:
@@ -42,20 +42,20 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session):
-    """End the output with what was skipped, after pytest's own last line."""
+    """Print the skipped tests after pytest's own last line."""
     yield
     skips.report(session.config)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def hermetic(tmp_path_factory):
-    """No setting of the person who runs the tests reaches git, Copier, a starter or a job."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what nohup starts, this one
+    """Hide the user's settings from git, Copier, starters and jobs."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell inherit an ignored SIGINT
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores SIGHUP
     home = tmp_path_factory.mktemp("home")
     git = home / "gitconfig"
     git.write_text("[user]\nname = Ada\nemail = ada@example.org\n[init]\ndefaultBranch = main\n")
-    with git.open("a") as file:  # of somebody else in a container of continuous integration
+    with git.open("a") as file:  # in a CI container, another user owns the checkout
         file.write(f"[safe]\ndirectory = {ROOT}\n[gc]\nauto = 0\n[maintenance]\nauto = false\n")
     settings = home / "settings.yml"
     settings.write_text("{}\n")
@@ -64,16 +64,16 @@ def hermetic(tmp_path_factory):
         for name in list(os.environ):
             if name.startswith(foreign) or name in ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"):
                 patch.delenv(name)
-        path = [str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"]  # where Debian has slurmctld
+        path = [str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"]  # Debian installs slurmctld there
         patch.setenv("PATH", os.pathsep.join(path))
         patch.setenv("GIT_CONFIG_GLOBAL", str(git))
         patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
         patch.setenv("GIT_TEMPLATE_DIR", "")
         patch.setenv("COPIER_SETTINGS_PATH", str(settings))
-        patch.setenv("UV_HTTP_RETRIES", "10")  # an index of packages may be away for a moment
+        patch.setenv("UV_HTTP_RETRIES", "10")  # a package index may fail for a moment
         patch.setenv("PIP_RETRIES", "10")
-        patch.setenv("OPENBLAS_NUM_THREADS", "1")  # more runs than cores are at work
-        # Without a cache of its fonts matplotlib says that it makes one; jobs have another HOME.
+        patch.setenv("OPENBLAS_NUM_THREADS", "1")  # there are more runs than cores
+        # Without a font cache, matplotlib prints a line when it builds one. Jobs have another HOME.
         patch.setenv("MPLCONFIGDIR", f"{sys.prefix}/matplotlib")
         run(sys.executable, "-c", "import matplotlib.font_manager", check=True)
         yield
@@ -81,15 +81,15 @@ def hermetic(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once():
-    """Copier makes an environment of Jinja for each render, which compiles all texts anew: half of a render's time."""
+    """Compile each Jinja text once. Copier compiles all of them for every render, which takes half of its time."""
     compile_anew, compiled = jinja2.Environment.compile, {}
 
     def compile_once(environment, source, name=None, filename=None, *options):
-        if "{% yield" in source:  # of which Copier's extension takes note
+        if "{% yield" in source:  # Copier's extension records these while it compiles
             return compile_anew(environment, source, name, filename, *options)
         key = (type(environment), environment.keep_trailing_newline, source, name, options)
         if key in compiled:
-            environment.preprocess(source, name, filename)  # in which that extension begins anew
+            environment.preprocess(source, name, filename)  # resets that extension
         else:
             compiled[key] = compile_anew(environment, source, name, filename, *options)
         return compiled[key]
@@ -101,20 +101,20 @@ def compiled_once():
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
-    """The template at v1.0.0, to be read only."""
+    """Return the template at v1.0.0. Do not change it."""
     return copy_template(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture(scope="session")
 def plain_template(template, tmp_path_factory):
-    """The template's files with no repository: to clone one is nearly all of the time of a refusal."""
+    """Return the template's files without git, since most of the time of a refusal is the clone."""
     path = tmp_path_factory.mktemp("plain") / "template"
     return Template(shutil.copytree(template.path, path, ignore=shutil.ignore_patterns(".git")), None)
 
 
 @pytest.fixture
 def copie(copie):
-    """pytest-copie's fixture, without the `!include` that it gives to yaml.SafeLoader for the whole process."""
+    """Undo the `!include` that pytest-copie adds to yaml.SafeLoader for the whole process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yaml.SafeLoader, "yaml_constructors", dict(yaml.SafeLoader.yaml_constructors))
         yield copie
@@ -123,7 +123,7 @@ def copie(copie):
 
 @pytest.fixture
 def own_template(template, tmp_path):
-    """The template at v1.0.0, which the test may change and release."""
+    """Return a template at v1.0.0 that the test may change and release."""
     return template.copy(tmp_path / "template")
 
 
@@ -134,7 +134,7 @@ def lab(tmp_path, template):
 
 @pytest.fixture(scope="session")
 def newer(template, tmp_path_factory):
-    """The template with v1.1.0, which has a renamed account and a better submit.sh. To be read only."""
+    """Return the template with v1.1.0: a renamed account and a better submit.sh. Do not change it."""
     newer = template.copy(tmp_path_factory.mktemp("newer") / "template")
     newer.release("v1.1.0", [ACCOUNT, SUBMIT])
     return newer
@@ -142,7 +142,7 @@ def newer(template, tmp_path_factory):
 
 @pytest.fixture
 def old(lab, newer):
-    """A lab with 011-x rendered at v1.0.0, while the template has v1.1.0."""
+    """Return a lab with 011-x rendered at v1.0.0. Its template has v1.1.0."""
     lab.template = newer
     lab.render(runs=RUNS)
     return lab
@@ -150,7 +150,7 @@ def old(lab, newer):
 
 @pytest.fixture
 def own_old(lab, newer, tmp_path):
-    """The same with a template that the test may change and release."""
+    """Return the same lab with a template that the test may change and release."""
     lab.template = newer.copy(tmp_path / "template")
     lab.render(runs=RUNS)
     return lab
@@ -170,7 +170,7 @@ def needs_slurm():
 
 @pytest.fixture(scope="session")
 def slurm(needs_slurm, tmp_path_factory):
-    """A real Slurm."""
+    """Start a real Slurm."""
     cluster = Slurm(tmp_path_factory.mktemp("slurm"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
@@ -180,7 +180,7 @@ def slurm(needs_slurm, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bolt(tmp_path_factory):
-    """A Bolt server."""
+    """Start a Bolt server."""
     if not importlib.util.find_spec("arcadedb_embedded"):
         pytest.fail("not installed: arcadedb-embedded. Some machines have no package of it: make test SKIP=bolt")
     server = Bolt(tmp_path_factory.mktemp("bolt"))

@@ -1,6 +1,6 @@
-"""Data-parallel training with real torch, by `make test-ddp`: the index's torch has to be installed for it.
+"""Data-parallel training with real torch. `make test-ddp` installs torch and runs these tests.
 
-Four processes on one machine, by CPU and gloo, add up their ranks, in a -ddp launcher under Slurm and by hand.
+Four processes on one machine add up their ranks by gloo on the CPU, in a -ddp launcher under Slurm and by hand.
 """
 
 import json

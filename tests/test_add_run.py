@@ -1,4 +1,4 @@
-"""add-run and set-run: a run is data, and nothing but its own files moves."""
+"""add-run and set-run: they change a run's answer and its own files, and no others."""
 
 import os
 import subprocess
@@ -67,7 +67,7 @@ def test_add_run_refuses_an_invalid_run(old, experiment, script, token, reason):
     assert contents(experiment) == before
 
 
-PATHS = "last: runs/x_delta_001/last.ckpt\nbest: x_delta_001_best.ckpt\n"  # which a new run has not made
+PATHS = "last: runs/x_delta_001/last.ckpt\nbest: x_delta_001_best.ckpt\n"  # files that a new run does not have
 
 
 def test_add_run_copies_the_newest_configuration(old, experiment):

@@ -1,4 +1,4 @@
-"""adopt: an experiment that the template did not make becomes one, and nothing of it is overwritten."""
+"""adopt: add the template to an existing experiment without overwriting its files."""
 
 import os
 
@@ -10,7 +10,7 @@ from support.updating import SUBMIT, contents, tool
 
 @pytest.fixture
 def found(lab):
-    """A lab with an experiment of its own, as people wrote them before the template."""
+    """Return a lab with an experiment that was written without the template."""
     folder = lab.path / "experiments/005-Old_one"
     for name, text in {
         "README.md": "mine\n",
@@ -37,7 +37,7 @@ def test_adopt_adds_missing_files_and_finds_runs(found):
     answers = yaml.safe_load(after[".copier-answers.yml"])
     assert (answers["runs"], answers["_commit"]) == ({"train": ["gh_000"]}, "v1.0.0")
     assert (answers["title"], answers["package"], answers["queries"]) == ("005-Old_one", "torchcell", False)
-    (folder / ".copier-answers.yml").unlink()  # as after a kill, before the last file
+    (folder / ".copier-answers.yml").unlink()  # as if killed before the last file
     assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
     assert contents(folder) == after
     commit(lab.path)
@@ -50,7 +50,7 @@ def test_adopt_adds_missing_files_and_finds_runs(found):
 
 @pytest.mark.parametrize(("place", "package"), [("src/torchcell", "torchcell"), ("elsewhere", "")])
 def test_adopt_detects_the_package(found, place, package):
-    """As Copier does at the first copy, whose defaults the other answers have."""
+    """adopt uses the same defaults as Copier's first copy."""
     lab, folder = found
     (lab.path / "src").mkdir()
     (lab.path / "torchcell").rename(lab.path / place)

@@ -1,4 +1,4 @@
-"""The benchmarks: what they share, since `make bench` takes too long for a test."""
+"""Benchmarks: their shared helpers. `make bench` itself takes too long for a test."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def test_benchmark_gives_git_its_own_settings(path):
 
 
 def test_benchmark_git_does_not_start_maintenance(tmp_path):
-    """It would work in the background, in a folder that the benchmark removes."""
+    """Background maintenance would work in a folder that the benchmark removes."""
     code = f"import render; render.quiet_git({str(tmp_path)!r}); render.repository(render.Path('lab'), {{'a': 'a'}})"
     environment = os.environ | {"PYTHONPATH": str(BENCHMARKS), "GIT_TRACE": str(tmp_path / "trace")}
     del environment["GIT_CONFIG_GLOBAL"]

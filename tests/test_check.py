@@ -1,4 +1,4 @@
-"""check: each thing that is wrong is one line, also in experiments that the template did not make."""
+"""check: one line per problem, also in experiments without the template."""
 
 import shutil
 import sys
@@ -223,7 +223,7 @@ def test_edited_library_files_are_reported(lab):
     runtime = experiment / "scripts/runtime"
     edit(runtime / "run.py", '"""', '"""Mine: ')
     (runtime / "pin.sh").write_text("# mine\n" + (runtime / "pin.sh").read_text())
-    edit(runtime / "paths.py", '"""', '"""Mine: ')  # it is rendered, so it differs between experiments
+    edit(runtime / "paths.py", '"""', '"""Mine: ')  # not reported: it is rendered, so it differs between experiments
     (runtime / "files.py").write_bytes((runtime / "files.py").read_bytes().replace(b"\n", b"\r\n"))
     (runtime / "locks.py").unlink()
     (runtime / "__init__.py").unlink()

@@ -1,4 +1,4 @@
-"""`make demo`: a rendered experiment and its first figure, with nothing installed but what it installs itself."""
+"""`make demo`: render an experiment and save its first figure. It installs what it needs."""
 
 import os
 import re

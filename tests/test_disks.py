@@ -1,4 +1,4 @@
-"""Disks: results survive one that lacks hard links, is full or cannot be written, and locks work in a group."""
+"""Disks: results survive missing hard links, full and read-only disks. Locks work in a group."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_folder_is_checked_as_a_run_uses_it(lab):
     assert list(lab.data.iterdir()) == list(lab.images.iterdir()) == []
 
 
-# What cannot be written where it was asked for ------------------------------------------------------------------------
+# Files that cannot be written where requested -------------------------------------------------------------------------
 
 UNWRITABLE = {
     "another's": ("'other.png'", "another script or configuration made this file", "other.png"),
@@ -104,7 +104,7 @@ def test_figure_is_kept_if_it_cannot_be_written(lab, case):
 
 
 def test_figure_is_kept_if_the_images_folder_is_gone(lab):
-    """As a disk that is no longer mounted: its folder is not made again on the one below."""
+    """After an unmount, a folder of that name must not appear on the disk below."""
     lab.render()
     done = start(lab, "os.rmdir(images)\nrun.save(figure, osp.join(images, '2026', 'a.png'))")
     folder, _ = the_run(lab)
@@ -214,7 +214,7 @@ def test_disk_without_locks_is_refused_in_one_line(lab, error):
 
 
 class Group:
-    """A repository of two members of a group, who need no account. Their commands run with a umask."""
+    """A repository of two group members without accounts. Their commands run with a umask."""
 
     def __init__(self, folder, template):
         self.lab = make_lab(folder / "lab", template)
@@ -224,7 +224,7 @@ class Group:
         self.folder = folder
 
     def share(self):
-        """Give everything to the first member and to the group, as `git init --shared` and a group's disk do."""
+        """Give all files to the first member and to the group, like `git init --shared`."""
         run("chmod", "-R", "g+rwX,o=", self.folder, check=True)
         run("find", self.folder, "-type", "d", "-exec", "chmod", "g+s", "{}", "+", check=True)
         run("chown", "-R", "2001:3000", self.folder, check=True)
@@ -241,7 +241,7 @@ def group(template):
         pytest.skip("Only root can run commands as two users")
     folder = Path(tempfile.mkdtemp(prefix="group"))
     groups = os.getgroups()
-    os.setgroups([*groups, 3000])  # root without its rights sees what the group sees
+    os.setgroups([*groups, 3000])  # so that root without its capabilities can read the group's files
     yield Group(folder, template)
     run("chown", "-R", "0:0", folder, check=True)
     shutil.rmtree(folder)
@@ -257,7 +257,7 @@ def test_group_members_lock_the_same_repository(group, umask):
         assert (done.stdout, done.stderr) == ("held\n", "")
     done = group.member(2, sys.executable, "-c", HOLD, "b", umask=umask, env=env)
     assert (done.stdout, done.stderr) == ("held\n", ""), "the folder of locks is the group's too"
-    # A lock of an older version, which only its owner may write to, is locked all the same.
+    # Older versions left locks that only their owner can write. They can still be locked.
     lock = group.lab.path / ".git/experiments/a.lock"
     lock.chmod(0o640)
     assert group.member(2, sys.executable, "-c", HOLD, "a", env=env).stdout == "held\n"
@@ -303,7 +303,7 @@ def test_group_members_share_a_study(group):
     edit(experiment / "conf/x_slurm_optuna.yaml", "n_trials: 1", "n_trials: 2")
     done = group.member(2, *worker)
     assert done.returncode == 0 and "is finished: 2 of 2 trials complete" in done.stdout, done.stderr
-    # A study of somebody who does not share it.
+    # The study of a user who does not share it.
     journal = group.lab.data / "experiments/011-x/studies/011-x_slurm_optuna.journal"
     journal.chmod(0o640)
     done = group.member(2, *worker)
@@ -329,7 +329,7 @@ def main(cfg):
 
 
 def test_lock_that_only_its_owner_can_remove_is_reported(group):
-    """Optuna alone would try that forever."""
+    """Without this check, Optuna would wait for the lock forever."""
     experiment = group.lab.render(runs={"x": ["slurm_optuna", "gh_000"]})
     edit(experiment / "scripts/runtime/optuna_study.py", "grace_period=120", "grace_period=3")
     lock = group.lab.data / "experiments/011-x/studies/011-x_slurm_optuna.journal.turn.lock"

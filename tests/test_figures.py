@@ -1,4 +1,4 @@
-"""Figures: whole, with what made them in their metadata, and never over the work of others."""
+"""Figures: complete, with their origin in the metadata, and never over another run's file."""
 
 import os
 import re
@@ -39,7 +39,7 @@ main()
 
 
 class Figures:
-    """An experiment whose script `own` saves the paths of a list, which are Python."""
+    """An experiment with a script that saves a figure to each path. Paths are Python expressions."""
 
     def __init__(self, lab):
         self.lab, self.experiment = lab, lab.render()
@@ -62,7 +62,7 @@ def figures(lab):
 
 
 def metadata(path):
-    """What a figure says of its run, read by means of its format's own."""
+    """Read the metadata of a figure with an independent reader of its format."""
     if path.suffix == ".png":
         with Image.open(path) as image:
             image.load()
@@ -176,7 +176,7 @@ def test_stable_name_is_replaced_only_by_its_own_run(figures):
         path.write_bytes(foreign)
         assert save(path.name).stderr.startswith(refused.format(path))
         assert path.read_bytes() == foreign
-    # Nor is what a link leads to written, and a link that leads nowhere is somebody's too.
+    # A link's target is not written. A dangling link belongs to another user too.
     precious = figures.lab.path / "precious"
     precious.write_bytes(second[0])
     for target in (precious, "/nowhere/at/all"):
@@ -193,7 +193,7 @@ def test_killed_save_keeps_the_old_figure(figures, number):
     assert figures.save("'a.png'").returncode == 0
     path = figures.lab.images / "a.png"
     before = path.read_bytes()
-    # It dies in the middle of savefig, when half of the file is written.
+    # The process ends in savefig, after half of the file is written.
     dies = (
         "def half(file, **_):\n"
         "            file.write(b'half')\n"
@@ -216,7 +216,7 @@ def test_full_disk_keeps_the_old_figure(figures):
     before = (figures.lab.images / "a.png").read_bytes()
     figures.write("'a.png'", "f'{stem}_{timestamp()}.png'", body="run.save(figure, osp.join(IMAGES, {}))")
     script = figures.experiment / "scripts/own.py"
-    # No file may be larger than two kilobytes, as on a disk that is full; Python makes an OSError of it.
+    # Files are limited to two kilobytes, as on a full disk. Python raises an OSError.
     full = (
         "        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))\n"

@@ -1,4 +1,4 @@
-"""What others wrote is data: a repository or a template that means harm runs no command, and hangs nothing."""
+"""Hostile input: a malicious repository or template runs no command and hangs no process."""
 
 import os
 import re
@@ -125,7 +125,7 @@ def test_render_that_never_ends_times_out(plain_template, tmp_path, monkeypatch)
 
 
 def test_release_with_a_git_folder_is_skipped(own_old):
-    folder = own_old.template.path / "template/{{ '.G' ~ 'it' }}"  # which is .git on a Mac
+    folder = own_old.template.path / "template/{{ '.G' ~ 'it' }}"  # equals .git on a Mac
     folder.mkdir()
     (folder / "config").write_text(f"[core]\nfsmonitor = touch {own_old.path}/hacked\n")
     own_old.template.release("v1.2.0")
@@ -157,7 +157,7 @@ def test_malformed_answers_skip_only_their_experiment(old, experiment):
 
 
 def test_malformed_yaml_tags_are_refused(old, experiment):
-    """In a process of its own: a plugin of pytest gives yaml a tag that reads files."""
+    """Use another process, since a pytest plugin adds a tag to yaml that reads files."""
     for number, value in enumerate(("!include /etc/hostname", "!!python/object/apply:os.system ['touch hacked']")):
         other = experiment.with_name(f"10{number}-x")
         shutil.copytree(experiment, other)

@@ -1,4 +1,4 @@
-"""Launchers that a real sbatch runs: where a job runs, its log, its state, signals and requeues."""
+"""Launchers under a real Slurm: working directory, log, state, signals and requeues."""
 
 import shutil
 import time
@@ -131,7 +131,7 @@ def test_requeued_job_keeps_its_folder_log_and_code(jobs, slurm):
     shutil.rmtree(jobs.experiment / "conf")
     slurm("scontrol", "requeue", number)
     wait_until(lambda: slurm.job(number)["JobState"] == "PENDING", state=lambda: slurm.job(number))
-    time.sleep(2)  # slurmd starts no job whose credential it has revoked within the same second
+    time.sleep(2)  # slurmd refuses a job if it revoked its credential within the same second
     slurm("scontrol", "update", f"jobid={number}", "StartTime=now")
     assert slurm.wait(number)["JobState"] == "COMPLETED", log.read_text()
     assert log.read_text().count("figure: ") == 2

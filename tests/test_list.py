@@ -1,4 +1,4 @@
-"""list: what ran, and in which state it is; looking changes nothing."""
+"""list: print runs and their states, and change nothing."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from experiments.slurm import Job, read_queue
 
 
 def record(lab, config, name, status, **facts):
-    """A run's record, as a run writes it."""
+    """Write the record of a run."""
     folder = lab.data / "experiments/011-x/runs" / config / name
     folder.mkdir(parents=True)
     whole = {"status": status, "error": None, "job": None, "commit": "a" * 40, "dirty": True, "slurm": {}}
@@ -51,7 +51,7 @@ def test_list_prints_runs_and_changes_nothing(ran):
 
 
 def test_list_finds_env_files_like_a_run(ran):
-    """The nearest one above the scripts counts, whatever the repository's root has."""
+    """The nearest .env above the scripts wins over that of the repository's root."""
     (ran.path / ".env").rename(ran.path / "experiments/.env")
     assert "1 finished, 1 failed" in tool(ran, "list").stdout
     (ran.path / ".env").write_text("DATA_ROOT=/nowhere\n")
@@ -97,7 +97,7 @@ for ending in ("png", "svg", "pdf"):
 
 
 def test_figure_metadata_names_its_run(lab):
-    """By what run.save writes, wherever the figure went: no record names it there."""
+    """The metadata of run.save stays with the figure if it is moved. Records name its old path."""
     lab.render()
     lab.python("-c", SAVE, json.dumps(FACTS), check=True)
     (lab.path / ".env").unlink()
@@ -138,7 +138,7 @@ def test_state_combines_record_and_queue(status, job, jobs, state):
 
 
 def test_queued_jobs_are_matched_by_name_and_folder(lab):
-    """Whoever submitted it: a colleague's clone has jobs of the same names, and an account may have no name."""
+    """A colleague's clone has jobs of the same names, so the user is not enough."""
     root = lab.path.resolve()
     found = Experiment(lab.render(runs={"x": ["gh_000"]}).resolve(), Repository(root))
     jobs = {
@@ -157,7 +157,7 @@ def test_queued_jobs_are_matched_by_name_and_folder(lab):
 
 
 def test_state_of_another_clusters_job_is_not_lost():
-    """Its records are on a disk that both have; this cluster's queue says nothing of it, nor of another job."""
+    """Two clusters can share a disk. A job missing from this queue may run on the other."""
     elsewhere = {"slurm": {"SLURM_CLUSTER_NAME": "elsewhere"}}
     queue = {"7": Job("7", "PENDING", "blast", "/lab")}
     assert state_of("running", "7", elsewhere, {}) == state_of("running", "7", elsewhere, queue) == "running"

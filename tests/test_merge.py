@@ -1,4 +1,4 @@
-"""Merge: the table of decisions, and that an edit of a launcher and a change of lab.yml both arrive."""
+"""Merge: the table of decisions. Edits of a launcher survive changes of lab.yml."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ PLACE = "# Your own options go below. If an option is given twice, sbatch takes 
 
 
 class Edit:
-    """What a person does to a launcher: (pattern, replacement), and what of lab.yml stands on the same line."""
+    """A user's edit of a launcher: (pattern, replacement), and the part of lab.yml on the same line."""
 
     def __init__(self, pattern, replacement, line=None):
         self.pattern, self.replacement, self.line = pattern, replacement, line
@@ -61,8 +61,8 @@ EDITS = {
     "no exec": Edit(r"^exec (.*)", "\\1\ndate"),
 }
 
-# What a release changes in lab.yml, and the lines of a launcher that it is, or stands against: an option that is put
-# between two others, or taken out there, meets the one below it. At the end of a machine's options it meets none.
+# Changes of lab.yml, and the lines of a launcher that they conflict with. An option that is added or removed between
+# two others conflicts with the one below it. At the end of a machine's options it conflicts with none.
 NAMES = list(OPTIONS)
 CHANGES = {
     **{f"another {name}": ([(rf"{name}: [^,}}]+", f'{name}: "{value}"')], [name]) for name, value in OPTIONS.items()},
@@ -79,18 +79,18 @@ CHANGES = {
 
 
 def launcher(template, folder, **answers):
-    """A launcher of a template without git."""
+    """Return a launcher of a template without git."""
     return (render(template, folder / "011-x", runs={"x": ["igb_cabbi_000"]}, **answers) / LAUNCHER).read_text()
 
 
 @pytest.fixture(scope="module")
 def old(plain_template, tmp_path_factory):
-    """The launcher as it was."""
+    """Return the launcher before the release."""
     return launcher(plain_template, tmp_path_factory.mktemp("old"))
 
 
 def changed_launcher(plain_template, folder, change):
-    """The launcher of a release that has another lab.yml, or of other answers."""
+    """Return the launcher of a release with another lab.yml, or with other answers."""
     template = Template(shutil.copytree(plain_template.path, folder / "template"), None)
     lab_yml = template.path / "lab.yml"
     text = lab_yml.read_text()
@@ -104,7 +104,7 @@ def changed_launcher(plain_template, folder, change):
 
 
 def by_copier(folder, old, new, edited):
-    """Merge by Copier, of a template that has the launcher once for each edit; None for what conflicts."""
+    """Merge each edit by Copier, all in one template. Return None for a conflict."""
     source, lab = folder / "launchers", folder / "lab"
     for repository in (source, lab):
         git(folder, "init", "--quiet", repository)
@@ -130,7 +130,7 @@ def by_tool(folder, old, new, edited):
 
 
 def differences(one, two):
-    """The lines that only the second has, and those that only the first has."""
+    """Return the lines of only the second text, and those of only the first."""
     one, two = one.splitlines(), two.splitlines()
     return {line for line in two if line not in one}, {line for line in one if line not in two}
 
@@ -154,13 +154,13 @@ def test_merge_keeps_the_edit_and_the_release_change(plain_template, tmp_path, o
 
 
 def test_merge_of_the_same_line_conflicts(old, tmp_path):
-    """Else the test above could not fail."""
+    """This shows that the test above can fail."""
     new, mine = old.replace("--mem=400g", "--mem=1g"), old.replace("--mem=400g", "--mem=2g")
     assert by_copier(tmp_path, old, new, [mine]) == by_tool(tmp_path, old, new, [mine]) == [None]
 
 
 def test_is_rendered_recognises_every_machines_launcher(plain_template, tmp_path):
-    """Even those without Slurm, which set no EXPERIMENT_MODE."""
+    """Launchers without Slurm do not set EXPERIMENT_MODE."""
     tokens = [f"{name}_{number:03}" for number, name in enumerate(MACHINES) if not MACHINES[name].get("retired")]
     launchers = list(render(plain_template, tmp_path / "011-x", runs={"x": tokens}).glob("scripts/*.slurm"))
     assert len(launchers) == len(tokens) and all(is_rendered(path.read_bytes()) for path in launchers)
@@ -208,7 +208,7 @@ RENDERED = FILES | st.builds(File, st.just(b"2\n"), st.just(EXECUTABLE))
 
 
 def side_by_side(mine, old, new):
-    """A merge that shows what it was given, or conflicts."""
+    """Return all three texts side by side, or None as a conflict."""
     return None if mine == b"2\n" else b"|".join([mine, old, new])
 
 

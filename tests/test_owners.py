@@ -1,4 +1,4 @@
-"""Owners: every update improves what is the template's, and moves not a byte of what is people's."""
+"""Owners: updates change the template's files and leave user-owned files byte-identical."""
 
 import shutil
 
@@ -13,12 +13,12 @@ LINE, MINE = "the release's line", "a person's line"
 
 
 def sources(template):
-    """Every file of template/, but those that exist on the first copy only."""
+    """Return the files of template/ that exist after the first copy too."""
     return [path for path in (template.path / "template").rglob("*") if path.is_file() and path.name != ".gitkeep"]
 
 
 def of_people(path):
-    """Whether a file of template/ is people's once it is rendered."""
+    """Check whether users own a file of template/ after it is rendered."""
     name = path.as_posix()
     return (
         "README.md" in name
@@ -29,7 +29,7 @@ def of_people(path):
 
 
 def change(template):
-    """Put a line at the end of every file, as a comment of its language."""
+    """Append a comment to every file."""
     for path in sources(template):
         if "answers" not in path.name:
             sign = "//" if "queries" in path.as_posix() else "#"
@@ -37,7 +37,7 @@ def change(template):
 
 
 def drop(template):
-    """Take out what is people's, and change the rest."""
+    """Delete the user-owned files, and change the rest."""
     change(template)
     for path in sources(template):
         if of_people(path):
@@ -45,7 +45,7 @@ def drop(template):
 
 
 def rename(template):
-    """Give new names to what is people's, and change the rest."""
+    """Rename the user-owned files, and change the rest."""
     change(template)
     for path in sources(template):
         if of_people(path):
@@ -65,7 +65,7 @@ def delete(experiment):
 
 
 def link(experiment):
-    """Put results, logs and profiles on a scratch disk."""
+    """Move results, logs and profiles to a scratch disk."""
     for name in PLACES:
         scratch = experiment.parents[2] / "scratch" / experiment.name / name
         scratch.mkdir(parents=True)
@@ -82,7 +82,7 @@ EDITS = {"011-x": keep, "012-x": rewrite, "013-x": delete, "014-x": link}
 
 @pytest.fixture(scope="module", params=[change, drop, rename])
 def released(request, template, tmp_path_factory):
-    """A template with a release. To be read only."""
+    """Return a template with a release. Do not change it."""
     released = template.copy(tmp_path_factory.mktemp("released") / "template")
     request.param(released)
     released.release("v1.1.0")
@@ -114,7 +114,7 @@ def test_user_owned_files_survive_every_update(lab, released, update):
 
 
 def test_user_owned_files_survive_at_a_repository_root(own_template, tmp_path):
-    """The folder of the experiment is the repository: its .git stands in it."""
+    """The experiment's folder is the repository, so it contains .git."""
     experiment = render(own_template, tmp_path / "011-x", runs=RUNS)
     git(experiment, "init", "--quiet")
     rewrite(experiment)

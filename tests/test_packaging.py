@@ -1,4 +1,4 @@
-"""Facts that several files of the repository must state alike, since none of them can import the others."""
+"""Facts that several files repeat because they cannot import each other."""
 
 import re
 

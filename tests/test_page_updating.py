@@ -1,4 +1,4 @@
-"""docs/updating.md: its session, what it advises in four situations, and its workflow for GitHub Actions."""
+"""docs/updating.md: its session, its advice for four situations, and its GitHub Actions workflow."""
 
 import re
 
@@ -10,7 +10,7 @@ from support.process import commit, edit, git
 from support.template import ROOT
 
 PAGE = "docs/updating.md"
-LIMITS = ("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")  # what the release v1.1.0 changes
+LIMITS = ("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")  # the change of v1.1.0
 
 
 def test_updating_page_works(lab, own_template):
@@ -30,12 +30,12 @@ def test_updating_page_works(lab, own_template):
     assert (old / ".copier-answers.yml").is_file() and (old / "scripts/fit.py").read_text() == "print('fit')\n"
 
 
-# What the page advises ------------------------------------------------------------------------------------------------
+# Advice of the page ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def growth(lab, own_template):
-    """011-growth at v1.0.0, while the template has v1.1.0."""
+    """Return a lab with 011-growth at v1.0.0. Its template has v1.1.0."""
     lab.template = own_template
     experiment = lab.render("011-growth", runs={"growth": ["gh_000"]})
     own_template.release("v1.1.0", [LIMITS])
@@ -48,14 +48,14 @@ def reader(lab, own_template):
 
 
 def advice(title):
-    """Return the commands of an entry of the list, like "Abort an update"."""
+    """Return the commands of a list entry such as "Abort an update"."""
     page = (ROOT / PAGE).read_text()
     [text] = re.findall(rf"^- \*\*{title}\*\*: (.*(?:\n  .*)*)", page, flags=re.MULTILINE)
     return re.findall(r"`((?:git|copier|experiments) [^`]*)`", text)
 
 
 def update_commands():
-    """Return the commands of the section on Copier alone: the update, and the list of conflicts."""
+    """Return two commands of the Copier section: the update, and the list of conflicts."""
     [update, conflicts, _] = next(commands(block.text) for block in blocks(PAGE) if block.text.startswith("copier"))
     return update, conflicts.split("    #")[0]
 
@@ -106,7 +106,7 @@ def test_updating_page_renames_an_experiment(lab, growth, reader):
 
 @pytest.fixture
 def runner(lab, own_template, tmp_path):
-    """A reader in a clone of GitHub's, with 011-fine and 012-conflict and a newer release of the template."""
+    """Return a reader in a CI clone with 011-fine and 012-conflict. The template has a newer release."""
     lab.template = own_template
     lab.render("011-fine")
     conflict = lab.render("012-conflict", runs={"x": ["gh_000"]})
@@ -114,7 +114,7 @@ def runner(lab, own_template, tmp_path):
     commit(lab.path)
     own_template.release("v1.1.0", [LIMITS])
     git(tmp_path, "clone", "--quiet", "--bare", lab.path, "origin.git")
-    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{tmp_path}/origin.git", "runner")  # as actions/checkout
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{tmp_path}/origin.git", "runner")  # like actions/checkout
     reader = Reader(tmp_path / "runner", own_template.path)
     asked = tmp_path / "asked"
     write_program(reader.programs / "pipx", '[ "$1 $2 $4" = "run --spec experiments" ] || exit 9; exec "${@:4}"')

@@ -26,7 +26,7 @@ def make_home(home):
 
 @pytest.fixture
 def github(template, tmp_path):
-    """A fork of the template, without its tags."""
+    """Return a fork of the template, without its tags."""
     fork = tmp_path / "github.git"
     git(tmp_path, "clone", "--quiet", "--bare", template.path, fork)
     git(fork, "tag", "--delete", template.version)
@@ -35,7 +35,7 @@ def github(template, tmp_path):
 
 @pytest.fixture
 def yeast(tmp_path):
-    """The repository of another lab, with a package `yeast`."""
+    """Return the repository of another lab, with a package `yeast`."""
     path = tmp_path / "yeast"
     for folder in ("data", "images", "experiments", "yeast"):
         (path / folder).mkdir(parents=True)
@@ -71,7 +71,7 @@ def test_your_lab_page_works(github, yeast, slurm, tmp_path):
 
 
 def test_failed_setup_line_is_named_in_the_log(slurm, tmp_path):
-    """The page's own lab, with an environment that conda does not have."""
+    """The lab of the page names an environment that conda does not have."""
     [lab_yml] = [block for block in blocks(PAGE) if block.file == "lab.yml"]
     machines = yaml.safe_load(lab_yml.text)
     machines["machines"]["big"]["setup"][-1] = "conda activate yest"

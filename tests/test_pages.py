@@ -1,4 +1,4 @@
-"""README.md and docs/*.md: links lead somewhere, and each page works if somebody types it from top to bottom."""
+"""README.md and docs/*.md: links resolve, and each page works when typed from top to bottom."""
 
 import os
 import re
@@ -63,7 +63,7 @@ def test_page_readme_installs_what_a_starter_declares(lab):
 
 
 def test_page_runs_works_and_lists_its_files(lab, own_template):
-    """Its table has the runs of its first command and of `add-run`."""
+    """The table lists the runs of the first command and of `add-run`."""
     Reader(lab.path, own_template.path).read("docs/runs.md")
     table = (ROOT / "docs/runs.md").read_text()
     rows = set(re.findall(r"^\| `(.*)` of `(.*)` \| `(.*)` \| `(.*)` \|$", table, re.MULTILINE))
@@ -96,7 +96,7 @@ def test_page_figures_works(lab, own_template):
 
 
 def test_page_figures_shows_the_resume_example_of_run(lab):
-    """The tests of `Run` prove that code."""
+    """The tests of `Run` execute that code."""
     [resume] = [block.text for block in blocks("docs/figures.md") if block.text.startswith("checkpoint = ")]
     assert textwrap.indent(resume, " " * 8) in (ROOT / "template/scripts/runtime/run.py").read_text()
 

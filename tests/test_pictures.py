@@ -1,4 +1,4 @@
-"""Pictures: README and docs/example show what the template renders now. If a test fails, run `make pictures`."""
+"""Pictures: README and docs/example match the current template. If a test fails, run `make pictures`."""
 
 import importlib.metadata
 import importlib.util
@@ -15,7 +15,7 @@ OUTDATED = "out of date: make pictures"
 
 @pytest.fixture
 def pictures():
-    """The module docs/pictures.py."""
+    """Return the module docs/pictures.py."""
     spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs/pictures.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -24,13 +24,13 @@ def pictures():
 
 @pytest.fixture
 def pictured_lab(pictures, tmp_path):
-    """A lab with the template at the version that the pictures show."""
+    """Return a lab with the template at the version of the pictures."""
     (tmp_path / "template").mkdir()
     return make_lab(tmp_path / "lab", copy_template(tmp_path / "template", pictures.VERSION))
 
 
 def sorted_texts(svg):
-    """Return the texts of an SVG. They are sorted, because Copier creates files in the order of the file system."""
+    """Return the sorted texts of an SVG. Copier creates files in the order of the file system."""
     return sorted(re.findall(r">([^<>]+)</text>", svg))
 
 
@@ -48,7 +48,7 @@ def test_copier_session_and_example_are_current(pictures, pictured_lab):
 
 @pytest.mark.parametrize("name", ["growth", "sweep"])
 def test_figure_picture_is_current(pictures, pictured_lab, name):
-    """Other versions of matplotlib draw letters and edges differently."""
+    """Allow small differences: versions of matplotlib draw letters and edges differently."""
     version = importlib.metadata.version("matplotlib")
     if f"matplotlib=={version}" not in (ROOT / "requirements-dev.txt").read_text().split():
         pytest.skip(f"the pictures show figures by the versions of requirements-dev.txt, not by {version}")

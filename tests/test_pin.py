@@ -1,4 +1,4 @@
-"""What is submitted is what runs: the code that submit.sh pins, and what it leaves alone."""
+"""Pinning: a job runs the code as submitted, and submit.sh leaves the user's repository alone."""
 
 import json
 import os
@@ -16,18 +16,18 @@ FULL = 40  # digits of a commit
 
 @pytest.fixture
 def jobs(lab, slurm):
-    """An experiment that uses the lab's package."""
+    """Return an experiment that uses the lab's package."""
     return Submitter(lab, slurm, package="torchcell")
 
 
 def pinned_of(jobs, number):
-    """The pinned code of a job, and what it says of itself."""
+    """Return the pinned code of a job, and its submitted.json."""
     folder = jobs.experiment / "slurm/code" / jobs.slurm.job(number)["Comment"]
     return folder, json.loads((folder / "submitted.json").read_text())
 
 
 def state(repository):
-    """All that git knows of a person's work, and the files themselves."""
+    """Return the state of git and the scripts, to compare before and after."""
     index = repository / ".git/index"
     return (
         index.read_bytes(),
@@ -39,7 +39,7 @@ def state(repository):
     )
 
 
-# A job that waits -----------------------------------------------------------------------------------------------------
+# Queued jobs ----------------------------------------------------------------------------------------------------------
 
 
 def test_queued_job_runs_the_code_as_submitted(jobs, slurm):
@@ -344,7 +344,7 @@ def test_monorepo_below_a_repository_root_is_pinned(jobs, slurm, tmp_path):
 
 
 def test_package_in_src_is_pinned_and_imported_first(jobs, slurm, tmp_path):
-    """Also where another copy of it is installed for editing, as in the environment of the whole lab."""
+    """The pinned package also wins over an editable install of another copy."""
     (jobs.lab.path / "src").mkdir()
     shutil.move(jobs.lab.path / "torchcell", jobs.lab.path / "src/torchcell")
     commit(jobs.lab.path)
@@ -444,7 +444,7 @@ def test_pinned_code_has_no_secrets(jobs):
 
 
 def test_git_trace_output_does_not_change_the_commit(jobs):
-    """As a warning would be, of a configuration that cannot be read."""
+    """GIT_TRACE prints to stderr, like git's warnings do."""
     head = git(jobs.lab.path, "rev-parse", "HEAD").strip()
     for options in ([], ["--live"]):
         [number] = submitted(jobs.submit("gh_x_000", *options, "--", "--hold", env={"GIT_TRACE": "1"}))
@@ -453,7 +453,7 @@ def test_git_trace_output_does_not_change_the_commit(jobs):
 
 
 def test_sparse_checkout_counts_as_unchanged(jobs, tmp_path):
-    """A clone without the objects of what it leaves out, which cannot be fetched."""
+    """The clone lacks the objects of the excluded files and cannot fetch them."""
     (jobs.experiment / "queries").mkdir(exist_ok=True)
     (jobs.experiment / "queries/big.txt").write_text("not needed\n")
     commit(jobs.lab.path)

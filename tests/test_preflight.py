@@ -1,4 +1,4 @@
-"""The preflight: errors are found before a job is queued, one line for each. What runs is never refused."""
+"""Preflight: report errors before a job is queued, one line each, and accept all that runs."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def jobs(lab, slurm):
 
 @pytest.fixture
 def x(lab):
-    """A lab with 011-x, which has a package of its own."""
+    """Return a lab with 011-x. It does not use the lab's package."""
     lab.render(package="", runs={"x": ["gh_000"]})
     return lab
 
@@ -37,7 +37,7 @@ def change(lab, file, old, new):
 
 
 def write(lab, text, script="own"):
-    """A script of the user's, and its path."""
+    """Write a user's script, and return its path."""
     (lab.path / SCRIPTS / f"{script}.py").write_text(text)
     return f"{SCRIPTS}/{script}.py"
 
@@ -47,7 +47,7 @@ def problems(lab, *arguments, **kwargs):
 
 
 def findings(jobs, *arguments, **kwargs):
-    """The lines with which a submission is refused, without the launcher's name; nothing new is in the queue."""
+    """Return the lines of a refused submission, without the launcher's name. Nothing may be queued."""
     before = jobs.slurm.queue()
     done = jobs.submit(*arguments, **kwargs)
     assert done.returncode == 1 and jobs.slurm.queue() == before, done.stdout
@@ -110,7 +110,7 @@ def test_mistake_in_an_override_is_found(x):
         assert reason in line
 
 
-def test_each_problem_is_one_line(x):
+def test_problem_is_reported_in_one_line(x):
     change(x, CONF, "hours: 24", "hours: ???")
     change(x, CONF, "start: 0.05", "start: ???")
     change(x, "scripts/x.py", "def grow(", "def later():\n    import no_such, neither\n\n\ndef grow(")
@@ -155,7 +155,7 @@ def test_sweep_of_multirun_is_checked(x):
     assert "Could not override 'nois'" in line
 
 
-# Scripts of the user's own --------------------------------------------------------------------------------------------
+# Scripts of users -----------------------------------------------------------------------------------------------------
 
 PLAIN = """\
 import os
@@ -287,7 +287,7 @@ def test_arguments_of_hydra_equal_those_of_the_run(x, tmp_path):
 def test_imported_function_is_checked_as_it_runs(x):
     plain(x, script="train")
     imports = 'from train import main\n\nif __name__ == "__main__":\n    main()\n'
-    [line] = problems(x, write(x, imports, "start"))  # Hydra looks for the folder as one of a package
+    [line] = problems(x, write(x, imports, "start"))  # Hydra looks for the folder inside a package
     done = x.python(f"{SCRIPTS}/start.py")
     assert done.returncode == 1 and "Primary config module" in line and "Primary config module" in done.stderr
     plain(x, text=PLAIN.replace('"old"', '"none"'), script="other")
@@ -303,7 +303,7 @@ def test_arguments_at_import_belong_to_their_launcher(x):
 
 
 def test_launchers_of_one_script_do_not_interfere(x):
-    """What one configuration leaves in the process does not reach the next."""
+    """State that one configuration leaves in the process must not reach the next."""
     script = plain(
         x,
         "from omegaconf import OmegaConf\n"
@@ -419,7 +419,7 @@ def test_isolated_python_is_refused_by_name(x, option):
     [line] = problems(x, python=[sys.executable, *words], env=env)
     assert line.startswith(f"{option if option == 'PYTHONSAFEPATH' else f'python {option}'}: Python cannot find")
     path = {} if option in ("-I", "-E") else {"PYTHONPATH": str(x.path / SCRIPTS)}
-    if option != "-I":  # which finds no `runtime` at all
+    if option != "-I":  # -I does not find `runtime` at all
         done = run(sys.executable, *words, SCRIPT, cwd=x.path, env=os.environ | env | path)
         assert (done.returncode, done.stderr) == (1, f"{line}\n")
 
@@ -436,7 +436,7 @@ sys.meta_path.insert(0, Finder())
 
 @pytest.fixture
 def editable(tmp_path):
-    """Another checkout of the package, and the environment of a Python that has it installed by an import hook."""
+    """Return another checkout of the package, and variables that install it by an import hook."""
     other = tmp_path / "other/torchcell"
     other.mkdir(parents=True)
     (other / "__init__.py").touch()
@@ -460,7 +460,7 @@ def test_package_from_another_place_is_refused(lab, editable):
 
 
 def test_package_imported_in_a_function_is_compared(lab, editable):
-    path = {"PYTHONPATH": str(lab.path)}  # as launchers set it
+    path = {"PYTHONPATH": str(lab.path)}  # like launchers
     env = {"PYTHONPATH": f"{editable[1]['PYTHONPATH']}:{lab.path}"}
     lab.render(runs={"x": ["gh_000"]})
     script = write(lab, "def main():\n    import torchcell.timestamp\n\nif __name__ == '__main__':\n    main()\n")
@@ -522,14 +522,14 @@ def test_execution_whitelist_of_hydra_1_4_is_accepted(x, tmp_path):
 
 
 def test_hydra_1_3_is_patched_on_python_3_14(x, tmp_path):
-    """Of another Python's argparse, which reads each help text at once."""
+    """argparse of Python 3.14 formats each help text at once, which fails on Hydra 1.3."""
     (tmp_path / "sitecustomize.py").write_text(HELP)
     env = {"PYTHONPATH": str(tmp_path)}
     line = f"{SCRIPT}: Hydra does not take its arguments: badly formed help string"
     assert problems(x, env=env) == [line] and x.start(env=env).returncode == 1
     change(x, "scripts/runtime/hydra_help.py", "AFFECTED = (3, 14)", "AFFECTED = sys.version_info[:2]")
     assert problems(x, env=env) == [] and x.start(env=env).returncode == 0
-    without = plain(x)  # which does not import `runtime`, and so does not start
+    without = plain(x)  # does not import `runtime`, so it cannot start
     assert len(problems(x, without, env=env)) == 1
     assert "badly formed help string" in x.python(without, env=env).stderr
 
@@ -697,7 +697,7 @@ def test_launcher_of_every_kind_is_checked(lab, slurm):
             "gh_x-ddp_000": "x_gh_000",
             "gh_x-srun_001": "x_gh_001",
             "gh_x-pack_002": "x_gh_002",
-            "gh_x_wandb": "x_gh_wandb_run",  # of the sweep by Optuna, hours is a param
+            "gh_x_wandb": "x_gh_wandb_run",  # not gh_x_optuna: its trials set hours
         }.items()
     ]
     assert findings(jobs, "gh_query_001", "hours=3", env=env) == ["query.py: error: unrecognized arguments: hours=3"]

@@ -1,4 +1,4 @@
-"""The programs that `make test` needs: when they are installed, when that is refused, and what SKIP leaves out."""
+"""Programs for `make test`: when they are installed, when this is refused, and what SKIP skips."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from support.template import ROOT
 SCRIPT = ROOT / "scripts/install-programs"
 WANTS = "etc/systemd/system/multi-user.target.wants"
 TOOLS = ("bash", "cat", "chmod", "dirname", "env", "grep", "paste", "rm", "sed", "sleep", "touch", "true")
-# Installs each package as a program of the same name, and notes what Debian would ask before it starts a service.
+# Install each package as a program of its name. Record what policy-rc.d answers before a service would start.
 APT_GET = """\
 echo "$*" >> {machine}/apt
 if [[ $* == *" install "* ]]; then
@@ -29,7 +29,7 @@ fi
 
 
 class Machine:
-    """A Debian machine without Slurm, of the few programs that the script calls."""
+    """A Debian machine without Slurm, with the few programs that the script calls."""
 
     def __init__(self, folder):
         self.path, self.bin = folder / "root", folder / "bin"
@@ -58,7 +58,7 @@ class Machine:
         write_program(self.bin / "apt-get", APT_GET.format(machine=self.path, bin=self.bin, then=then))
 
     def installed(self):
-        """The packages that apt-get was asked for."""
+        """Return the packages requested from apt-get."""
         file = self.path / "apt"
         return file.read_text().split("no-install-recommends ")[1].split() if file.exists() else []
 
@@ -69,7 +69,7 @@ class Machine:
         return run("bash", SCRIPT, *programs, env=self.environment | environment)
 
     def refused(self, *programs, **environment):
-        """The one line with which it refuses; nothing was installed."""
+        """Return the one line of a refusal, and check that nothing was installed."""
         done = self(*programs, **environment)
         assert (done.returncode, done.stdout, self.installed()) == (1, "", [])
         [line] = done.stderr.splitlines()
@@ -154,7 +154,7 @@ def test_install_does_not_start_services(machine, place):
     environment = {"INSTALL": {"INSTALL": "1"}, "CI": {"CI": "true"}}.get(place, {})
     if not environment:
         machine.write(place)
-    for name in (f"{WANTS}/munge.service", "lib/systemd/system/munge.service"):  # which somebody may use
+    for name in (f"{WANTS}/munge.service", "lib/systemd/system/munge.service"):  # a user may need it
         machine.write(name)
     done = machine("slurmctld", "sbatch", **environment)
     assert done.returncode == 0, done.stderr
@@ -209,7 +209,7 @@ def test_install_interrupted_leaves_nothing(machine, number):
         env=machine.environment | {"INSTALL": "1"},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which nohup ignores
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup ignores it
     )
     wait_until((machine.path / "policy").exists, 20)
     os.killpg(process.pid, number)
@@ -221,7 +221,7 @@ def test_install_interrupted_leaves_nothing(machine, number):
 
 
 def typed(*command, **environment):
-    """A command as it is typed in a checkout, whatever `make test` of these tests was given."""
+    """Run a command in this checkout, without the variables of the running `make test`."""
     ours = ("CI", "GOALS", "INSTALL", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTEST_ADDOPTS", "SKIP")
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return run(*command, cwd=ROOT, env=kept | environment)

@@ -1,4 +1,4 @@
-"""Queries: rows stream from a real Bolt server to disk, whole or not at all, and nothing is ever written back."""
+"""Queries: rows of a real Bolt server reach the disk completely or not at all. Nothing is written back."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ def graph(bolt):
     return bolt
 
 
-# Calls the command many times: to start Python and the driver is most of the time of one that is refused.
+# Call the command many times in one process, since most of the time of a refusal is the start of Python.
 MANY = """\
 import contextlib, json, os, sys
 import query
@@ -79,7 +79,7 @@ for case in json.load(sys.stdin):
 
 
 class Queries:
-    """An experiment's queries, and the way to run them."""
+    """The queries of an experiment, and ways to run them."""
 
     def __init__(self, lab, server, **answers):
         self.lab, self.server = lab, server
@@ -98,7 +98,7 @@ class Queries:
         return done
 
     def program(self, text, *arguments, env=None, **kwargs):
-        """Run a program that may import the experiment's scripts."""
+        """Run a program that can import the experiment's scripts."""
         env = (env or {}) | {"PYTHONPATH": str(self.experiment / "scripts")}
         return self.lab.python("-c", text, *arguments, env=env, **kwargs)
 
@@ -106,7 +106,7 @@ class Queries:
         return [json.loads(line) for line in (self.folder / f"{name}.jsonl").read_text("utf-8").splitlines()]
 
     def refused(self, *arguments, lines=1, **kwargs):
-        """What query.py says when it refuses; the folder of results is as it was."""
+        """Return the message of a refusal, and check that the results are unchanged."""
         before = self.files()
         done = self(*arguments, **kwargs)
         assert done.returncode == 1 and done.stdout == ""
@@ -115,7 +115,7 @@ class Queries:
         return done.stderr
 
     def all_refused(self, *cases, env=None):
-        """The one line of each case, of its `words`, `env` and `files` to write before; results are as they were."""
+        """Return one line per refused case: its `words`, `env`, and `files` to write. Results stay unchanged."""
         before = self.files()
         done = self.program(MANY, input=json.dumps(cases), env=env)
         assert (done.returncode, done.stdout) == (0, "") and self.server.password not in done.stderr
@@ -197,7 +197,7 @@ def test_values_of_graph_types_keep_their_properties(queries):
 
 
 def test_values_without_a_json_form_are_refused_by_path(queries):
-    """Points and durations are tuples to Python, which its own encoder of JSON writes as plain lists."""
+    """Points and durations are tuples, which Python's JSON encoder would write as plain lists."""
     program = """if True:
         import json, query
         from neo4j.time import *
@@ -354,7 +354,7 @@ def test_query_number_must_be_unique(queries):
     assert "several queries have this number: 001_other, 001_small_build" in queries.refused("001")
 
 
-# Two at once, and kills ----------------------------------------------------------------------------------------------
+# Concurrency and kills ------------------------------------------------------------------------------------------------
 
 
 def start(queries, *arguments, env=None):
@@ -368,7 +368,7 @@ def ends(processes):
 
 
 def is_a_pair(queries):
-    """Whether rows and record are by one run of `n`, where both are there."""
+    """Check that rows and record, if both exist, come from one run of `n`."""
     record = queries.folder / "n.provenance.json"
     return not record.exists() or json.loads(record.read_text())["parameters"]["run"] == queries.rows("n")[0]["run"]
 
@@ -390,7 +390,7 @@ def test_concurrent_queries_keep_rows_and_record_paired(queries):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_overwrite_keeps_rows_and_record_paired(queries, number):
-    """A debugger's view of it: the process stops itself right after its rows have their name."""
+    """The process kills itself right after it renamed its rows."""
     queries.write("n", "RETURN $run AS run")
     assert queries("n", "--param", "run=0").returncode == 0
     program = f"""if True:
@@ -412,7 +412,7 @@ def test_interrupted_overwrite_keeps_rows_and_record_paired(queries, number):
     assert queries.rows("n") == [{"run": 2}] and is_a_pair(queries)
 
 
-# As a job ------------------------------------------------------------------------------------------------------------
+# As a job -------------------------------------------------------------------------------------------------------------
 
 
 def test_query_job_equals_a_query_by_hand(lab, slurm, graph):
@@ -503,7 +503,7 @@ MANY_ROWS = "UNWIND range(1, 500000) AS n RETURN n, 'some text to make the row l
 
 
 def wait_for_rows(queries, parts):
-    """Wait until rows arrive in so many files."""
+    """Wait until rows arrive in this number of files."""
     sizes = lambda: [part.stat().st_size for part in queries.folder.glob("n.jsonl.*.part")]  # noqa: E731
     wait_until(lambda: len(found := sizes()) == parts and all(found))
 
@@ -531,7 +531,7 @@ def test_interrupted_connection_leaves_nothing(queries):
 
 @pytest.mark.parametrize("version", ["4.4.11", "5.28.4"])
 def test_driver_versions_that_are_older_work(queries, version):
-    """With `uv run`, so the script's own metadata is what is installed; the newest driver runs every other test."""
+    """`uv run` installs what the script's metadata requires. All other tests use the newest driver."""
     queries.write("v", "MATCH (m:Media) RETURN m, m.name AS name")
     command = ["uv", "run", "--quiet", "--python", sys.executable, "--with", f"neo4j=={version}", "--script"]
     command.append("experiments/011-x/scripts/query.py")

@@ -1,4 +1,4 @@
-"""Ranks: processes that share a run leave what one process leaves, on a real Slurm, by hand and by torchrun."""
+"""Ranks: processes that share a run write what one process writes, by Slurm, torchrun and by hand."""
 
 import inspect
 import json
@@ -139,7 +139,7 @@ def test_requeued_job_resumes_by_the_example_of_run(jobs):
     wait_until(lambda: (jobs.lab.path / "again").exists(), state=lambda: log(jobs, job))
     jobs.slurm("scontrol", "requeue", job)
     wait_until(lambda: jobs.slurm.job(job)["JobState"] == "PENDING")
-    time.sleep(2)  # slurmd starts no job whose credential it has revoked within the same second
+    time.sleep(2)  # slurmd refuses a job if it revoked its credential within the same second
     jobs.slurm("scontrol", "update", f"jobid={job}", "StartTime=now")
     assert jobs.slurm.wait(job, "COMPLETED")["JobState"] == "COMPLETED", log(jobs, job)
     assert re.findall(r"^step (\d)$", log(jobs, job), flags=re.MULTILINE) == ["0", "1", "2", "2", "3"]
@@ -153,7 +153,7 @@ def test_requeued_job_resumes_by_the_example_of_run(jobs):
 
 
 def test_interactive_job_counts_as_by_hand(jobs):
-    """A launcher that is typed in it too, and as often as one likes."""
+    """This includes launchers that are started in it, any number of times."""
     script = jobs.lab.write_light("run.table([{'task': cfg.task}])", script="x")
     lines = [
         f"{sys.executable} {script} --config-name x_gh_002",
@@ -175,7 +175,7 @@ def test_interactive_job_counts_as_by_hand(jobs):
 
 
 def start_ranks(lab, count=4, **environment):
-    """The processes that torchrun by hand would start, with the variables that it sets."""
+    """Start processes with the variables that torchrun sets."""
     command = [sys.executable, "experiments/011-x/scripts/x.py"]
     ranks = [os.environ | {"RANK": str(rank)} | environment for rank in range(count)]
     processes = [subprocess.Popen(command, cwd=lab.path, env=each, stderr=subprocess.PIPE, text=True) for each in ranks]

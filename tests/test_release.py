@@ -1,4 +1,4 @@
-"""`make release`: a commit and an annotated tag after all checks, or nothing at all."""
+"""`make release`: make a commit and an annotated tag after all checks, or change nothing."""
 
 import re
 
@@ -12,7 +12,7 @@ NOTES = "On update: nothing.\n\n### Added\n\n- A thing."
 
 @pytest.fixture
 def checkout(own_template):
-    """A template with its environment, and with notes for a release."""
+    """Return a template with its environment, and with notes for a release."""
     reuse_venv(own_template.path)
     changelog = own_template.path / "CHANGELOG.md"
     changelog.write_text(f"# Changelog\n\n## [Unreleased]\n\n{NOTES}\n\n## [0.0.1] - 2026-01-01\n\nOld.\n")
@@ -21,7 +21,7 @@ def checkout(own_template):
 
 
 def release(checkout, version, tests="--version"):
-    """Release with fast tests, and without the check of types."""
+    """Release with fast tests, and without the type check."""
     command = ["make", "--no-print-directory", "release", f"VERSION={version}"]
     return run(*command, f"PYTEST={tests}", "MYPY=true", cwd=checkout)
 
@@ -31,7 +31,7 @@ def state(checkout):
 
 
 def refusal(checkout, *arguments):
-    """Return the line that `make` prints before its own last one. Nothing may have changed."""
+    """Return the second last line of `make`, and check that nothing changed."""
     before = state(checkout)
     done = release(checkout, *arguments)
     assert (done.returncode, state(checkout)) == (2, before)
@@ -39,7 +39,7 @@ def refusal(checkout, *arguments):
 
 
 def notes_under(version, checkout):
-    """Return what CHANGELOG.md has under a version. Its heading has a date, unless it is Unreleased."""
+    """Return the notes of CHANGELOG.md for a version. Headings have a date, except Unreleased."""
     date = "" if version == "Unreleased" else r" - \d{4}-\d\d-\d\d"
     pattern = rf"^## \[{version}\]{date}\n(.*?)(?=^## |\Z)"
     [notes] = re.findall(pattern, (checkout / "CHANGELOG.md").read_text(), re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""The README.md of a rendered experiment: its commands work as they are written."""
+"""The README.md of a rendered experiment: its commands work as written."""
 
 import os
 import re
@@ -30,7 +30,7 @@ class Rendered:
         return {path.stem for path in self.path.glob("scripts/*.slurm")}
 
     def type(self, line, env=None):
-        """Type a line at the repository's root. It must succeed."""
+        """Type a line that must succeed at the repository's root."""
         environment = os.environ | {"PYTHONPATH": str(self.lab.path)} | (env or {})
         done = run("bash", "-ec", line, cwd=self.lab.path, env=environment)
         assert done.returncode == 0, done.stderr
@@ -42,7 +42,7 @@ def rendered(request, lab, own_template):
     experiment = lab.render(**request.param)
     text = (experiment / "README.md").read_text()
     _, runs, changes = re.findall(r"^```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    lines = [line for line in runs.splitlines() if "query.py" not in line]  # which needs a database
+    lines = [line for line in runs.splitlines() if "query.py" not in line]  # it needs a database
     return Rendered(lab, experiment, text, lines, changes.splitlines())
 
 
@@ -51,7 +51,7 @@ def test_rendered_readme_runs_every_launcher(rendered, slurm):
     submits = [line for line in rendered.runs if line not in by_hand]
     assert {name for line in submits for name in line.split()[2:]} == rendered.launchers
     assert len(by_hand) == len(rendered.launchers - {"gh_query_001"})
-    # A cluster does not know the partitions of another one.
+    # A cluster does not have the partitions of another one.
     assert len(submits) == (3 if len(rendered.launchers) > 1 else 1)
     for line in rendered.runs:
         rendered.type(line.replace("gh_query_001", ""), env=fake_programs(rendered.lab.path / "home"))

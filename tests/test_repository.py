@@ -1,4 +1,4 @@
-"""Submitting in a repository that has lived: its ignore rules, its tracked results, and launchers of its own."""
+"""Submit from a repository in use: ignore rules, tracked results and launchers of its users."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def ignore(lab, *lines):
 
 
 def receipts(jobs):
-    """The files of each receipt, by name, oldest first."""
+    """Return the files of each receipt by name, oldest receipt first."""
     folders = sorted((jobs.experiment / "slurm/submitted").iterdir())
     return [{path.name: path.read_text() for path in folder.iterdir()} for folder in folders]
 
@@ -44,7 +44,7 @@ RULES = [
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_ignored_files_do_not_stop_a_submission(jobs, slurm, rule):
+def test_ignore_rule_does_not_stop_a_submission(jobs, slurm, rule):
     ignore(jobs.lab, rule)
     [number] = submitted(jobs.submit("gh_x_000"))
     assert slurm.wait(number)["JobState"] == "COMPLETED"
@@ -57,7 +57,7 @@ def test_ignored_files_do_not_stop_a_submission(jobs, slurm, rule):
     slurm("scancel", number)
 
 
-def test_ignored_by_global_file_does_not_stop_submission(jobs, slurm, tmp_path):
+def test_global_ignore_rule_does_not_stop_a_submission(jobs, slurm, tmp_path):
     (tmp_path / "ignored").write_text("slurm/\nresults/\n*.jsonl\n")
     git(jobs.lab.path, "config", "core.excludesFile", tmp_path / "ignored")
     [number] = submitted(jobs.submit("gh_x_000", "--", "--hold"))
@@ -67,7 +67,7 @@ def test_ignored_by_global_file_does_not_stop_submission(jobs, slurm, tmp_path):
 @pytest.mark.parametrize("rule", ["experiments/", "/experiments/011-x/", "011-*"])
 def test_ignored_experiment_must_be_added_by_force(lab, slurm, rule):
     ignore(lab, rule)
-    jobs = Submitter(lab, slurm)  # whose commit leaves the experiment out
+    jobs = Submitter(lab, slurm)  # its commit leaves the experiment out
     line = jobs.refused("gh_x_000")
     assert re.search(rf"git ignores .*/experiments/011-x/scripts by \.gitignore:\d+:{re.escape(rule)}, so", line), line
     slurm("scancel", *submitted(jobs.submit("--live", "gh_x_000", "--", "--hold")))
@@ -134,7 +134,7 @@ def test_results_that_are_large_are_reported(jobs, slurm):
     slurm("scancel", *submitted(done))
 
 
-# Launchers of the user's own ------------------------------------------------------------------------------------------
+# Launchers of users ---------------------------------------------------------------------------------------------------
 
 OWN = """\
 #!/bin/bash
@@ -379,7 +379,7 @@ ACL = "system.posix_acl_access"
 
 
 def test_access_control_list_is_not_copied(jobs, slurm):
-    """It could not be written on a disk that has no such lists, as `cp --preserve=mode` would try to."""
+    """`cp --preserve=mode` would copy it and fail on a disk without such lists."""
     entries = [(0x01, 6, -1), (0x02, 6, 65534), (0x04, 4, -1), (0x10, 6, -1), (0x20, 4, -1)]  # tag, mode, user
     file = jobs.experiment / "scripts/x.py"
     os.setxattr(file, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries))

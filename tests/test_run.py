@@ -1,4 +1,4 @@
-"""Run: the starter makes its figure, table and record, and stops at once when something is missing."""
+"""Run: a starter writes figure, table and record. It stops at once if a requirement is missing."""
 
 import ast
 import csv
@@ -22,7 +22,7 @@ VARIABLES = ["DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"]
 
 
 def outputs(lab):
-    """Figures and provenances of the lab, oldest first."""
+    """Return the figures and records of the lab, oldest first."""
     records = sorted((lab.data / "experiments/011-x/runs").glob("*/*/provenance.json"))
     return sorted(lab.images.iterdir()), [json.loads(record.read_text()) for record in records]
 
@@ -148,7 +148,7 @@ def test_commit_of_pinned_code_is_read_without_git(lab):
 
 
 def test_runs_in_the_same_second_have_separate_folders(lab):
-    """As those have that begin in one second."""
+    """A fixed clock gives all of them the same time."""
     experiment = lab.render()
     process, timestamp = experiment / "scripts/runtime/process.py", lab.path / "torchcell/timestamp.py"
     for file in (process, timestamp):
@@ -244,7 +244,7 @@ def test_folder_of_a_job_is_reused_only_by_its_restart(lab):
 
 
 def test_existing_folder_is_refused(lab, tmp_path):
-    """Somebody's own, a link to something precious, one of a job that is to make it, or what is no record."""
+    """Cases: a user's folder, a link to another folder, a folder in place of the job's own, a record that is a link."""
     lab.render()
     lab.write_light("run.table([{'a': 1}])")
     folder = lab.data / "experiments/011-x/runs/x_gh_000/686_3"
@@ -261,7 +261,7 @@ def test_existing_folder_is_refused(lab, tmp_path):
     (folder / "provenance.json").symlink_to(precious / "x_gh_000_3.csv")
     assert lab.start(script="light", env=JOB | {"SLURM_RESTART_COUNT": "1"}).stderr == REFUSED.format(folder)
     (folder / "provenance.json").unlink()
-    # A restart that comes before the first attempt had a record takes the folder, and replaces links in it.
+    # If the first attempt wrote no record, its restart uses the folder and replaces links in it.
     (folder / "x_gh_000_3.csv").symlink_to(precious / "x_gh_000_3.csv")
     assert lab.start(script="light", env=JOB | {"SLURM_RESTART_COUNT": "1"}).returncode == 0
     assert (folder / "x_gh_000_3.csv").read_text() == "a\n1\n"
@@ -290,7 +290,7 @@ def test_script_starts_twice_in_one_process(lab):
 
 
 def test_second_experiment_in_one_process_is_refused(lab):
-    """Python imports `runtime` once a process, so that the second's own is never asked."""
+    """Python imports `runtime` once per process, so the second experiment would use that of the first."""
     first, second = (lab.render(name) / "scripts" for name in ("011-x", "012-y"))
     (second / "own.py").write_text("from runtime import Run, CONF\nRun({})\n")
     add = "import sys; sys.path.insert(0, {!r})\n"
@@ -348,7 +348,7 @@ def test_moved_experiment_is_refused_with_its_location(lab, tmp_path):
     run("bash", "-c", advice.removeprefix("Move it: "), check=True)
     env = {"EXPERIMENT_ROOT": str(tmp_path / "experiments")}
     done = run(sys.executable, tmp_path / "experiments/011-x/scripts/x.py", "--help", env=os.environ | env)
-    assert "Set DATA_ROOT in" in done.stderr  # where it is now, there is no .env
+    assert "Set DATA_ROOT in" in done.stderr  # there is no .env at its new place
 
 
 def test_missing_input_stops_the_run_before_it_writes(lab):
@@ -362,7 +362,7 @@ def test_missing_input_stops_the_run_before_it_writes(lab):
         done = lab.start(script=script)
         assert (done.returncode, done.stderr) == (1, missing)
         assert list(lab.data.iterdir()) == [lab.data / "graphs"]
-    # Of a run of Hydra's -m, nobody knows before it begins.
+    # Hydra's -m composes each run only when it starts.
     done = lab.start("x_gh_000", "-m", "inputs=graphs,genes.csv", script=script)
     assert done.returncode == 1 and done.stderr.endswith(missing)
     (lab.data / "genes.csv").touch()
@@ -525,7 +525,7 @@ def test_wandb_missing_is_reported_before_the_queue(lab, tmp_path):
 
 @pytest.mark.parametrize("error", ["", "é" * 2000])
 def test_full_disk_at_the_last_write_marks_run_failed(lab, error):
-    """The record's file cannot grow, as on a full disk: it says so in the room that it has."""
+    """The file of the record cannot grow, as on a full disk. The error must fit into its present size."""
     lab.render()
     lab.write_light(f"""\
 import resource, signal
@@ -577,7 +577,7 @@ ERRORS = [
 
 
 def test_error_of_any_part_is_recorded(lab):
-    """Of the script, of what it gives to its run, of the profiler, and of what W&B does at the very end."""
+    """Errors come from the script, its calls of the run, the profiler, and W&B at the very end."""
     experiment = lab.render()
     (experiment / "profiling_results/.gitkeep").unlink()
     (experiment / "profiling_results").rmdir()
@@ -661,7 +661,7 @@ run.save(figure, osp.join(images, "rates.png"), dpi=50)""")
         (["wandb.mode=offline", "+wandb.nmae=x"], "wandb, in the configuration, is not what wandb.init takes: "),
         (["wandb.mode=offline", "+wandb.name=[1]"], "wandb, in the configuration, is not what wandb.init takes: "),
         (["wandb.mode=offline", "+wandb.dir=/proc/own"], "W&B does not start: "),
-        (["wandb.mode=online"], "W&B does not start: "),  # without a key
+        (["wandb.mode=online"], "W&B does not start: "),  # there is no API key
     ],
 )
 def test_wandb_error_is_one_line_and_marks_run_failed(lab, tmp_path, overrides, line):
@@ -675,7 +675,7 @@ def test_wandb_error_is_one_line_and_marks_run_failed(lab, tmp_path, overrides, 
     assert record["status"] == "failed" and record["error"].startswith(f"SystemExit: {line}")
 
 
-# Whose folder it is ---------------------------------------------------------------------------------------------------
+# Folders of runs ------------------------------------------------------------------------------------------------------
 
 TAKEN = {
     "folder": ["folder={old}"],
@@ -692,7 +692,7 @@ TAKEN = {
 
 @pytest.fixture(scope="module")
 def taken(tmp_path_factory, template):
-    """A lab with a run, whose folder others try to take."""
+    """Return a lab with a run. Tests try to use its folder for another one."""
     lab = make_lab(tmp_path_factory.mktemp("taken") / "lab", template)
     lab.render()
     lab.write_light("run.table([{'a': cfg.seed}])")
@@ -761,12 +761,12 @@ def test_script_may_begin_its_run_twice(lab):
     assert record["metrics"] == {"a": 1, "b": 2} and len(record["attempts"]) == 2
 
 
-# What leaves nothing --------------------------------------------------------------------------------------------------
+# Refusals at the start ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def untouched_lab(tmp_path_factory, template):
-    """A lab in which nothing is ever made."""
+    """Return a lab in which no test may write a file."""
     lab = make_lab(tmp_path_factory.mktemp("untouched") / "lab", template)
     lab.render()
     yield lab
@@ -833,7 +833,7 @@ def test_starter_is_short(untouched_lab):
     assert len((untouched_lab.path / "experiments/011-x/scripts/x.py").read_text().splitlines()) <= 60
 
 
-# Beside other things --------------------------------------------------------------------------------------------------
+# Packages and processes -----------------------------------------------------------------------------------------------
 
 
 def test_config_without_runtime_yaml_is_refused(lab):
@@ -865,7 +865,7 @@ def test_starter_runs_by_uv_from_its_own_metadata(lab):
 
 
 def test_lightning_ranks_write_only_in_the_first_process(lab):
-    """It gives them LOCAL_RANK, no RANK, and the folder of the first."""
+    """Lightning sets LOCAL_RANK but not RANK, and passes the folder of the first process."""
     lab.render()
     lab.write_light("""\
 from matplotlib.figure import Figure
@@ -881,12 +881,12 @@ run.log(a=1)""")
     assert {path: path.stat().st_mtime_ns for path in [*folder.rglob("*"), *lab.images.iterdir()]} == before
 
 
-# Inputs and the submission --------------------------------------------------------------------------------------------
+# Inputs and submissions -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def receipt(lab, tmp_path):
-    """A function that writes what submit.sh records of a submission, and returns the environment of its job."""
+    """Return a function that writes the receipt of a submission and returns the environment of its job."""
     lab.render()
     lab.write_light()
     folder = tmp_path / "2026-01-01-00-00-00_0123abcd"
@@ -916,7 +916,7 @@ def test_input_changed_since_submission_stops_the_job(lab, receipt):
     [record] = outputs(lab)[1]
     assert record["submission"] == "2026-01-01-00-00-00_0123abcd"
     env["SLURM_ARRAY_TASK_ID"] = "4"
-    os.utime(folder / "b.csv", (1, 1))  # of a small file the content counts
+    os.utime(folder / "b.csv", (1, 1))  # small files are compared by content
     assert lab.start("x_gh_000", inputs, script="light", env=env).returncode == 0
     env["SLURM_ARRAY_TASK_ID"] = "5"
     for change in (lambda: own.write_text("2"), lambda: os.utime(large, (1, 1)), (folder / "c.csv").touch):
@@ -942,7 +942,7 @@ def test_input_without_a_checksum_is_not_compared(lab, receipt, tmp_path):
 
 
 def commit_all(repository):
-    """Commit also what git ignores, as labs do with tables in results/."""
+    """Commit ignored files too, as labs do with tables in results/."""
     git(repository, "add", "--force", "experiments/011-x/results")
     commit(repository)
 

@@ -1,4 +1,4 @@
-"""Signals: the first ends a run, later ones wait until it has saved its work, and every process of a run watches."""
+"""Signals: the first one ends a run, later ones wait until its work is saved. Every process handles them."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import time
 import pytest
 from support.process import run, wait_until
 
-# The body of a run that saves for a while when it ends. What is left tells whether that was interrupted.
+# The body of a run that saves slowly when it ends. The file `saved` is missing if that was interrupted.
 SAVES = """\
 data = os.environ["DATA_ROOT"]
 try:
@@ -26,7 +26,7 @@ RANK = {"RANK": "1", "TORCHELASTIC_RUN_ID": "4a1e"}
 
 @pytest.fixture
 def start(lab):
-    """Start a script that saves at its end, in a group of processes of its own, and wait until it is at work."""
+    """Start a script that saves at its end in its own process group, and wait until it works."""
     lab.render()
     started = []
 
@@ -58,7 +58,7 @@ def record(lab):
         (JOB, [signal.SIGTERM, signal.SIGTERM]),
         (JOB, [signal.SIGINT, signal.SIGINT]),
         ({}, [signal.SIGTERM, signal.SIGHUP, signal.SIGTERM]),
-        ({}, [signal.SIGINT, signal.SIGHUP]),  # Ctrl-C, and then the terminal is closed
+        ({}, [signal.SIGINT, signal.SIGHUP]),  # Ctrl-C, then a closed terminal
     ],
 )
 def test_later_signals_wait_until_the_run_saved(lab, start, env, numbers):
@@ -84,7 +84,7 @@ def test_second_ctrl_c_ends_a_hanging_finally(lab, start):
     assert (record(lab)["status"], record(lab)["error"]) == ("terminated", "SIGINT")
 
 
-def test_every_rank_watches_its_signals(lab, start):
+def test_rank_handles_its_signals(lab, start):
     process = start(env=RANK)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
@@ -99,7 +99,7 @@ import multiprocessing
 print("printed once")
 workers = []
 for method in ("fork", "spawn"):
-    # A long call of C, in which no handler of Python runs.
+    # Python's signal handlers do not run during a long call of C.
     workers.append(multiprocessing.get_context(method).Process(target=sum, args=(range(10**11),)))
     workers[-1].start()
 time.sleep(2)
@@ -112,8 +112,8 @@ finally:
     print([worker.exitcode for worker in workers])"""
 
 
-def test_data_loader_workers_die_by_the_signal(lab, start):
-    """Slurm signals all processes of a job. A forked worker prints nothing that its run has not printed yet."""
+def test_data_loader_workers_end_with_the_signal(lab, start):
+    """Slurm signals all processes of a job. A forked worker must not print the buffer of its run again."""
     process = start(WORKERS)
     wait_until((lab.data / "started").exists, state=process.poll)
     for _ in range(2):
@@ -178,8 +178,8 @@ def test_signal_before_the_run_leaves_the_folder_reusable(lab):
     assert record(lab)["status"] == "finished"
 
 
-def test_signal_during_the_last_write_ends_the_script_after(lab, start):
-    """A script that has caught the first: the second one does not interrupt what it does then."""
+def test_signal_after_a_caught_one_does_not_interrupt(lab, start):
+    """The script caught the first signal. The second one must not interrupt its next step."""
     process = start("try:\n    time.sleep(60)\nexcept BaseException:\n    print('caught', flush=True)\ntime.sleep(1)")
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "caught\n"

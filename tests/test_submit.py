@@ -1,4 +1,4 @@
-"""submit.sh: what it takes, what it refuses before the queue, and what it leaves when it is stopped half way."""
+"""submit.sh: what it accepts, what it refuses, and how it cancels jobs if it fails half way."""
 
 import json
 import os
@@ -24,13 +24,13 @@ def two(lab, slurm):
 
 
 def fake_program(jobs, command, body):
-    """Put a command before the real one, whose path is $real."""
+    """Put a command first in PATH. $real is the path of the real one."""
     file = jobs.lab.path / "home/bin" / command
     file.write_text(f"#!/bin/bash\nreal={shutil.which(command)}\n{body}\n")
     file.chmod(0o755)
 
 
-# What it takes --------------------------------------------------------------------------------------------------------
+# What it accepts ------------------------------------------------------------------------------------------------------
 
 
 def test_log_path_does_not_depend_on_the_directory(jobs, slurm):
@@ -136,7 +136,7 @@ def test_shell_variables_do_not_change_the_job(jobs, slurm):
     )
 
 
-def test_shell_account_is_not_used(lab, slurm):
+def test_shell_account_fills_only_an_open_one(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["delta_000", "slurm_001"]})
     env = {"SBATCH_ACCOUNT": "other"}
     [number] = submitted(jobs.submit("delta_x_000", "--", "--hold", env=env))

@@ -1,4 +1,4 @@
-"""Sweeps: one configuration, many outputs. As many trials as are wanted, each once, whatever happens to workers."""
+"""Sweeps: exactly `n_trials` completed trials from one configuration, even if workers are killed."""
 
 import importlib.metadata
 import json
@@ -27,7 +27,7 @@ from support.slurm import Submitter, submitted
 WORKER = "experiments/011-x/scripts/optuna_worker.py"
 STUDY = "011-x_slurm_optuna"
 
-# A starter's shape around a trivial objective, so that workers meet at the study all the time.
+# A starter with a trivial objective, so workers access the study at the same time.
 QUICK = """\
 import os
 import socket
@@ -45,7 +45,7 @@ def main(cfg):
     return abs(cfg.start - 0.05)
 """
 
-# Until the file `again` is there, tasks 0 and 1 never end. Then trials wait until two launchers are at work.
+# Tasks 0 and 1 wait until the file `again` exists. Then trials wait until two more arrays work.
 MEET = """\
 job, task = os.environ["SLURM_ARRAY_JOB_ID"], os.environ["SLURM_ARRAY_TASK_ID"]
         data = Path(os.environ["DATA_ROOT"])
@@ -67,7 +67,7 @@ def trials_of(lab, *states):
 
 
 def check(lab, wanted):
-    """As many trials as are wanted are complete, each in a folder of its own; no proposal was completed twice."""
+    """Check that the wanted number of trials is complete, each in its own folder, no proposal twice."""
     complete = trials_of(lab, TrialState.COMPLETE)
     assert len(complete) == wanted
     assert len({tuple(trial.params.values()) for trial in complete}) == wanted
@@ -84,11 +84,11 @@ def change(lab, old, new, name="conf/x_slurm_optuna.yaml"):
     edit(lab.path / "experiments/011-x" / name, old, new)
 
 
-# In jobs -----------------------------------------------------------------------------------------------------------
+# In jobs --------------------------------------------------------------------------------------------------------------
 
 
 class Sweep:
-    """An experiment with a sweep by Optuna on the machine `slurm`, and what is left of it."""
+    """An experiment with an Optuna sweep on the machine `slurm`."""
 
     def __init__(self, lab, slurm, token, body, n_trials):
         self.jobs = Submitter(lab, slurm, runs={"x": [token, "gh_000"]})
@@ -101,7 +101,7 @@ class Sweep:
         return number
 
     def wait(self, number, tasks):
-        """The states in which the tasks of an array end."""
+        """Wait for the tasks of an array, and count their final states."""
         return Counter(self.slurm.wait(f"{number}_{task}", seconds=120)["JobState"] for task in range(tasks))
 
     def logs(self):
@@ -139,7 +139,7 @@ def test_requeued_worker_repeats_its_own_trial(lab, slurm):
     wait_until(lambda: list(lab.data.rglob("provenance.json")))
     slurm("scontrol", "requeue", f"{number}_0")
     wait_until(lambda: slurm.job(f"{number}_0")["JobState"] == "PENDING", state=sweep.logs)
-    time.sleep(2)  # slurmd starts no job whose credential it has revoked within the same second
+    time.sleep(2)  # slurmd refuses a job if it revoked its credential within the same second
     slurm("scontrol", "update", f"jobid={number}_0", "StartTime=now")
     assert sweep.wait(number, 1) == {"COMPLETED": 1}, sweep.logs()
     assert [trial.state.name for trial in trials_of(lab)] == ["FAIL", "COMPLETE", "COMPLETE"]
@@ -147,7 +147,7 @@ def test_requeued_worker_repeats_its_own_trial(lab, slurm):
 
 
 def test_workers_of_a_pack_share_one_job(lab, slurm):
-    """More jobs than fit into an environment variable are in the list that they are given."""
+    """squeue lists more jobs than fit into an environment variable."""
     sweep = Sweep(lab, slurm, {"slurm-pack_optuna": {"ntasks": 4}}, "time.sleep(0.1)", 16)
     launcher = "scripts/slurm_x-pack_optuna.slurm"
     sweep.jobs.edit(launcher, "--format=%i)", "--format=%i; seq -f 9%.0f_0 100000 120000)")
@@ -161,12 +161,12 @@ def test_workers_of_a_pack_share_one_job(lab, slurm):
     assert len(workers) > 1 and workers <= {f"{number}_{task}" for task in range(4)}
 
 
-# By hand -----------------------------------------------------------------------------------------------------------
+# By hand --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def by_hand(lab):
-    """An experiment with a sweep of 2 quick trials, run without Slurm."""
+    """Return an experiment with a sweep of 2 quick trials, run without Slurm."""
     experiment = lab.render(package="", runs={"x": ["slurm_optuna", "gh_000", "gh_optuna"]})
     change(lab, "n_trials: 64", "n_trials: 2")
     (experiment / "scripts/x.py").write_text(QUICK.format(body="pass"))
@@ -181,7 +181,7 @@ def worker(lab, *options, config="x_slurm_optuna", **kwargs):
     return run(*command(*options, config=config), cwd=lab.path, **kwargs)
 
 
-# Calls the command many times, each after it wrote a file: to start Python and Optuna is most of the time of one.
+# Write a file, call the command, and repeat in one process, since Python and Optuna start slowly.
 MANY = """\
 import contextlib, json, sys
 sys.path.insert(0, "experiments/011-x/scripts")
@@ -196,7 +196,7 @@ for path, content, options in json.load(sys.stdin):
 
 
 def refused(lab, cases):
-    """The one line of each case, (path, content, options), with which the command refuses it."""
+    """Return one line per refused case: (path, content, options)."""
     done = lab.python("-c", MANY, input=json.dumps([(str(path), *rest) for path, *rest in cases]))
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -254,7 +254,7 @@ def test_preflight_writes_nothing(by_hand):
     assert preflight(by_hand, program).lines() == [line]
     change(by_hand, "n_trials: many", "n_trials: 2")
     change(by_hand, "noise: 0.05", "noise: ???")
-    change(by_hand, "capacity: 4.0", "capacity: ???")  # of which each trial has a value
+    change(by_hand, "capacity: 4.0", "capacity: ???")  # each trial sets it
     line = "optuna_worker.py: conf/x_slurm_optuna.yaml: noise is ???: give it a value"
     assert preflight(by_hand, program).lines() == [line]
 
@@ -433,11 +433,11 @@ def test_study_is_reproducible_by_its_seed(by_hand):
     assert not set(proposals()) & set(first)
 
 
-# Faults ------------------------------------------------------------------------------------------------------------
+# Faults ---------------------------------------------------------------------------------------------------------------
 
 
 def shorten_timeouts(lab):
-    """Let workers wait a few seconds, instead of minutes, for a lock that a killed one left."""
+    """Wait only seconds for the lock of a killed worker, instead of minutes."""
     change(lab, "grace_period=120", "grace_period=5", "scripts/runtime/optuna_study.py")
     journal = "scripts/runtime/optuna_journal.py"
     change(lab, "Lock(path)", "Lock(path, grace_period=5)", journal)
@@ -487,7 +487,7 @@ def test_report_works_with_a_read_only_data_root(by_hand):
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("FAULT_ROUNDS", 1))))
 def test_workers_killed_at_random_complete_each_trial_once(by_hand, seed):
-    """FAULT_ROUNDS=20 repeats it as often, each time with other moments."""
+    """FAULT_ROUNDS=20 repeats it 20 times, with other moments each time."""
     shorten_timeouts(by_hand)
     random, wanted = Random(seed), 32
     change(by_hand, "n_trials: 2", f"n_trials: {wanted}")
@@ -505,7 +505,7 @@ def test_workers_killed_at_random_complete_each_trial_once(by_hand, seed):
 
 
 def limited(lab, size, reach):
-    """A worker whose files cannot grow beyond a size in bytes; at that, `reach` is what SIGXFSZ does."""
+    """Run a worker with a limit of file size in bytes. `reach` is its handler of SIGXFSZ."""
     program = "import runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.{}); sys.argv.pop(0); "
     program = (
         program.format(reach)
@@ -516,13 +516,13 @@ def limited(lab, size, reach):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # of which a half would be left
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # a partial .pyc would stay
     words = [sys.executable, "-c", program, *command()[1:]]
     return run(*words, cwd=lab.path, env=environment, preexec_fn=limit)
 
 
 def test_journal_survives_full_disks_and_kills(by_hand):
-    """Three times the disk is full in the middle of a trial; then a worker is killed in the middle of a line."""
+    """The disk is full during three trials. Then a worker is killed in the middle of a line."""
     shorten_timeouts(by_hand)
     change(by_hand, "n_trials: 2", "n_trials: 16")
     journal = journal_of(by_hand)
@@ -530,9 +530,9 @@ def test_journal_survives_full_disks_and_kills(by_hand):
         full = limited(by_hand, size, "SIG_IGN")
         reason = f"[Errno 27] File too large: '{journal}'"
         assert (full.returncode, full.stderr) == (1, f"optuna_worker.py: x_slurm_optuna: {reason}\n")
-        # A line may end at the limit itself: how long lines are depends on folders and numbers of the machine.
+        # A line may end exactly at the limit, since the length of lines depends on the machine's paths.
         assert size - 500 < journal.stat().st_size <= size and journal.read_bytes().endswith(b"}\n")
-    half = 20  # bytes, fewer than any record has
+    half = 20  # bytes, shorter than any record
     size = journal.stat().st_size + half
     killed = limited(by_hand, size, "SIG_DFL")
     assert killed.returncode == -signal.SIGXFSZ
@@ -582,7 +582,7 @@ def test_journal_damage_is_reported_by_line(by_hand):
     assert len(records_of(by_hand)) == 4
 
 
-# Reports -----------------------------------------------------------------------------------------------------------
+# Reports --------------------------------------------------------------------------------------------------------------
 
 
 def test_report_of_several_directions_has_a_pareto_front(by_hand):
@@ -654,7 +654,7 @@ def test_rendered_readme_command_works(by_hand):
 
 
 def test_oldest_optuna_works(by_hand):
-    """All other tests run the newest."""
+    """All other tests use the newest version."""
     change(by_hand, "n_trials: 2", "n_trials: 8")
     uv = ["uv", "run", "--python", sys.executable, "--with", "optuna==4.3.0", *command()[1:]]
     assert run(*uv, "--help", cwd=by_hand.path).returncode == 0
@@ -666,7 +666,7 @@ def test_oldest_optuna_works(by_hand):
     assert len(list(by_hand.images.glob("*.png"))) == 3
 
 
-# Weights & Biases --------------------------------------------------------------------------------------------------
+# Weights & Biases -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -680,7 +680,7 @@ def sweep_file(lab):
 
 
 def schema():
-    """The JSON schema of a sweep that W&B publishes, of which numbers such as an unquoted 1e-4 are no numbers."""
+    """Return W&B's JSON schema of a sweep. YAML reads an unquoted 1e-4 as text, which it rejects."""
     [file] = [path for path in importlib.metadata.files("sweeps") if path.name == "schema.json"]
     return jsonschema.Draft7Validator(json.loads(file.read_text()))
 
@@ -710,7 +710,7 @@ def test_wandb_schema_rejects_invalid_sweep_files(wandb_lab, old, new):
 
 
 def test_wandb_sweep_command_runs_the_script(wandb_lab, monkeypatch):
-    """All of an agent's work but W&B's own part, which needs an account: its proposal, and that the run is online."""
+    """Do an agent's work except the parts that need an account: the proposal and the online run."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
     monkeypatch.setenv("PYTHON", sys.executable)
@@ -754,7 +754,7 @@ def test_wandb_mode_that_is_invalid_is_one_line(wandb_lab, mode, environment, re
 
 @pytest.mark.parametrize("sweep_id", [None, "lab/011-x/abc"])
 def test_wandb_agent_without_sweep_or_account_fails(lab, sweep_id):
-    """A job is no more than its launcher, so that this needs no Slurm."""
+    """The job is only its launcher, so this does not need Slurm."""
     lab.render(package="", runs={"x": ["slurm_wandb"]})
     launcher = "experiments/011-x/scripts/slurm_x_wandb.slurm"
     environment = os.environ | fake_programs(lab.path.parent / "home") | ({"SWEEP_ID": sweep_id} if sweep_id else {})

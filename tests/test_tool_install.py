@@ -1,4 +1,4 @@
-"""The tool is a package that people install: from a folder or an address, by uvx, uv or pip."""
+"""Install the command from a folder or an address, by uvx, uv or pip."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ COMMANDS = ("update", "add-run", "set-run", "check", "list", "adopt")
 
 @pytest.fixture(scope="module")
 def uv(tmp_path_factory):
-    """Runs uv or uvx, with tools of its own."""
+    """Return a function that runs uv or uvx with separate tool folders."""
     folder = tmp_path_factory.mktemp("uv")
     environment = os.environ | {"UV_TOOL_DIR": str(folder / "tools"), "UV_TOOL_BIN_DIR": str(folder / "bin")}
 
@@ -28,7 +28,7 @@ def uv(tmp_path_factory):
 
 
 def test_pip_installs_the_package_alone(tmp_path):
-    """Without its dependencies, which the environment of the tests has."""
+    """The environment of the tests has its dependencies."""
     target = tmp_path / "installed"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, ROOT]
     subprocess.run(command, check=True)
@@ -45,7 +45,7 @@ def test_pip_installs_the_package_alone(tmp_path):
 
 
 def test_source_archive_builds_the_same_wheel(uv, tmp_path):
-    """An archive of the sources has what it shares with the template."""
+    """The source archive must contain the files shared with the template."""
     for source in ("--wheel", "--sdist"):
         done = uv("uv", "build", "--quiet", source, "--out-dir", tmp_path / source, ROOT)
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Trust: nothing is executed at render time, and no answer becomes code."""
+"""Trust: rendering executes nothing, and answers never become code."""
 
 import ast
 import json
@@ -59,7 +59,7 @@ def check_python(text):
 
 
 def accepted(template, **answers):
-    """The folder of a render in which everything is well formed, or None if the answers were refused."""
+    """Render, check that all files are well formed, and return the folder, or None if refused."""
     destination = Path(tempfile.mkdtemp()) / "011-x"
     try:
         render(template, destination, **{"runs": {"x": ["gh_000", "igb_cabbi_001"]}} | answers)
@@ -89,7 +89,7 @@ def forget(destination):
 
 
 def is_no_title(text):
-    """Whether a text is more or less than one line, or would be a value or an interpolation to Hydra."""
+    """Check whether a text is not one line, or means a missing value or an interpolation to Hydra."""
     breaks_lines = any(
         unicodedata.category(sign) in ("Cc", "Cs") or sign in "\u2028\u2029\ufffe\uffff" for sign in text
     )
@@ -163,7 +163,7 @@ def test_request_is_one_line_per_option_or_refused(plain_template, request):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_request_with_an_attack_executes_nothing(lab, plain_template, attack):
-    """Nothing is run but the launcher's own lines: Python does nothing here."""
+    """Python is a program that does nothing, so only the launcher's own lines run."""
     lab.template = plain_template
     is_refused = bool(set(attack) & set("\"'\\\n\r"))
     try:

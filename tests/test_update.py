@@ -1,4 +1,4 @@
-"""Update: improvements arrive, by Copier for one experiment and by `experiments update` for many; both end equal."""
+"""Update: Copier (one experiment) and `experiments update` (many) give the same result."""
 
 import os
 import re
@@ -78,14 +78,14 @@ def test_other_files_stay_byte_identical(old, experiment, update):
     (old.path / ".git/info").mkdir(exist_ok=True)
     (old.path / ".git/info/exclude").write_text(
         "results/\n"
-    )  # the template does not ignore them, and Copier would stop
+    )  # the template does not ignore results, and Copier would stop
     other = old.path / "experiments/012-y"
     shutil.copytree(experiment, other)
     for path in ("results/a.csv", "slurm/output/a.out", "profiling_results/a.prof", "scripts/__pycache__/x.pyc"):
         for each in (experiment, other):
             (each / path).parent.mkdir(exist_ok=True)
             (each / path).write_bytes(os.urandom(64))
-    git(old.path, "add", "experiments/011-x/results")  # an untracked file in the experiment stops a plain update
+    git(old.path, "add", "experiments/011-x/results")  # untracked files stop a plain update
     git(old.path, "commit", "--quiet", "--message=Results")
     (other / ".copier-answers.yml").unlink()
     (old.path / "notes").mkdir()
@@ -133,17 +133,17 @@ def test_dry_run_lists_changes_and_writes_nothing(old, experiment):
     assert contents(old.path) == before and git(old.path, "status", "--porcelain") == ""
 
 
-UNRELEASED = "v0.0.0"  # the newest commit, as if it were released
+UNRELEASED = "v0.0.0"  # the last commit, as if released
 
 
 @pytest.mark.parametrize("version", [UNRELEASED, *git(ROOT, "tag", "--list", "v*").split()])
 def test_update_from_any_release_equals_a_fresh_render(lab, tmp_path, version):
-    """But for what is people's, which stays as that release had it."""
+    """User-owned files stay as that release rendered them."""
     template = tmp_path / "template"
     git(tmp_path, "init", "--quiet", template)
     git(ROOT, "archive", f"--output={tmp_path}/files.tar", "HEAD" if version == UNRELEASED else version)
     shutil.unpack_archive(tmp_path / "files.tar", template)
-    shutil.copy(template / "tests/lab.yml", template / "lab.yml")  # in a fork lab.yml has other machines
+    shutil.copy(template / "tests/lab.yml", template / "lab.yml")  # a fork's lab.yml has other machines
     lab.template = Template(template, version)
     lab.template.release(version)
     experiment = lab.render(runs=RUNS)
@@ -189,7 +189,7 @@ def test_version_between_releases_is_updated(own_old):
 
 
 def move_tag(template, tag):
-    """Give a tag to another commit, in place of its own: the former is on no branch any more."""
+    """Move a tag to a new commit. The old one is no longer on a branch."""
     path = template.path / "template/scripts/submit.sh.jinja"
     path.write_text(path.read_text() + "# after the tag was moved\n")
     git(template.path, "reset", "--quiet", "--soft", f"{tag}~1")
@@ -198,7 +198,7 @@ def move_tag(template, tag):
 
 
 def test_moved_tag_is_reported_and_merged_from_the_old_commit(own_old):
-    """With the commit that the tag has now as the old version, what it changed would not arrive."""
+    """A merge from the tag's new commit would lose its changes."""
     experiment = own_old.path / "experiments/011-x"
     assert tool(own_old, "update", "--commit").returncode == 0
     recorded = (experiment / ".copier-answers.yml").read_text()
@@ -247,7 +247,7 @@ def test_broken_release_is_reported(own_old, file):
     assert tool(own_old, "update", "--vcs-ref", "v1.1.0").returncode == 0
 
 
-# What a release adds, drops and changes -------------------------------------------------------------------------------
+# Files that a release adds or drops -----------------------------------------------------------------------------------
 
 
 def drop_submit(template):

@@ -27,7 +27,7 @@ INVALID = {
 
 @pytest.fixture
 def invalid(old, experiment):
-    """An experiment for each question, whose recorded answer to it is invalid."""
+    """Return one experiment per question, each with an invalid recorded answer."""
     experiments = [experiment.with_name(f"{number:03}-x") for number in range(len(INVALID))]
     for question, each in zip(INVALID, experiments, strict=True):
         shutil.copytree(experiment, each)
@@ -77,7 +77,7 @@ def test_conflict_skips_only_its_experiment(old, experiment):
     assert contents(experiment) == before
     assert is_new(experiment.with_name("012-y"))
     assert git(old.path, "diff", "--name-only", "--diff-filter=U") == ""
-    # Copier would write over what git does not see, so it is not the advice.
+    # Copier would overwrite edits hidden from git, so the message must not recommend it.
     git(old.path, "update-index", "--assume-unchanged", launcher)
     launcher.write_text(launcher.read_text() + "# mine\n")
     assert skipped(by_tool(old), experiment, "scripts/delta_x_001.slurm has uncommitted changes")
@@ -142,7 +142,7 @@ def link(repository, experiment):
 
 
 def leave_open(repository, experiment):
-    """As a merge does, or the taking back of a stash, whatever the file has now."""
+    """Leave a conflict in the index, like a merge or `git stash pop`."""
     name = f"experiments/{experiment.name}/scripts/submit.sh"
     blob = git(repository, "rev-parse", f"HEAD:{name}").strip()
     entries = "".join(f"100644 {blob} {stage}\t{name}\n" for stage in (1, 2, 3))
@@ -303,7 +303,7 @@ def test_random_edits_survive_or_are_skipped(template, edits, committed, where, 
 
 
 def similar(path, name):
-    """Whether a template file renders to this name."""
+    """Check whether a template file renders to this name."""
     return {"scripts/x.py": "{{ script }}", "scripts/delta_x_001.slurm": ".slurm{%"}.get(
         name, Path(name).name
     ) in path.name

@@ -1,4 +1,4 @@
-"""Update: whatever repository an experiment is in, and whatever git was told there."""
+"""Update: repositories of any kind, with any settings of git."""
 
 import os
 import shutil
@@ -113,7 +113,7 @@ def test_staged_work_elsewhere_is_kept(old, experiment):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-@pytest.mark.parametrize(  # Copier itself wants a clean experiment
+@pytest.mark.parametrize(  # Copier refuses uncommitted changes
     ("update", "committed"), [(by_copier, True), (by_tool, True), (by_tool, False)]
 )
 def test_symlinks_to_scratch_are_kept(old, experiment, tmp_path, update, exists, committed):

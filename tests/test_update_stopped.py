@@ -1,4 +1,4 @@
-"""Update: stopped at any step, killed, or with another at once, nothing is half done, and the next one finishes."""
+"""Update: after a stop, a kill or a concurrent update, no experiment is half updated."""
 
 import os
 import resource
@@ -21,15 +21,15 @@ from experiments.workers import InlineExecutor
 
 
 class Killed(BaseException):
-    """As if by SIGKILL: whatever is called afterwards does nothing any more."""
+    """Stands for SIGKILL: all later calls fail too."""
 
 
 class Steps:
-    """Ends what writes files and commits at a step, each of which is right before or right after one of its calls."""
+    """Stop an update at a step. Each step is right before or after a call that writes or commits."""
 
     def __init__(self, stop, lasting):
         self.stop = stop
-        self.lasting = lasting  # as a kill is; else once, like Ctrl-C
+        self.lasting = lasting  # true like a kill, or once like Ctrl-C
         self.taken = 0
 
     def count(self):
@@ -67,7 +67,7 @@ def prepare(lab, folder):
 
 
 def files_of(folder):
-    """Every file with its content, and whether it may be run."""
+    """Return the content of every file, and whether it is executable."""
     return {name: (content, os.access(folder / name, os.X_OK)) for name, content in contents(folder).items()}
 
 
@@ -168,12 +168,12 @@ def test_merge_started_during_an_update_is_not_committed(old, experiment, tmp_pa
     assert contents(experiment) == before
 
 
-# What a disk refuses --------------------------------------------------------------------------------------------------
+# Disks that refuse writes ---------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def full_disk(experiment):
-    """The kernel lets no file become longer than 1 kB."""
+    """Limit all files to 1 kB."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
     try:
@@ -184,7 +184,7 @@ def full_disk(experiment):
 
 @contextmanager
 def read_only(experiment):
-    """No folder of the experiment can be written. For root none is read-only, so root is somebody else."""
+    """Make all folders of the experiment read-only. Root could still write, so root becomes another user."""
     folders = [experiment, *(path for path in experiment.rglob("*") if path.is_dir())]
     user = os.geteuid()
     for folder in folders:
@@ -216,19 +216,19 @@ def test_unwritable_disk_leaves_the_experiment_unchanged(old, experiment, monkey
 
 @pytest.fixture
 def both(old, experiment):
-    """Two experiments, so that workers render them."""
+    """Return two experiments, so workers render them."""
     return [experiment, old.render("012-y", runs=RUNS)]
 
 
 def start_update(lab, temporary):
-    """Start an update in a group of processes of its own, and wait until a worker begins."""
+    """Start an update in its own process group, and wait until a worker begins."""
     temporary.mkdir()
     process = subprocess.Popen(
         [*TOOL, "update", "--commit", "--jobs=2"],
         cwd=lab.path,
         env=os.environ | WITH_TOOL | {"TMPDIR": str(temporary)},
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which nohup ignores
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup ignores it
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -237,7 +237,7 @@ def start_update(lab, temporary):
 
 
 def at_work(group):
-    """The processes of a group, but for those that only wait to be reaped."""
+    """Return the running processes of a group, without zombies."""
     lines = run("ps", "-A", "-ww", "-o", "pgid=,stat=,args=", check=True).stdout.splitlines()
     return [line for line in lines if line.split()[0] == str(group) and not line.split()[1].startswith("Z")]
 
@@ -246,7 +246,7 @@ def at_work(group):
 def test_interrupted_command_ends_its_workers(old, both, tmp_path, stop):
     process = start_update(old, tmp_path / "temporary")
     if stop is signal.SIGINT:
-        os.killpg(process.pid, stop)  # as a terminal does
+        os.killpg(process.pid, stop)  # like a terminal
     else:
         process.send_signal(stop)
     output, errors = process.communicate(timeout=60)
@@ -264,7 +264,7 @@ def test_killed_command_ends_its_workers(old, both, tmp_path):
     process.kill()
     process.communicate(timeout=60)
     wait_until(lambda: not at_work(process.pid), state=lambda: at_work(process.pid))
-    (old.path / ".git/index.lock").unlink(missing_ok=True)  # as git says to, if it was git that was killed
+    (old.path / ".git/index.lock").unlink(missing_ok=True)  # as git recommends after a killed git
     assert tool(old, "update", "--commit", "--jobs=1").returncode == 0
     assert all(map(is_new, both)) and (both[0] / "conf/default.yaml").read_text() == "mine: not committed\n"
     assert git(old.path, "status", "--porcelain").split() == ["M", "experiments/011-x/conf/default.yaml"]

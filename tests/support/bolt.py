@@ -25,7 +25,7 @@ sys.stdin.read()
 
 
 class Bolt:
-    """A real Bolt server with authentication, in a process of its own."""
+    """A real Bolt server with authentication, in its own process."""
 
     user, password, database = "root", "correct-horse-battery", "neo4j"
 
@@ -46,7 +46,7 @@ class Bolt:
         }
 
     def __call__(self, query, **parameters):
-        """The rows of a query, committed."""
+        """Run a query, commit it, and return its rows."""
         with (
             neo4j.GraphDatabase.driver(self.uri, auth=(self.user, self.password)) as driver,
             driver.session(database=self.database) as session,
@@ -60,7 +60,7 @@ class Bolt:
 
 
 class BreakableProxy:
-    """A way to a server that can be cut while something is on it."""
+    """A TCP proxy to a server. `cut` breaks all connections."""
 
     def __init__(self, uri):
         self.server = uri.removeprefix("bolt://").split(":")

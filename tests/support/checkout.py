@@ -1,4 +1,4 @@
-"""A checkout of the template in which `make` finds its environment."""
+"""Prepare a checkout of the template for `make`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Documents as sessions: a test types what a page tells people to type, and compares what the page shows.
+"""Type the commands of a page, and compare their output with what the page shows.
 
 In a page, a `bash` block is typed line by line, and each command must succeed. A `console` block shows what each
 command after `$` prints. Any other block with a file name after its language, like ```yaml lab.yml, is the content of
@@ -35,7 +35,7 @@ def key_of(match):
 
 @dataclass
 class Block:
-    """A fenced block of a page. `file` is the file that it is the content of, or empty."""
+    """A fenced block of a page. `file` names the file with this content, or is empty."""
 
     language: str
     file: str
@@ -71,7 +71,7 @@ def sessions(text):
 
 
 def bin_folder(folder):
-    """Make a folder for PATH, where `copier copy` accepts every default and `experiments` runs from the sources."""
+    """Make a folder for PATH: its `copier copy` accepts every default, its `experiments` runs from the sources."""
     copier = Path(sys.executable).parent / "copier"
     scripts = {
         "copier": f'if [ "$1" = copy ]; then shift; set -- copy --defaults "$@"; fi\nexec {copier} "$@"',
@@ -84,7 +84,7 @@ def bin_folder(folder):
 
 @dataclass
 class Reader:
-    """Types what a page shows, in a repository. Git finds the template at its public address.
+    """Type what a page shows, in a repository. Git finds the template at its public address.
 
     path         the lab's repository
     template     the folder of the template
@@ -133,7 +133,7 @@ class Reader:
         return self.printed
 
     def read(self, page, after=lambda command: None):
-        """Follow a page from top to bottom. `after` is called with each command once it was typed."""
+        """Follow a page from top to bottom, and call `after` with each typed command."""
         for block in blocks(page):
             if block.file:
                 (self.place / block.file).parent.mkdir(parents=True, exist_ok=True)

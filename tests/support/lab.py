@@ -1,4 +1,4 @@
-"""A laboratory's repository, and what its machines have that this one lacks."""
+"""A lab's repository, and stand-ins for the programs of its machines."""
 
 import os
 import shlex
@@ -41,7 +41,7 @@ if __name__ == "__main__":
 
 @dataclass
 class Lab:
-    """A laboratory's repository: experiments/, torchcell/timestamp.py, an .env, data and images outside git."""
+    """A lab's repository: experiments/, torchcell/timestamp.py, an .env, data and images outside git."""
 
     path: Path
     template: Template
@@ -55,9 +55,9 @@ class Lab:
         return self.path / "images"
 
     def render(self, name="011-x", **answers):
-        """An experiment, committed. What a version of the template gives is rendered once, and then copied."""
+        """Render and commit an experiment. Equal renders are made once and then copied."""
         experiment, rendered = self.path / "experiments" / name, self.template.renders
-        package = (self.path / "torchcell/timestamp.py").exists()  # which the default of `package` depends on
+        package = (self.path / "torchcell/timestamp.py").exists()  # the default of `package` depends on it
         key = (name, package, self.template.version, repr(answers))
         if key not in rendered:
             like = Path(tempfile.mkdtemp(dir=self.template.shelf))
@@ -67,13 +67,13 @@ class Lab:
             rendered[key] = render(self.template, like / "experiments" / name, **answers), self.template.path
         like, source = rendered[key]
         shutil.copytree(like, experiment, dirs_exist_ok=True)
-        for file in (experiment / ".copier-answers.yml", experiment / "README.md"):  # which name their template
+        for file in (experiment / ".copier-answers.yml", experiment / "README.md"):  # both name their template
             file.write_text(file.read_text().replace(str(source), str(self.template.path)))
         commit(self.path, f"Add {name}")
         return experiment
 
     def write_light(self, body="pass", script="light", name="011-x"):
-        """A script that does nothing else in its run, and so starts in a third of a starter's time."""
+        """Write a script with this body in its run. It starts in a third of a starter's time."""
         path = self.path / f"experiments/{name}/scripts/{script}.py"
         path.write_text(LIGHT.replace("BODY", body.replace("\n", "\n        ")))
         return path
@@ -108,14 +108,14 @@ def make_lab(path, template):
 
 
 def write_program(path, body):
-    """A script of bash."""
+    """Write an executable bash script."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/bash\n{body}\n")
     path.chmod(0o755)
 
 
 def fake_programs(home):
-    """The environment of a job on a lab's machine: a HOME with what such a machine has and this one lacks.
+    """Return the environment of a job on a lab's machine, with a HOME that has its programs.
 
     The environment's python, `singularity exec` and `module load` call through to the Python that runs the tests.
     """

@@ -1,4 +1,4 @@
-"""The preflight as submit.sh starts it: a folder of requests, and what check.py writes there."""
+"""Run the preflight as submit.sh does: write a folder of requests, and read the answers of check.py."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.process import run
 
-# What submit.sh sets for the start, to see whether Python gets what a job has.
+# submit.sh sets these to find out whether Python receives a job's variables.
 PROBES = {
     "EXPERIMENT_JOB": "0",
     "EXPERIMENT_MODE": "one",
@@ -29,7 +29,7 @@ OWN = {"EXPERIMENT_MODE": "one", "SLURM_CPUS_PER_TASK": "4", "SLURM_NTASKS": "1"
 
 @dataclass
 class Answer:
-    """What check.py wrote: pairs of a launcher and a line, and the inputs of each launcher."""
+    """The output of check.py: pairs of a launcher and a line, and the inputs of each launcher."""
 
     problems: list
     notes: list
@@ -50,7 +50,7 @@ def words_of(launcher, command, own=OWN):
 
 
 def ask(root, check, commands, env=None, python=(sys.executable,), probes=PROBES, own=OWN):
-    """Start check.py on commands, by launcher, and return the completed process and the folder."""
+    """Run check.py on {launcher: command}. Return the completed process and the folder."""
     folder = Path(tempfile.mkdtemp())
     words = [word for launcher, command in commands.items() for word in words_of(launcher, command, own)]
     (folder / "requests").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in words))
@@ -58,7 +58,7 @@ def ask(root, check, commands, env=None, python=(sys.executable,), probes=PROBES
 
 
 def preflight(lab, *commands, name="011-x", **kwargs):
-    """What check.py finds of commands, which are those of the launchers a, b, c and so on."""
+    """Return the answer of check.py. The commands belong to launchers a, b, c and so on."""
     check = f"experiments/{name}/scripts/runtime/check.py"
     done, folder = ask(lab.path, check, dict(zip("abcdefghijklmnop", commands, strict=False)), **kwargs)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stderr

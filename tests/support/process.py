@@ -1,4 +1,4 @@
-"""Processes of the tests: git among them, and the waiting for what they do."""
+"""Run processes, git among them, and wait for their effects."""
 
 import contextlib
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def run(*command, cwd=None, **kwargs):
-    """The completed process, with its output as text."""
+    """Return the completed process, with its output as text."""
     return subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, **kwargs)
 
 
@@ -24,14 +24,14 @@ def commit(repository, message="Work"):
 
 
 def edit(path, old, new):
-    """Replace a text of a file, which has it."""
+    """Replace a text of a file. The file must have it."""
     text = path.read_text()
     assert old in text, f"{old!r} is not in {path}"
     path.write_text(text.replace(old, new))
 
 
 def remove(folder):
-    """Remove a folder and what is read-only in it, such as pinned code."""
+    """Remove a folder with its read-only parts, such as pinned code."""
     for path in (Path(folder), *Path(folder).rglob("*")):
         if path.is_dir() and not path.is_symlink():
             path.chmod(0o755)
@@ -39,8 +39,8 @@ def remove(folder):
 
 
 def free_port():
-    """A port that nothing has, below those that a system gives to outgoing connections: one of them could take it."""
-    ports = random.SystemRandom()  # the other's seed is the same in each process of the tests
+    """Return a free port below the range of outgoing connections, which could take it."""
+    ports = random.SystemRandom()  # `random` has the same seed in each test process
     while True:
         port = ports.randrange(10_000, 30_000)
         with socket.socket() as probe, contextlib.suppress(OSError):

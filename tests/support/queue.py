@@ -1,4 +1,4 @@
-"""The queue of a real Slurm without a node that answers: enough to see what it takes, whatever a lab's machines are."""
+"""The controller of a real Slurm without live nodes. It accepts or refuses jobs for any lab's machines."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ from support.process import free_port, run, wait_until
 
 
 def values(machines, *names):
-    """What machines ask for under these options of sbatch."""
+    """Return what machines request by these sbatch options."""
     requests = [machine.get("sbatch") or {} for machine in machines.values()]
     return sorted({str(request[name]) for request in requests for name in names if request.get(name)})
 
 
 class Queue:
-    """A slurmctld whose nodes have every partition, feature, GPU, reservation and host that some machines ask for."""
+    """A slurmctld with every partition, feature, GPU, reservation and host that the machines request."""
 
     def __init__(self, folder, machines):
         host = socket.gethostname().split(".")[0]

@@ -1,6 +1,6 @@
-"""Run a program while the kernel refuses some of its system calls: refusal.py link=EPERM,flock=ENOSYS PROGRAM ...
+"""Run a program with failing system calls: refusal.py link=EPERM,flock=ENOSYS PROGRAM ...
 
-A disk without hard links or locks needs a mount. A filter of seccomp gives the same answers to any user.
+A real disk without hard links or locks needs a mount. A seccomp filter gives the same errors without root.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ ALLOW, ERROR = 0x7FFF0000, 0x00050000
 
 
 def refuse(calls):
-    """Let this process, and all that it starts, get an error for system calls, by name."""
+    """Make system calls of this process and its children fail: {name: error}."""
     lines = [(LOAD, 0, 0, 0)]  # the number of the call
     for name, code in calls.items():
         for number in NUMBERS[name]:

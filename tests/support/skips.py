@@ -1,4 +1,4 @@
-"""The tests that SKIP leaves out on purpose, and the report of every test that was skipped."""
+"""Skip the tests named by SKIP, and report all skipped tests."""
 
 import os
 from collections import Counter
@@ -27,7 +27,7 @@ def mark(item):
 
 
 def report(config):
-    """Print how many tests were skipped, by reason. In a worker of xdist nobody reads that."""
+    """Print how many tests were skipped, by reason. Workers of xdist print nothing."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if hasattr(config, "workerinput") or not terminal:
         return

@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, and people who submit to it."""
+"""A real Slurm on this machine, and a lab that submits to it."""
 
 import contextlib
 import json
@@ -64,7 +64,7 @@ class Slurm:
         lines += [f"PartitionName={name}{' Default=YES' if name == 'main' else ''}" for name in partitions]
         files = {
             "slurm.conf": "\n".join(lines),
-            # Four devices that everybody has stand for the GPUs.
+            # Four devices of any machine stand for the GPUs.
             "gres.conf": "\n".join(f"Name=gpu File=/dev/{name}" for name in ("null", "zero", "full", "random")),
             "cgroup.conf": "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint=/nonexistent",
             "job_submit.lua": ACCOUNTS.format(
@@ -87,18 +87,18 @@ class Slurm:
         wait_until(lambda: self("sinfo", "--noheader", "--format=%T", check=False).split()[:1] == ["idle"])
 
     def __call__(self, *command, check=True):
-        """What a Slurm command prints."""
+        """Run a Slurm command and return its output."""
         return run(*command, env=os.environ | self.environment, check=check).stdout
 
     def job(self, number):
-        """The fields of a job, or of a task such as 686_3."""
+        """Return the fields of a job, or of a task such as 686_3."""
         return dict(word.split("=", 1) for word in self("scontrol", "-o", "show", "job", number).split() if "=" in word)
 
     def queue(self):
         return self("squeue", "--noheader", "--format=%i").split()
 
     def wait(self, number, state=None, seconds=120):
-        """The fields of a job once it is in a state, or has ended."""
+        """Wait until a job is in a state, or has ended, and return its fields."""
         ends = [state] if state else ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"]
         wait_until(lambda: self.job(number)["JobState"] in ends, seconds, lambda: self.job(number), every=0.2)
         return self.job(number)
@@ -128,7 +128,7 @@ IN_RUN = "    with Run(cfg) as run:\n"
 
 
 class Submitter:
-    """A lab whose jobs find its machines' Python, and the ways to submit."""
+    """Submit jobs of a lab. They find stand-ins for the programs of its machines."""
 
     def __init__(self, lab, slurm, name="011-x", **answers):
         self.lab, self.slurm = lab, slurm
@@ -149,7 +149,7 @@ class Submitter:
         return done.stdout.strip()
 
     def refused(self, *arguments, **kwargs):
-        """The one line with which submit.sh refuses; nothing new is in the queue."""
+        """Return the one line of a refusal, and check that it queued and pinned nothing."""
         before = self.slurm.queue()
         code = self.experiment / "slurm/code"
         pinned = sorted(code.glob("*")) if code.exists() else []
@@ -161,17 +161,17 @@ class Submitter:
         return line
 
     def hold(self, *arguments, **kwargs):
-        """The id of a job that waits until it is released."""
+        """Submit a held job and return its ID."""
         [number] = submitted(self.submit(*arguments, "--", "--hold", **kwargs))
         return number
 
     def finish(self, number):
-        """The fields of a held job, once it was released and has ended."""
+        """Release a held job, wait until it ends, and return its fields."""
         self.slurm("scontrol", "release", number)
         return self.slurm.wait(number)
 
     def in_run(self, *lines):
-        """Let the script do something else at the start of its run."""
+        """Insert lines at the start of the script's run."""
         self.edit("scripts/x.py", IN_RUN, "\n        ".join([IN_RUN.rstrip(), *lines]) + "\n")
 
     def edit(self, name, old, new):
@@ -182,6 +182,6 @@ class Submitter:
 
 
 def submitted(done):
-    """The ids of the jobs that submit.sh reports."""
+    """Return the job IDs that submit.sh reports."""
     assert done.returncode == 0, done.stderr
     return re.findall(r": job (\d+)$", done.stdout, flags=re.MULTILINE)

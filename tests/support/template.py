@@ -1,4 +1,4 @@
-"""The template as it is being edited, with the suite's own lab in place of the real one, and the way to render it."""
+"""Copy and render the template with its uncommitted changes and with tests/lab.yml."""
 
 import shutil
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ ROOT = TESTS.parent
 
 
 class Loader(yaml.SafeLoader):
-    """Reads copier.yml, whose !include is left as a file name."""
+    """Read copier.yml. An !include stays a file name."""
 
 
 Loader.add_constructor("!include", lambda loader, node: node.value)
@@ -25,7 +25,7 @@ QUESTIONS = {
 
 
 def asked(question):
-    """Return what a person sees of a question: its help, up to the list of the lab's machines."""
+    """Return a question's help without the list of the lab's machines."""
     return QUESTIONS[question]["help"].split("{%")[0]
 
 
@@ -35,18 +35,18 @@ MACHINES = LAB["machines"]
 
 @dataclass
 class Template:
-    """A copy of the template, with its uncommitted changes, in a repository of its own."""
+    """A copy of the template, with its uncommitted changes, in its own repository."""
 
     path: Path
     version: str | None
-    renders: dict = field(default_factory=dict)  # what it gives, by name and answers: shared with its copies
-    shelf: Path = None  # where that is kept
+    renders: dict = field(default_factory=dict)  # by name and answers; shared with copies of this template
+    shelf: Path = None  # the folder of these renders
 
     def __post_init__(self):
         self.shelf = self.shelf or self.path.parent
 
     def copy(self, path):
-        """A template like this one, which its holder may change and release."""
+        """Return a copy that the caller may change and release."""
         return Template(shutil.copytree(self.path, path), self.version, self.renders, self.shelf)
 
     def release(self, version, changes=()):
@@ -55,7 +55,7 @@ class Template:
             edit(self.path / name, old, new)
         commit(self.path, version)
         git(self.path, "tag", "--annotate", version, "--message", version)
-        git(self.path, "repack", "--quiet", "-a", "-d")  # as in a clone: Copier makes several of it at each update
+        git(self.path, "repack", "--quiet", "-a", "-d")  # Copier clones it several times per update
 
 
 def copy_template(path, version="v1.0.0", lab_file=TESTS / "lab.yml"):
@@ -71,7 +71,7 @@ def copy_template(path, version="v1.0.0", lab_file=TESTS / "lab.yml"):
 
 
 def render(template, destination, **answers):
-    """`copier copy --defaults` into a folder, with no trust. Refuses answers to questions that do not exist."""
+    """Run `copier copy --defaults` without trust. Refuse answers to unknown questions."""
     unknown = answers.keys() - QUESTIONS.keys()
     assert not unknown, f"no such questions: {unknown}"
     copier.run_copy(

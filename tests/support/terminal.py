@@ -1,4 +1,4 @@
-"""A terminal in which a command runs."""
+"""Run a command in a terminal."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from support.process import wait_until
 
 
 class Terminal:
-    """A terminal in which a command runs: what a person sees in it, and types."""
+    """A terminal with a running command: its screen and its keyboard."""
 
     def __init__(self, *command, cwd, width=92, height=60):
         self.screen = pyte.Screen(width, height)
@@ -31,7 +31,7 @@ class Terminal:
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
 
     def expect(self, text):
-        """Wait until it shows a text."""
+        """Wait until the screen shows a text."""
 
         def shown():
             self.read()
@@ -43,7 +43,7 @@ class Terminal:
         self.child.send(keys)
 
     def end(self):
-        """The exit code of the command, once it has ended."""
+        """Wait until the command ends, and return its exit code."""
         with contextlib.suppress(pexpect.EOF):
             while True:
                 self.read(60)

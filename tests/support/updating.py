@@ -1,4 +1,4 @@
-"""The two ways to update an experiment, and what they leave."""
+"""Update experiments by Copier and by the tool, and compare files before and after."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from support.template import ROOT
 
 from experiments.cli import main
 
-# The files that users own, in 011-x with a sweep of each kind.
+# The files that users own in an experiment 011-x with a sweep of each kind.
 USER_OWNED = [
     "README.md",
     "conf/default.yaml",
@@ -30,7 +30,7 @@ USER_OWNED = [
 
 
 def contents(folder):
-    """Every file below a folder, links not followed, git's own left out: {path: content or the link's target}."""
+    """Return {path: content or link target} of a folder, without .git. Links are not followed."""
     found = {}
     for path in sorted(Path(folder).rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -46,12 +46,12 @@ WITH_TOOL = {"PYTHONPATH": str(ROOT / "src")}
 
 
 def typed(lab, *words, cwd=None):
-    """Run `experiments` as people do, in a process of its own."""
+    """Run `experiments` in its own process, as users do."""
     return run(*TOOL, *words, cwd=cwd or lab.path, env=os.environ | WITH_TOOL)
 
 
 def tool(lab, *words, cwd=None, env=None):
-    """Run `experiments` in this process, which has imported Copier: that takes longer than most of what is tested."""
+    """Run `experiments` in this process. To import Copier takes longer than most commands."""
     output, errors = StringIO(), StringIO()
     with restored(cwd or lab.path, env or {}), redirect_stdout(output), redirect_stderr(errors):
         try:
@@ -65,7 +65,7 @@ def tool(lab, *words, cwd=None, env=None):
 
 @contextmanager
 def restored(folder, environment):
-    """The folder and the environment of a command, which may change both; afterwards they are as before."""
+    """Give a command a folder and variables. Restore both, and the SIGTERM handler, afterwards."""
     before, variables, handler = Path.cwd(), dict(os.environ), signal.getsignal(signal.SIGTERM)
     os.chdir(folder)
     os.environ.update(environment)
@@ -83,7 +83,7 @@ def by_tool(lab, *paths):
 
 
 def by_copier(lab, path="experiments/011-x"):
-    """`copier update --defaults`, in this process."""
+    """Run `copier update --defaults` in this process."""
     try:
         copier.run_update(lab.path / path, defaults=True, overwrite=True, quiet=True)
     except Exception as error:
@@ -95,11 +95,11 @@ BOTH = pytest.mark.parametrize("update", [by_copier, by_tool])
 RUNS = {"x": ["gh_000", "delta_001"]}
 ACCOUNT = ("lab.yml", "bfjt-delta-gpu", "new-account")
 SUBMIT = ("template/scripts/submit.sh.jinja", "set -euo pipefail\n", "set -euo pipefail\nshopt -s failglob\n")
-MOVED = {".copier-answers.yml", "scripts/submit.sh", "scripts/delta_x_001.slurm"}  # by the release v1.1.0
+MOVED = {".copier-answers.yml", "scripts/submit.sh", "scripts/delta_x_001.slurm"}  # by release v1.1.0
 
 
 def is_new(experiment):
-    """Whether it has what v1.1.0 brings: another account, a better submit.sh."""
+    """Check whether it has the changes of v1.1.0: another account, a better submit.sh."""
     return (
         "account=new-account" in (experiment / "scripts/delta_x_001.slurm").read_text()
         and "failglob" in (experiment / "scripts/submit.sh").read_text()
@@ -108,7 +108,7 @@ def is_new(experiment):
 
 
 def skipped(done, experiment, reason):
-    """Whether the tool skipped this experiment for a reason. Only for conflicts it recommends Copier."""
+    """Check whether the tool skipped this experiment for a reason. It recommends Copier only for conflicts."""
     [line] = [line for line in done.stdout.splitlines() if line.startswith(f"experiments/{experiment.name} ")]
     by_hand = f"by hand: copier update --defaults --vcs-ref v1.1.0 experiments/{experiment.name}"
     return (
@@ -120,5 +120,5 @@ def skipped(done, experiment, reason):
 
 
 def changed(before, after):
-    """The names whose contents differ."""
+    """Return the names of files with different contents."""
     return {name for name in before | after if before.get(name) != after.get(name)}
