@@ -158,7 +158,7 @@ def test_files_are_well_formed(every_option):
 
 
 @together
-def test_no_jinja_is_left(every_option):
+def test_files_contain_no_jinja(every_option):
     for path, text in texts(every_option):
         own = text.replace("{{ 7 * 7 }}", "").replace("{% endraw %}", "")  # part of a title
         assert "{{ " not in own and "{% " not in own, path
@@ -247,7 +247,7 @@ def test_launchers_and_configurations_have_recorded_bytes(every_option):
 
 
 @together
-def test_no_file_is_ignored(every_option):
+def test_files_are_not_ignored_by_git(every_option):
     lab = every_option
     names = [path for path, _ in texts(lab)]
     ignored = run("git", "check-ignore", "--no-index", "--stdin", cwd=lab.path, input="\n".join(map(str, names)))
