@@ -120,7 +120,7 @@ def test_without_a_commit_the_record_says_so(lab):
     run("rm", "-r", lab.path / ".git")
     done = lab.start(script="light")
     assert done.returncode == 0
-    assert "No commit in this run's provenance: fatal: not a git repository" in done.stderr
+    assert "provenance: no commit is recorded: fatal: not a git repository" in done.stderr
     assert outputs(lab)[1][0]["commit"] is None
 
 
@@ -222,7 +222,7 @@ def test_job_without_its_variables_is_refused_by_name(lab):
     assert done.stderr.count("\n") == 1 and outputs(lab) == ([], [])
 
 
-REFUSED = "{} is not this run's: move it away, or start this one under another name.\n"
+REFUSED = "{} is not this run's folder. Move it away, or start this run under another name.\n"
 
 
 def test_a_jobs_folder_is_its_own_restarts_and_no_others(lab):
@@ -301,7 +301,8 @@ def test_a_second_experiment_in_one_process_is_refused(lab):
         (f"exec({as_a_notebook!r}, {{}})", f"{second}"),
     ):
         done = run(sys.executable, "-c", f"{add.format(str(first))}import x\n{add.format(str(second))}{code}", cwd="/")
-        assert done.stderr == f"This process has the runtime of {first.parent}: {what} needs a process of its own.\n"
+        imported = f"This process has imported the runtime of {first.parent}."
+        assert done.stderr == f"{imported} Start {what} in a new process.\n"
         assert done.returncode == 1
     assert list(lab.data.iterdir()) == []
 
@@ -330,7 +331,7 @@ def test_a_renamed_experiment_says_how_to_take_its_name(lab):
     git(lab.path, "mv", "experiments/011-x", "experiments/013-z")
     moved = lab.path / "experiments/013-z"
     done = lab.start(name="013-z")
-    advice = f"Commit, and give them its name: copier update --defaults -d experiment=013-z {moved}\n"
+    advice = f"Commit, then rename the experiment in its files: copier update --defaults -d experiment=013-z {moved}\n"
     assert done.returncode == 1
     assert done.stderr == f"{moved} has the files of experiments/011-x, which work only there.\n{advice}"
     commit(lab.path)
@@ -355,7 +356,7 @@ def test_a_missing_input_stops_before_anything_is_written(lab):
     experiment = lab.render()
     script = lab.write_light().stem
     text = (experiment / "conf/x_gh_000.yaml").read_text()
-    missing = f"inputs: missing, or not to be read: {lab.data}/genes.csv\n"
+    missing = f"inputs: missing or unreadable: {lab.data}/genes.csv\n"
     (lab.data / "graphs").mkdir()
     for inputs in ("[genes.csv, graphs]", "genes.csv"):
         (experiment / "conf/x_gh_000.yaml").write_text(f"{text}inputs: {inputs}\n")
@@ -459,9 +460,9 @@ def test_a_run_that_cannot_write_its_first_record_says_why(lab):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("after", "run.log belongs inside `with Run(cfg) as run:`"),
-        ("before", "run.table belongs inside `with Run(cfg) as run:`"),
-        ("forked", "run.log belongs in the run's own process, and this is one that it forked"),
+        ("after", "run.log was called outside the run. Call it inside `with Run(cfg) as run:`."),
+        ("before", "run.table was called outside the run. Call it inside `with Run(cfg) as run:`."),
+        ("forked", "run.log was called in a forked process"),
     ],
 )
 def test_what_would_be_lost_is_refused(lab, body, reason):
@@ -492,20 +493,21 @@ def test_a_table_has_plain_numbers_and_says_what_it_takes(lab):
     assert table.read_text() == "a,b,c,d,e\n0.5,3,x,0.123456,2026-01-02T00:00:00.000000000\n"
     for rows in ("5", "'ab'", "[3]", "[]"):
         lab.write_light(f"try:\n    run.table({rows})\nexcept ValueError as error:\n    print(error)")
-        assert lab.start(script="light").stdout.startswith("run.table takes rows, at least one, ")
+        assert lab.start(script="light").stdout.startswith("run.table takes at least one row, ")
 
 
 @pytest.mark.parametrize("inputs", ["5", "[{a: b}]"])
 def test_inputs_that_are_no_paths_are_said(lab, inputs):
     lab.render()
     done = lab.start("x_gh_000", f"inputs={inputs}")
-    assert done.returncode == 1 and done.stderr.endswith(": it must be a list of paths in DATA_ROOT.\n")
+    expected = " is not a list of paths. Write paths in DATA_ROOT, or ./PATH for the experiment's own.\n"
+    assert done.returncode == 1 and done.stderr.endswith(expected)
     assert done.stderr.count("\n") == 1 and outputs(lab) == ([], [])
 
 
 def test_a_configuration_with_its_ending_is_not_another_one(lab):
     lab.render()
-    said = "--config-name x_gh_000.yaml: leave out .yaml, which would make it another configuration's run.\n"
+    said = "--config-name x_gh_000.yaml: the name must not end in .yaml. Leave it out.\n"
     done = lab.start("x_gh_000.yaml")
     assert (done.returncode, done.stderr) == (1, said)
     command = ["experiments/011-x/scripts/x.py", "--config-name", "x_gh_000.yaml"]
@@ -563,8 +565,8 @@ ERRORS = [
     ("open('/nowhere/file')", [], "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/file'"),
     ("sys.exit('not today')", [], "SystemExit: not today"),
     ("raise ValueError(os.fsdecode(b'caf\\xe9'))", [], "ValueError: caf\udce9"),
-    ("run.log(name='gcn5')", [], "TypeError: run.log takes numbers, and name is 'gcn5'"),
-    ("import numpy\nrun.log(a=numpy.zeros(2))", [], "TypeError: run.log takes numbers, and a is array([0., 0.])"),
+    ("run.log(name='gcn5')", [], "TypeError: run.log takes numbers, but name is 'gcn5'"),
+    ("import numpy\nrun.log(a=numpy.zeros(2))", [], "TypeError: run.log takes numbers, but a is array([0., 0.])"),
     (
         "run.table([{'a': 1}, {'b': 1}])",
         [],
@@ -658,10 +660,10 @@ run.save(figure, osp.join(images, "rates.png"), dpi=50)""")
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["wandb.mode=offline", "+wandb.nmae=x"], "wandb, in the configuration, is not what wandb.init takes: "),
-        (["wandb.mode=offline", "+wandb.name=[1]"], "wandb, in the configuration, is not what wandb.init takes: "),
-        (["wandb.mode=offline", "+wandb.dir=/proc/own"], "W&B does not start: "),
-        (["wandb.mode=online"], "W&B does not start: "),  # without a key
+        (["wandb.mode=offline", "+wandb.nmae=x"], "wandb: wandb.init refuses the configuration's values: "),
+        (["wandb.mode=offline", "+wandb.name=[1]"], "wandb: wandb.init refuses the configuration's values: "),
+        (["wandb.mode=offline", "+wandb.dir=/proc/own"], "wandb: W&B did not start: "),
+        (["wandb.mode=online"], "wandb: W&B did not start: "),  # without a key
     ],
 )
 def test_what_wandb_does_not_take_is_one_line_and_a_failed_run(lab, tmp_path, overrides, line):
@@ -722,7 +724,7 @@ def test_folder_in_a_configuration_is_refused_and_checked(taken):
     record = (old / "provenance.json").read_bytes()
     with (taken.path / "experiments/011-x/conf/x_gh_000.yaml").open("a") as file:
         file.write(f"folder: {old}\n")
-    line = f"folder is set to {old}: it must stay ${{hydra:runtime.output_dir}}, as in conf/runtime.yaml. "
+    line = f"folder is set to {old}. It must stay ${{hydra:runtime.output_dir}}, as in conf/runtime.yaml. "
     done = taken.start(script="light")
     git(taken.path, "checkout", "--quiet", ".")
     assert done.stderr == f"{line}Use hydra.run.dir=PATH for a new folder.\n"
@@ -742,7 +744,7 @@ def test_runs_of_a_multirun_have_folders_of_their_own(lab):
     lab.write_light("run.log(seed=cfg.seed)")
     done = lab.start("x_gh_000", "-m", "seed=1,2", "hydra.sweep.subdir=same", script="light")
     assert done.returncode == 1 and done.stderr.endswith(
-        "/same is another run's folder. Use hydra.run.dir=PATH for a new one.\n"
+        "/same belongs to another run. Use hydra.run.dir=PATH for a new folder.\n"
     )
     [record] = [json.loads(path.read_text()) for path in lab.data.rglob("provenance.json")]
     assert (record["status"], record["metrics"]) == ("finished", {"seed": 1})
@@ -826,7 +828,8 @@ def test_an_unknown_configuration_is_hydras_message(quiet):
 
 def test_a_wrong_mode_of_wandb_is_one_line(quiet):
     done = quiet.start("x_gh_000", "wandb.mode=off")
-    assert (done.returncode, done.stderr) == (1, "wandb.mode is off: set it to disabled, offline or online.\n")
+    expected = 'unknown wandb.mode "off"; expected one of: disabled, offline, online.\n'
+    assert (done.returncode, done.stderr) == (1, expected)
 
 
 def test_the_starter_is_short(quiet):
@@ -841,7 +844,7 @@ def test_a_configuration_without_the_templates_says_what_it_lacks(lab):
     lab.write_light()
     (experiment / "conf/x_gh_000.yaml").write_text("seed: 1\n")
     done = lab.start(script="light")
-    lacks = "This configuration lacks conf/runtime.yaml: give it `defaults: [runtime, default, _self_]`.\n"
+    lacks = "This configuration lacks conf/runtime.yaml. Give it `defaults: [runtime, default, _self_]`.\n"
     assert (done.returncode, done.stderr) == (1, lacks)
 
 
@@ -937,7 +940,7 @@ def test_inputs_that_were_not_fixed_are_not_compared(lab, receipt, tmp_path):
     assert lab.start("x_gh_000", "inputs=[a.csv]", script="light", env=env).returncode == 0
     gone = env | {"EXPERIMENT_SUBMISSION": "/nowhere/x", "SLURM_ARRAY_TASK_ID": "4"}
     done = lab.start("x_gh_000", "inputs=[a.csv]", script="light", env=gone)
-    lack = "inputs: cannot be compared, since the receipt /nowhere/x is not there. Submit the job again.\n"
+    lack = "inputs: cannot be compared, since the receipt /nowhere/x is missing. Submit the job again.\n"
     assert (done.returncode, done.stderr) == (1, lack)
 
 
