@@ -701,9 +701,7 @@ def test_every_kind_of_launcher_is_checked_without_its_command(lab, slurm):
             "gh_x_wandb": "x_gh_wandb_run",  # of the sweep by Optuna, hours is a param
         }.items()
     ]
-    assert findings(jobs, "gh_query_001", "hours=3", env=env) == [
-        "query.py: error: unrecognized arguments: hours=3"
-    ]
+    assert findings(jobs, "gh_query_001", "hours=3", env=env) == ["query.py: error: unrecognized arguments: hours=3"]
     jobs.edit("conf/x_gh_001.yaml", "hours: ???", "hours: 24")
     assert findings(jobs, "gh_x-srun_001", "--overwrite") == ["only the launcher of a query takes --overwrite"]
     (jobs.experiment / "queries/001_small_build.cql").unlink()

@@ -301,8 +301,8 @@ def test_wrong_parameters_are_one_line_before_a_server_is_asked(queries):
     json_file, cypher = queries.experiment / "queries/p.json", queries.experiment / "queries/p.cql"
     mapping = f"{json_file} is not a mapping of parameters to values"
     reasons = [
-        ([], {}, "it lacks $a, $b: give --param a=JSON, or write queries/p.json"),
-        (["a=1"], {}, "it lacks $b: give --param b=JSON, or write queries/p.json"),
+        ([], {}, "no value for $a, $b. Give --param a=JSON, or write queries/p.json."),
+        (["a=1"], {}, "no value for $b. Give --param b=JSON, or write queries/p.json."),
         *(([word], {}, f"the parameter {word} must be KEY=JSON or KEY=@FILE") for word in ("=3", "a", "=")),
         ([f"a={2**63}"], {}, f"the parameter a is a whole number beyond 64 bits: {2**63}"),
         (['a={"x": [0, -9223372036854775809]}'], {}, "the parameter a.x[1] is a whole number beyond 64 bits: "),
@@ -331,7 +331,7 @@ def test_names_are_listed_and_a_dry_run_shows_what_would_be_asked(queries):
     done = queries("two", "--dry-run", "--param", "a=1", "--param", 'b=["é"]', env={"NEO4J_URI": ""})
     rows = f"rows: {queries.folder / 'two.jsonl'}\n"
     assert (done.returncode, done.stdout) == (0, f'RETURN $a AS a, $b AS b // $c\n$a = 1\n$b = ["é"]\n{rows}')
-    assert "it lacks $b" in queries.refused("two", "--dry-run", "--param", "a=1")
+    assert "no value for $b. " in queries.refused("two", "--dry-run", "--param", "a=1")
     assert queries.files() == {}
 
 
@@ -436,7 +436,7 @@ def test_a_query_as_a_job_lands_as_by_hand(lab, slurm, graph):
     assert jobs.refused("gh_query_001", "--param", PARAM) == exists
     (lab.path / "genes.json").write_text('["YAL001C"]')
     refused = {
-        "": "it lacks $gene_set: ",
+        "": "no value for $gene_set. ",
         "gene_set=[1": "the parameter gene_set=[1 is not valid JSON: ",
         "gene_set": "the parameter gene_set must be KEY=JSON or KEY=@FILE",
         "gene_set=@genes.json": "the file of the parameter gene_set=@genes.json cannot be read: ",

@@ -148,7 +148,7 @@ list_sparse() {
 }
 
 # Put the files of the work tree into a copy of HEAD's index, list them in $work/files, and set `commit`.
-# `git add` is no alternative: it fails for an ignored path, even if that path is only excluded.
+# `git add` would fail for an ignored path, even if that path is only excluded.
 stage_files() {
   local nested
   index_git "$folder" "$repository" "$work/index" read-tree "$head" || die "$(< "$work/error")"
