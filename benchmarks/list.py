@@ -1,4 +1,4 @@
-"""Forty experiments with 10,000 records of runs: how long `experiments list` and `check` take."""
+"""Measure `experiments list` and `experiments check` with forty experiments and 10,000 records of runs."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from render import ROOT, quiet_git, template
 from update import git, monorepo
 
 EXPERIMENTS = [f"{number:03}-x" for number in range(40)]
-RECORDS = 250  # of each
+RECORDS = 250  # of each experiment
 ROUNDS = 3
 
 

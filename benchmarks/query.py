@@ -1,6 +1,6 @@
-"""A million rows of 200 bytes from a real Bolt server: query.py beside a bare loop over the driver, medians of three.
+"""Compare query.py with a bare loop over the driver: rows of 200 bytes from a real Bolt server, medians of three.
 
-With the driver neo4j alone, and with neo4j-rust-ext. Rows are an argument (default: 1000000).
+Both run with the driver neo4j alone and with neo4j-rust-ext. The number of rows is an argument (default: 1000000).
 """
 
 import json
@@ -34,7 +34,7 @@ MEASURE = (
 
 
 def measure(command, lab, environment):
-    """Wall time in seconds, peak memory in MB."""
+    """Return a command's wall time in seconds and its peak memory in MB."""
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *map(str, command)],

@@ -1,7 +1,7 @@
-"""Render and first run, side by side: medians of ten, interleaved, as ratios to the floor.
+"""Measure a render and the first run of an experiment: medians of ten interleaved rounds, with ratios to a floor.
 
-The floor is `copier copy` of a template of one file. CCDS names a clone of a cookiecutter template, to be compared
-when set (cookiecutter must then be on PATH).
+The floor is `copier copy` of a template of one file. Set CCDS to a clone of a cookiecutter template to compare that
+too. This needs cookiecutter on PATH.
 """
 
 import os
@@ -19,7 +19,7 @@ ROUNDS = 10
 
 
 def quiet_git(folder):
-    """Give git settings of its own: its maintenance in the background would still work in a folder that is removed."""
+    """Give git its own settings, without background maintenance, which would still use a folder while it is removed."""
     settings = Path(folder, "gitconfig")
     settings.write_text(
         "[user]\nname = bench\nemail = bench@example.org\n[init]\ndefaultBranch = main\n"
@@ -38,14 +38,14 @@ def repository(path, files):
 
 
 def template(path):
-    """A repository with the template's files as they are, but with the lab of the tests, and without its history."""
+    """Make a repository of the template's files as they are, with the lab of the tests and without history."""
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     files = {name: (ROOT / name).read_bytes() for name in names.splitlines()}
     return repository(path, files | {"lab.yml": (ROOT / "tests/lab.yml").read_bytes()})
 
 
 def medians(commands, cwd, environment=None):
-    """Median wall time of each command in seconds. `{n}` in an argument is replaced by the round."""
+    """Return the median wall time of each command in seconds. `{n}` in an argument is replaced by the round."""
     times = {name: [] for name in commands}
     for number in range(-1, ROUNDS):  # the first round warms the caches
         for name, command in commands.items():
@@ -80,7 +80,7 @@ def main():
             "copier copy of an experiment": [*copy, "--data", "experiment=011-x", ours, folder / "ours-{n}"],
         }
         if os.environ.get("CCDS"):
-            cookiecutter = shutil.which("cookiecutter") or sys.exit("CCDS is set, and cookiecutter is not on PATH")
+            cookiecutter = shutil.which("cookiecutter") or sys.exit("cookiecutter is not on PATH. Install it.")
             commands["cookiecutter " + Path(os.environ["CCDS"]).name] = [
                 cookiecutter,
                 "--no-input",

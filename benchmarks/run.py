@@ -1,6 +1,6 @@
-"""What a run costs: the start of a script, a refusal, and all that Run adds to a bare script of Hydra's.
+"""Measure what a run costs: the start of a script, a refusal, and what Run adds to a bare Hydra script.
 
-Medians of ten, interleaved, live and as pinned code. The bare script makes the same figure and nothing else.
+Medians of ten interleaved rounds, with live and pinned code. The bare script only makes the same figure.
 """
 
 import json
@@ -78,16 +78,16 @@ def main():
         python = sys.executable
         seconds = medians(
             {
-                "a bare script of Hydra's with a figure": [python, lab / "bare.py"],
-                "the same by Run, live": [python, experiment / "scripts/own.py"],
-                "the same by Run, pinned": [python, pinned / "scripts/own.py"],
+                "a bare Hydra script with a figure": [python, lab / "bare.py"],
+                "the same with Run, live": [python, experiment / "scripts/own.py"],
+                "the same with Run, pinned": [python, pinned / "scripts/own.py"],
                 "the starter's --help": [python, experiment / "scripts/x.py", "--help"],
                 "its refusal of a bad environment": [*bad, python, experiment / "scripts/x.py"],
             },
             folder,
             os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         )
-        table("What a run costs", seconds, "a bare script of Hydra's with a figure")
+        table("What a run costs", seconds, "a bare Hydra script with a figure")
 
 
 if __name__ == "__main__":

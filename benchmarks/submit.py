@@ -1,7 +1,7 @@
-"""submit.sh beside bare sbatch, on a real Slurm of this machine; and pinning beside 0, 200 MB and 1 GB of other text.
+"""Compare submit.sh with bare sbatch on a real Slurm, and pinning with `git worktree add`.
 
-Pinning is a submission with --dry-run that may not run Python, and `git worktree add` what people do instead. Megabytes
-of other text are arguments (default: 0 200 1000).
+Pinning is measured as a submission with --dry-run on a machine that forbids Python on login nodes, in repositories
+with other text. The megabytes of that text are arguments (default: 0 200 1000).
 """
 
 import os
@@ -27,7 +27,7 @@ ROUNDS = 3
 
 
 def seconds(command, rounds=ROUNDS, **options):
-    """The least wall time of a command, in seconds: others use this machine, too."""
+    """Return the least wall time of a command in seconds, since other programs may slow it down."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -37,7 +37,7 @@ def seconds(command, rounds=ROUNDS, **options):
 
 
 def submissions(jobs, slurm):
-    """Seconds of one launcher and of many: bare, with pinned code, and with a preflight too."""
+    """Return the seconds to submit one and many launchers: by bare sbatch, with pinned code, and with a preflight."""
     rows = {}
     for count in (1, LAUNCHERS):
         names = [f"{{}}_x_{number:03}" for number in range(count)]
@@ -56,12 +56,12 @@ def submissions(jobs, slurm):
     return rows
 
 
-# The line of a launcher whose machine allows no Python on its login nodes.
+# The check line of launchers for a machine that forbids Python on login nodes.
 CHECK_WITHOUT_PYTHON = """if [[ ${1-} == --check ]]; then printf '%s\\0' '' 0 "${#run[@]}" "${run[@]}" && exit; fi"""
 
 
 def write_text(folder, megabytes):
-    """Text in files of 100 kB, none like another."""
+    """Write text in files of 100 kB with different content."""
     folder.mkdir()
     words = random.Random(megabytes)
     for number in range(megabytes * 10):
@@ -71,7 +71,7 @@ def write_text(folder, megabytes):
 
 
 def pins(jobs, sizes, folder):
-    """Seconds to pin a changed experiment beside so many megabytes of text, and to add a worktree."""
+    """Return the seconds to pin a changed experiment and to add a worktree, for each size of other text in MB."""
     rows = {}
     command = ["bash", jobs.experiment / "scripts/submit.sh", "igb_cabbi_x_000", "--dry-run"]
     for size in sizes:
@@ -98,7 +98,7 @@ def main():
             lab = make_lab(folder / "lab", copy_template(folder / "template"))
             runs = [f"{machine}_{number:03}" for machine in ("gh",) for number in range(LAUNCHERS)]
             jobs = Submitter(lab, slurm, runs={"x": runs}, package="torchcell")
-            for number in range(LAUNCHERS):  # the same launchers, where Python may not run
+            for number in range(LAUNCHERS):  # the same launchers for a machine that forbids Python on login nodes
                 text = (jobs.experiment / f"scripts/gh_x_{number:03}.slurm").read_text()
                 text = re.sub(r"^if .* == --check .*$", lambda _: CHECK_WITHOUT_PYTHON, text, flags=re.MULTILINE)
                 (jobs.experiment / f"scripts/igb_cabbi_x_{number:03}.slurm").write_text(text)

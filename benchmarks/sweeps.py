@@ -1,7 +1,8 @@
-"""Trials a second of 1, 2 and 8 workers with a trivial objective, and what is lost or run twice.
+"""Measure the trials per second of 1, 2 and 8 workers with a trivial objective, and count lost and repeated trials.
 
-optuna_worker.py beside bare loops of ask and tell over a journal, SQLite and PostgreSQL (Debian's postgresql). Times
-are from a study's first trial to its last, without the start of Python. Trials are an argument (default: 64).
+optuna_worker.py is compared with bare loops of ask and tell over a journal, SQLite and PostgreSQL (Debian's
+postgresql). Times are from a study's first trial to its last, without the start of Python. The number of trials is an
+argument (default: 64).
 """
 
 import contextlib
@@ -39,7 +40,7 @@ def storage(url):
 
 
 def work(url):
-    """A worker of a bare loop. As many trials as are wanted are enqueued; it ends when it is given any other."""
+    """Run a worker of a bare loop. The wanted trials are in the queue; the worker ends at the first other trial."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.load_study(study_name="bare", storage=storage(url))
     while "index" in (trial := study.ask()).user_attrs:
@@ -50,10 +51,10 @@ def work(url):
 
 @contextlib.contextmanager
 def postgresql(folder):
-    """The URL of a server of its own. It does not run as root, so root lends it to the user postgres."""
+    """Start a PostgreSQL server and yield its URL. It refuses to run as root, so root starts it as user postgres."""
     tools = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not tools:
-        sys.exit("No PostgreSQL here: apt-get install --no-install-recommends postgresql")
+        sys.exit("PostgreSQL is not installed. Install it: apt-get install --no-install-recommends postgresql")
     user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
     folder.mkdir()
     folder.parent.chmod(0o755)
@@ -72,7 +73,7 @@ def postgresql(folder):
 
 
 def together(workers, command, **options):
-    """The lines that so many processes of a command print, and how many of them crashed."""
+    """Run a command in several processes. Return the lines that they print, and the number that crashed."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     processes = [subprocess.Popen(list(map(str, command)), **pipes, **options) for _ in range(workers)]
     lines = [line for process in processes for line in process.communicate()[0].splitlines()]
@@ -80,7 +81,7 @@ def together(workers, command, **options):
 
 
 def measure(name, url, lines, crashed, wanted):
-    """Trials a second, lost, run twice, crashed workers."""
+    """Return trials per second, and the numbers of lost trials, repeated trials and crashed workers."""
     study = optuna.load_study(study_name=name, storage=storage(url))
     complete = study.get_trials(states=[TrialState.COMPLETE])
     span = max(x.datetime_complete for x in complete) - min(x.datetime_start for x in complete)

@@ -1,6 +1,6 @@
-"""Ten experiments in monorepos of growing size: looped `copier update` against `experiments update`, side by side.
+"""Compare `experiments update` with a loop of `copier update`, for ten experiments in repositories of growing size.
 
-Megabytes of other tracked text are arguments (default: 0 200 1000). Peak memory is that of the largest process.
+The megabytes of other tracked text are arguments (default: 0 200 1000). Peak memory is that of the largest process.
 """
 
 import os
@@ -58,7 +58,7 @@ def release(source):
 
 
 def measure(commands, cwd):
-    """Wall time in seconds, and the peak memory of the largest process in MB. The folder is as before afterwards."""
+    """Return the wall time in seconds and the peak memory in MB of the largest process. Changes are reverted."""
     program = (
         "import resource, subprocess, sys\n"
         "for command in eval(sys.argv[1]): subprocess.run(command, check=True, capture_output=True)\n"

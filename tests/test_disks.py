@@ -75,8 +75,8 @@ UNWRITABLE = {
     "another's": ("'other.png'", "another script or configuration made this file", "other.png"),
     "a folder": ("'folder.png'", "another script or configuration made this file", "folder.png"),
     "unreadable": ("'broken.png'", "another script or configuration made this file", "broken.png"),
-    "wrong ending": ("'a.jpg'", "a figure's name ends in .png, .svg or .pdf", "a.png"),
-    "no ending": ("''", "a figure's name ends in .png, .svg or .pdf", "images.png"),
+    "wrong ending": ("'a.jpg'", 'unknown ending ".jpg"; expected one of: .png, .svg, .pdf.', "a.png"),
+    "no ending": ("''", 'unknown ending ""; expected one of: .png, .svg, .pdf.', "images.png"),
     "read-only": ("'/proc/own/a.svg'", "No such file or directory", "a.svg"),
     "too long": ("'n' * 300 + '.pdf'", "File name too long", "figure.png"),
     "no text": ("'a\\0.png'", "ValueError: embedded null byte", "figure.png"),
@@ -96,7 +96,7 @@ def test_figure_is_kept_if_it_cannot_be_written(lab, case):
     assert (done.returncode, done.stdout) == (1, "went on\n")
     first, last = done.stderr.splitlines()
     assert problem in first and first.endswith(f" It is kept: {folder}/{kept}")
-    assert last == f"{folder}: the run failed: not all files are where they were asked for, as printed above."
+    assert last == f"{folder}: the run failed, since the files printed above could not be written."
     assert (record["status"], record["error"]) == ("failed", first)
     assert record["figures"] == [f"{folder}/{kept}"] and (folder / kept).stat().st_size > 1000
     assert len(record["tables"]) == 2, "what comes after it is written too"
@@ -108,7 +108,7 @@ def test_figure_is_kept_if_the_images_folder_is_gone(lab):
     lab.render()
     done = start(lab, "os.rmdir(images)\nrun.save(figure, osp.join(images, '2026', 'a.png'))")
     folder, _ = the_run(lab)
-    assert f"a.png: there is no folder {lab.images}. " in done.stderr and f"{folder}/a.png" in done.stderr
+    assert f"a.png: the folder {lab.images} is missing. " in done.stderr and f"{folder}/a.png" in done.stderr
     assert done.returncode == 1 and not lab.images.exists() and (folder / "a.png").exists()
 
 
@@ -130,7 +130,7 @@ def test_figure_that_no_disk_accepts_is_reported(lab):
     body += "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\nrun.save(figure, osp.join(images, 'a.png'))"
     done = start(lab, body)
     [line] = [line for line in done.stderr.splitlines() if line.startswith(str(lab.images))]
-    assert "a.png: File too large. " in line and "cannot be written either, so it is lost: " in line
+    assert "a.png: File too large. " in line and "It is lost, since the run's folder fails too: " in line
     _, record = the_run(lab)
     assert done.returncode == 1 and record["status"] == "failed"
     assert list(lab.path.rglob("*.part")) == []

@@ -94,14 +94,13 @@ def test_figure_formats_have_equal_metadata(figures, tmp_path, rc):
 def test_unknown_format_or_missing_latex_is_one_line(figures, tmp_path):
     done = figures.save("'a.jpg'")
     path = figures.lab.images / "a.jpg"
-    assert done.stderr.startswith(
-        f"{path}: a figure's name ends in .png, .svg or .pdf. Give it such an ending. It is kept: "
-    )
+    problem = 'unknown ending ".jpg"; expected one of: .png, .svg, .pdf.'
+    assert done.stderr.startswith(f"{path}: {problem} It is kept: ")
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
     done = figures.save("'a.png'", env={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "PATH": "/bin/nowhere"})
     assert done.returncode == 1
-    problem = f"text.usetex is on, but there is no latex. Install it, or see {tmp_path}/matplotlibrc. It is kept: "
-    assert f"{figures.lab.images}/a.png: {problem}" in done.stderr
+    problem = "text.usetex is on, but latex is missing. Install it, or turn text.usetex off, for example in "
+    assert f"{figures.lab.images}/a.png: {problem}{tmp_path}/matplotlibrc. It is kept: " in done.stderr
     assert figures.names() == []
 
 
@@ -167,7 +166,7 @@ def test_stable_name_is_replaced_only_by_its_own_run(figures):
     second = contents()
     assert all(old != new for old, new in zip(first, second, strict=True)) and figures.names() == sorted(names)
     (figures.experiment / "conf/x_gh_001.yaml").write_text((figures.experiment / "conf/x_gh_000.yaml").read_text())
-    refused = "{}: another script or configuration made this file. Move it, or save under another name. It is kept: "
+    refused = "{}: another script or configuration made this file. Move it, or choose another name. It is kept: "
     for path in paths:
         assert save(path.name, script="another").stderr.startswith(refused.format(path))
     assert save(names[0], config="x_gh_001").stderr.startswith(refused.format(paths[0]))

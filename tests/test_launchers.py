@@ -58,7 +58,8 @@ def test_plain_sbatch_runs_live_code(jobs, slurm):
 def test_machine_without_slurm_runs_from_anywhere(lab, slurm, tmp_path):
     jobs = Submitter(lab, slurm, runs={"x": ["desk_000"]})
     launcher = jobs.experiment / "scripts/desk_x_000.slurm"
-    assert jobs.refused("desk_x_000") == f"submit.sh: desk_x_000: is for a machine without Slurm: bash {launcher}"
+    refusal = "submit.sh: desk_x_000: it is for a machine without Slurm. Run it there: bash "
+    assert jobs.refused("desk_x_000") == f"{refusal}{launcher}"
     done = run("bash", launcher, "hours=30", cwd=tmp_path, env=jobs.environment)
     assert done.returncode == 0, done.stderr
     [log] = jobs.logs.glob("011-x_desk_000_*.out")

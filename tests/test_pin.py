@@ -85,7 +85,7 @@ def test_pinned_run_does_not_need_git(jobs):
     shutil.move(jobs.lab.path / ".git", jobs.lab.path / "gone")
     assert jobs.finish(number)["JobState"] == "COMPLETED"
     log = (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
-    assert "No commit" not in log
+    assert "no commit" not in log
     shutil.move(jobs.lab.path / "gone", jobs.lab.path / ".git")
     [record] = jobs.records()
     assert (record["commit"], record["dirty"]) == (git(jobs.lab.path, "rev-parse", "HEAD").strip(), False)
@@ -250,7 +250,7 @@ def test_pinned_code_can_be_on_scratch(jobs, slurm, tmp_path):
     (other.experiment / "slurm/code").symlink_to(tmp_path / "scratch %")
     commit(jobs.lab.path)
     slurm("scancel", jobs.hold("gh_x_000"))
-    assert "is not a copy of this experiment: give slurm/code a folder of its own" in other.refused("gh_x_000")
+    assert "is not a copy of this experiment. Do not share slurm/code between experiments." in other.refused("gh_x_000")
 
 
 def test_full_disk_is_reported_in_one_line(jobs, slurm, tmp_path):
@@ -327,7 +327,7 @@ def test_submodule_with_experiments_is_pinned(tmp_path, template, slurm):
     assert (folder / "experiments/011-x/scripts/x.py").is_file()
     assert jobs.finish(number)["JobState"] == "COMPLETED"
     jobs.edit("scripts/submit.sh", "package= ", "package=torchcell ")
-    assert "is in another repository, so it cannot be pinned: use --live" in jobs.refused("gh_x_000")
+    assert "is in another repository, so it cannot be pinned. Use --live." in jobs.refused("gh_x_000")
 
 
 def test_monorepo_below_a_repository_root_is_pinned(jobs, slurm, tmp_path):
@@ -372,7 +372,7 @@ def test_unpinnable_code_is_refused_without_live(jobs, slurm):
     shutil.move(package, jobs.lab.path / "elsewhere")
     assert f"the package torchcell is neither {package} nor in {jobs.lab.path}/src" in jobs.refused("gh_x_000")
     package.symlink_to("elsewhere")
-    assert f"the package {package} is a link, so it cannot be pinned: use --live" in jobs.refused("gh_x_000")
+    assert f"the package {package} is a link, so it cannot be pinned. Use --live." in jobs.refused("gh_x_000")
     slurm("scancel", *submitted(jobs.submit("--live", "gh_x_000", "--", "--hold")))
     package.unlink()
     shutil.move(jobs.lab.path / "elsewhere", package)
@@ -385,12 +385,12 @@ def test_unpinnable_code_is_refused_without_live(jobs, slurm):
     assert "conf/inner/ is another repository" in jobs.refused("gh_x_000").replace("inner is", "inner/ is")
     shutil.rmtree(jobs.experiment / "conf/inner")
     (jobs.experiment / "big.bin").write_bytes(bytes(51_000_000))
-    assert "51 MB of files that git does not track, like" in jobs.refused("gh_x_000")
+    assert "git does not track 51 MB of files here, like" in jobs.refused("gh_x_000")
     (jobs.experiment / "big.bin").unlink()
     (jobs.lab.path / ".gitignore").open("a").write("*.slurm\n")
     git(jobs.lab.path, "rm", "--quiet", "--cached", "experiments/011-x/scripts/gh_x_000.slurm")
     commit(jobs.lab.path)
-    assert "gh_x_000: git ignores it, so it cannot be pinned: use --live" in jobs.refused("gh_x_000")
+    assert "gh_x_000: git ignores it, so it cannot be pinned. Use --live." in jobs.refused("gh_x_000")
 
 
 def test_ignored_modules_and_outside_links_are_reported(jobs, slurm):
@@ -403,14 +403,14 @@ def test_ignored_modules_and_outside_links_are_reported(jobs, slurm):
     slurm("scancel", *submitted(done))
     assert done.stderr == (
         "submit.sh: not submitted, since git ignores it: experiments/011-x/scripts/fast.so torchcell/secret.py\n"
-        "submit.sh: not submitted, since it is a link to elsewhere: experiments/011-x/scripts/link.py\n"
+        "submit.sh: not submitted, since it is a link to a file that is not pinned: experiments/011-x/scripts/link.py\n"
     )
 
 
 def test_pinned_code_cannot_submit(jobs, slurm):
     number = jobs.hold("gh_x_000")
     script = pinned_of(jobs, number)[0] / "experiments/011-x/scripts/submit.sh"
-    assert "this is code that was submitted" in jobs.refused("gh_x_000", script=script)
+    assert "this is a pinned copy. Submit from the experiment itself." in jobs.refused("gh_x_000", script=script)
     slurm("scancel", number)
 
 
@@ -431,7 +431,7 @@ def test_prune_removes_only_unused_code(jobs, slurm):
     file = jobs.lab.path / "home/bin/squeue"
     file.write_text("#!/bin/bash\necho 'squeue: error: no contact' >&2\nexit 1\n")
     file.chmod(0o755)
-    assert "squeue failed, so nothing more is removed" in jobs.refused("--prune") and two.exists()
+    assert "squeue failed, so no further copy is removed" in jobs.refused("--prune") and two.exists()
 
 
 def test_pinned_code_has_no_secrets(jobs):

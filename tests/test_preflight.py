@@ -60,14 +60,14 @@ def findings(jobs, *arguments, **kwargs):
 
 CONF = "conf/x_gh_000.yaml"
 WRONG = [
-    (CONF, "hours: 24", "hours: ???", "conf/x_gh_000.yaml: hours is ???: give it a value"),
-    (CONF, "hours: 24", 'hours: {a: [1, "???"]}', "conf/x_gh_000.yaml: hours.a[1] is ???: give it a value"),
+    (CONF, "hours: 24", "hours: ???", "conf/x_gh_000.yaml: hours is ???. Give it a value."),
+    (CONF, "hours: 24", 'hours: {a: [1, "???"]}', "conf/x_gh_000.yaml: hours.a[1] is ???. Give it a value."),
     (CONF, "hours: 24", "hours: ${ours}", "conf/x_gh_000.yaml: hours: Interpolation key 'ours' not found"),
     (CONF, "hours: 24", "hours: ${oc.env:NO_SUCH}", "Environment variable 'NO_SUCH' not found"),
     (CONF, "hours: 24", "hours: [24", "expected ',' or ']'"),
     (CONF, "hours: 24", "hours: 24\n\tinterval: 1", "found character '\\t' that cannot start any token"),
     (CONF, "[runtime, default, _self_]", "[runtime, default, model: big, _self_]", "Could not find 'model/big'"),
-    (CONF, "hours: 24", "hours: 24\ninputs: [raw/a.csv]", "inputs: missing, or not to be read: "),
+    (CONF, "hours: 24", "hours: 24\ninputs: [raw/a.csv]", "inputs: missing or unreadable: "),
     ("scripts/x.py", "def grow(", "def grow((", "experiments/011-x/scripts/x.py: line "),
     ("scripts/x.py", "def grow(", "import no_such_package\n\n\ndef grow(", ": no module named no_such_package for /"),
     ("scripts/x.py", "def grow(", "from xml.no_such import x\n\n\ndef grow(", ": no module named xml.no_such for /"),
@@ -117,7 +117,7 @@ def test_problem_is_reported_in_one_line(x):
     lines = problems(x, env={"DATA_ROOT": "", "ASSET_IMAGES_DIR": "/nowhere"})
     assert [line.partition(": no module named ")[2].split()[0] for line in lines[:2]] == ["neither", "no_such"]
     assert lines[2:] == [
-        f"DATA_ROOT is not set; set it in {x.path}/.env",
+        f"DATA_ROOT is not set. Set it in {x.path}/.env",
         "ASSET_IMAGES_DIR cannot be written: /nowhere",
     ]
     change(x, "scripts/x.py", "import no_such, neither", "pass")
@@ -189,7 +189,7 @@ def test_hydra_script_without_runtime_is_accepted(x):
     assert problems(x, script) == []
     assert "Could not override 'model.l'" in problems(x, script, "model.l=2")[0]
     (x.path / "outputs").write_text("a file")
-    assert problems(x, script) == [f"the runs' folder cannot be written: {x.path}/outputs"]
+    assert problems(x, script) == [f"hydra.run.dir: the folder cannot be written: {x.path}/outputs"]
 
 
 ACCEPTED = {
@@ -363,7 +363,7 @@ def test_script_without_guard_is_read_only(x):
     change(x, "scripts/x.py", guard, "main()\n")
     answer = preflight(x, STARTER)
     assert answer.problems == []
-    note = f'{SCRIPT}: its configuration is not checked, since it has no `if __name__ == "__main__":`'
+    note = f'{SCRIPT}: its configuration is not checked, since the script has no `if __name__ == "__main__":`'
     assert answer.notes == [("a", note)]
     assert not list(x.images.iterdir()) and not list(x.data.rglob("provenance.json")), "the preflight ran it"
     change(x, "scripts/x.py", "import hydra", "import hydra, no_such_package")
@@ -382,11 +382,11 @@ def test_query_is_checked_by_its_dry_run(lab):
     lab.render(package="", runs={"query": ["gh_001"]}, queries=True)
     names = ("NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD", "NEO4J_DATABASE")
     query = f"{SCRIPTS}/query.py"
-    assert problems(lab, query, "001") == [f"{name} is not set; set it in {lab.path}/.env" for name in names]
+    assert problems(lab, query, "001") == [f"{name} is not set. Set it in {lab.path}/.env" for name in names]
     env = dict.fromkeys(names, "none")
     answer = preflight(lab, [query, "001", "--param", 'gene_set=["a"]'], [query, "002"], [query, "001", "a=1"], env=env)
     assert answer.lines("a") == []
-    assert answer.lines("b") == ["query.py: 002: no such query; there are 001_small_build"]
+    assert answer.lines("b") == ["query.py: 002: unknown query; expected one of: 001_small_build"]
     assert answer.lines("c") == ["query.py: error: unrecognized arguments: a=1"]
     assert not list(lab.data.iterdir())
 
@@ -417,7 +417,8 @@ def test_isolated_python_is_refused_by_name(x, option):
         pytest.skip("new in Python 3.11")
     env, words = ({option: "1"}, []) if option == "PYTHONSAFEPATH" else ({}, [option])
     [line] = problems(x, python=[sys.executable, *words], env=env)
-    assert line.startswith(f"{option if option == 'PYTHONSAFEPATH' else f'python {option}'}: Python cannot find")
+    name = option if option == "PYTHONSAFEPATH" else f"python {option}"
+    assert line.startswith(f"{name}: with it, Python cannot find")
     path = {} if option in ("-I", "-E") else {"PYTHONPATH": str(x.path / SCRIPTS)}
     if option != "-I":  # -I does not find `runtime` at all
         done = run(sys.executable, *words, SCRIPT, cwd=x.path, env=os.environ | env | path)
@@ -452,7 +453,7 @@ def test_package_from_another_place_is_refused(lab, editable):
     lab.render(runs={"x": ["gh_000"]})
     assert problems(lab) == []
     [line] = problems(lab, env=env)
-    assert line.startswith(f"torchcell is imported from {other}/__init__.py, but the code that runs here is ")
+    assert line.startswith(f"torchcell is imported from {other}/__init__.py, but this code needs ")
     assert f"{lab.path}/torchcell. Uninstall that copy: " in line.replace("is torchcell.", f"is {lab.path}/torchcell.")
     done = lab.start(env=env)
     assert done.returncode == 1 and done.stderr.startswith(f"torchcell is imported from {other}/__init__.py, but ")
@@ -525,7 +526,7 @@ def test_hydra_1_3_is_patched_on_python_3_14(x, tmp_path):
     """argparse of Python 3.14 formats each help text at once, which fails on Hydra 1.3."""
     (tmp_path / "sitecustomize.py").write_text(HELP)
     env = {"PYTHONPATH": str(tmp_path)}
-    line = f"{SCRIPT}: Hydra does not take its arguments: badly formed help string"
+    line = f"{SCRIPT}: Hydra refuses its arguments: badly formed help string"
     assert problems(x, env=env) == [line] and x.start(env=env).returncode == 1
     change(x, "scripts/runtime/hydra_help.py", "AFFECTED = (3, 14)", "AFFECTED = sys.version_info[:2]")
     assert problems(x, env=env) == [] and x.start(env=env).returncode == 0
@@ -555,7 +556,7 @@ def test_input_outside_data_root_is_refused(x):
     (x.data.parent / "outside").touch()
     for path in ("../outside", "/etc/passwd", "./../../outside", ".", "./", "''"):
         [line] = problems(x, *STARTER, f"inputs=[{path}]")
-        assert line.startswith("inputs: outside of DATA_ROOT and of the experiment: "), line
+        assert line.startswith("inputs: neither in DATA_ROOT nor in the experiment: "), line
         done = x.start("x_gh_000", f"inputs=[{path}]")
         assert (done.returncode, done.stderr) == (1, f"{line}\n")
 
@@ -565,7 +566,7 @@ def test_input_outside_data_root_is_refused(x):
 
 def test_folder_variables_are_checked(x):
     variables = ["DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"]
-    not_set = [f"{variable} is not set; set it in {x.path}/.env" for variable in variables]
+    not_set = [f"{variable} is not set. Set it in {x.path}/.env" for variable in variables]
     for folder in ("/proc", "/nowhere"):
         lines = problems(x, env=dict.fromkeys(variables, folder))
         assert lines == [f"{variable} cannot be written: {folder}" for variable in variables]
@@ -578,7 +579,7 @@ def test_folder_variables_are_checked(x):
 
 def test_folder_of_another_clone_is_refused(x):
     (x.data / "011-x").mkdir()
-    line = f"EXPERIMENT_ROOT does not hold {x.path}/experiments/011-x: {x.data}"
+    line = f"EXPERIMENT_ROOT names a folder that does not hold {x.path}/experiments/011-x: {x.data}"
     assert problems(x, env={"EXPERIMENT_ROOT": str(x.data)}) == [line]
 
 
@@ -586,7 +587,7 @@ def test_folder_of_runs_must_be_writable(x):
     runs = x.data / "experiments/011-x/runs"
     runs.parent.mkdir(parents=True)
     runs.symlink_to("/proc")
-    assert problems(x) == [f"the runs' folder cannot be written: {runs}"]
+    assert problems(x) == [f"hydra.run.dir: the folder cannot be written: {runs}"]
 
 
 def test_env_file_is_not_loaded_for_a_script_without_it(x):
@@ -624,7 +625,7 @@ def test_env_file_is_read_like_python_dotenv(x, tmp_path):
         text = line.format(folder)
         env.write_text(f"{text}\nASSET_IMAGES_DIR={tmp_path}\nEXPERIMENT_ROOT={x.path}/experiments\n")
         value = dotenv_values(env).get("DATA_ROOT")
-        wrong = f"DATA_ROOT cannot be written: {value}" if value else f"DATA_ROOT is not set; set it in {env}"
+        wrong = f"DATA_ROOT cannot be written: {value}" if value else f"DATA_ROOT is not set. Set it in {env}"
         is_right = bool(value) and os.path.isdir(value)
         assert problems(x, script) == ([] if is_right else [wrong]), text
 
@@ -632,7 +633,7 @@ def test_env_file_is_read_like_python_dotenv(x, tmp_path):
 def test_env_file_that_the_run_finds_is_checked(jobs, slurm):
     (jobs.experiment / ".env").write_text("OTHER=1\n")
     lines = problems(jobs.lab)
-    assert lines[0] == f"DATA_ROOT is not set; set it in {jobs.experiment}/.env" and len(lines) == 3
+    assert lines[0] == f"DATA_ROOT is not set. Set it in {jobs.experiment}/.env" and len(lines) == 3
     (jobs.experiment / ".env").write_text((jobs.lab.path / ".env").read_text())
     (jobs.lab.path / ".env").write_text("")
     [number] = submitted(jobs.submit("gh_x_000"))
@@ -661,8 +662,8 @@ def test_launcher_of_a_machine_without_login_python_is_noted(lab, slurm):
     done = jobs.submit("--dry-run", "igb_cabbi_x_000", "gh_x_001")
     assert (done.returncode, done.stdout) == (0, "igb_cabbi_x_000: ready\ngh_x_001: ready\n")
     assert done.stderr == (
-        "submit.sh: igb_cabbi_x_000: no preflight, and its inputs are not fixed: "
-        "Python may not run where people submit to its machine\n"
+        "submit.sh: igb_cabbi_x_000: its script and inputs are not checked, "
+        "since its machine forbids Python on login nodes\n"
     )
     assert list(lab.data.iterdir()) == [], "something ran where nothing may"
     for name, path in marks.items():
@@ -692,7 +693,7 @@ def test_launcher_of_every_kind_is_checked(lab, slurm):
         jobs.edit(f"conf/{config}.yaml", "hours: 24", "hours: ???")
     done = jobs.submit("--dry-run", *launchers, env=env)
     assert done.stderr.splitlines() == [
-        f"submit.sh: {launcher}: conf/{config}.yaml: hours is ???: give it a value"
+        f"submit.sh: {launcher}: conf/{config}.yaml: hours is ???. Give it a value."
         for launcher, config in {
             "gh_x-ddp_000": "x_gh_000",
             "gh_x-srun_001": "x_gh_001",
@@ -702,9 +703,10 @@ def test_launcher_of_every_kind_is_checked(lab, slurm):
     ]
     assert findings(jobs, "gh_query_001", "hours=3", env=env) == ["query.py: error: unrecognized arguments: hours=3"]
     jobs.edit("conf/x_gh_001.yaml", "hours: ???", "hours: 24")
-    assert findings(jobs, "gh_x-srun_001", "--overwrite") == ["--overwrite is for the launcher of a query"]
+    assert findings(jobs, "gh_x-srun_001", "--overwrite") == ["only the launcher of a query takes --overwrite"]
     (jobs.experiment / "queries/001_small_build.cql").unlink()
-    assert findings(jobs, "gh_query_001", env=env) == ["query.py: 001: no such query; there are none"]
+    unknown = "query.py: 001: unknown query; expected one of: (queries/ is empty)"
+    assert findings(jobs, "gh_query_001", env=env) == [unknown]
     assert list(lab.data.iterdir()) == []
 
 

@@ -175,7 +175,7 @@ def test_limit_and_overwrite_options(queries):
     queries.write("n", "UNWIND range(1, 1000) AS n RETURN n")
     assert queries("n", "--limit", "10").returncode == 0
     assert queries.rows("n") == [{"n": n} for n in range(1, 11)]
-    assert "exists; --overwrite replaces it" in queries.refused("n")
+    assert "exists. Use --overwrite to replace it." in queries.refused("n")
     assert queries("n", "--overwrite").returncode == 0
     assert len(queries.rows("n")) == 1000
     assert json.loads((queries.folder / "n.provenance.json").read_text())["rows"] == 1000
@@ -223,10 +223,10 @@ def test_values_without_a_json_form_are_refused_by_path(queries):
         ]
     }
     assert refused == [
-        "the column x.a[1] is nan, which JSON does not have",
-        "the column x.a[1] is -inf, which JSON does not have",
-        "the column x.a[1] is of type bytes, which has no form in JSON: return parts of it",
-        "the column x.a[1] is of type object, which has no form in JSON: return parts of it",
+        "the column x.a[1] is nan, which JSON cannot represent",
+        "the column x.a[1] is -inf, which JSON cannot represent",
+        "the column x.a[1] is of type bytes, which JSON cannot represent. Return parts of it.",
+        "the column x.a[1] is of type object, which JSON cannot represent. Return parts of it.",
     ]
     queries.write("d", "RETURN date('2025-05-10') AS day")
     assert queries("d").returncode == 0 and queries.rows("d") == [{"day": "2025-05-10"}]
@@ -235,7 +235,7 @@ def test_values_without_a_json_form_are_refused_by_path(queries):
 def test_values_that_are_nan_keep_the_earlier_result(queries):
     queries.write("n", "UNWIND [1.0, 0.0] AS d RETURN d / d AS ratio")
     assert queries("n", "--limit", "1").returncode == 0
-    assert queries.refused("n", "--overwrite") == "query.py: n: the column ratio is nan, which JSON does not have\n"
+    assert queries.refused("n", "--overwrite") == "query.py: n: the column ratio is nan, which JSON cannot represent\n"
 
 
 def test_query_without_rows_writes_an_empty_file(queries):
@@ -262,7 +262,8 @@ COMMITS = [
 @pytest.mark.parametrize("query", ["CREATE (n:Written) RETURN n.id", "MATCH (m:Media) SET m.written = 1 RETURN m.name"])
 def test_query_that_writes_is_rolled_back(queries, query):
     queries.write("w", query)
-    assert queries.refused("w") == "query.py: w: it writes, and was rolled back; a query here only reads\n"
+    reason = "it writes to the database, so it was rolled back. Write a query that only reads."
+    assert queries.refused("w") == f"query.py: w: {reason}\n"
     assert queries.server("MATCH (n:Written) RETURN n") == []
     assert queries.server("MATCH (m:Media) WHERE m.written = 1 RETURN m") == []
 
@@ -275,7 +276,7 @@ def test_query_that_commits_itself_is_not_run(queries):
     accounts = ["a change of a user, role or database"] * 3
     assert done.stdout.splitlines() == [*[batches] * 5, *others, *accounts], done.stderr
     queries.write("w", COMMITS[0])
-    reason = f"it was not run: {batches} cannot be rolled back, and a query here only reads"
+    reason = f"it was not run, since {batches} cannot be rolled back. Write a query that only reads."
     words = {"words": ["w"]}
     assert queries.all_refused(words, words | {"env": {"NEO4J_URI": "bolt://x"}}) == [f"w: {reason}"] * 2
     assert queries.server("MATCH (n:Written) RETURN n") == []
@@ -298,23 +299,23 @@ RETURN '$no \\' CALL { } IN TRANSACTIONS' AS `$no`, $`a b` AS b, $é AS e, y // 
 def test_parameters_are_checked_before_connecting(queries):
     queries.write("p", "RETURN $a AS a, $b AS b, $a AS c")
     json_file, cypher = queries.experiment / "queries/p.json", queries.experiment / "queries/p.cql"
-    mapping = f"{json_file} holds no mapping of parameters to values"
+    mapping = f"{json_file} is not a mapping of parameters to values"
     reasons = [
-        ([], {}, "it lacks $a, $b: give --param a=JSON, or write queries/p.json"),
-        (["a=1"], {}, "it lacks $b: give --param b=JSON, or write queries/p.json"),
+        ([], {}, "no value for $a, $b. Give --param a=JSON, or write queries/p.json."),
+        (["a=1"], {}, "no value for $b. Give --param b=JSON, or write queries/p.json."),
         *(([word], {}, f"the parameter {word} must be KEY=JSON or KEY=@FILE") for word in ("=3", "a", "=")),
         ([f"a={2**63}"], {}, f"the parameter a is a whole number beyond 64 bits: {2**63}"),
         (['a={"x": [0, -9223372036854775809]}'], {}, "the parameter a.x[1] is a whole number beyond 64 bits: "),
-        (["a=NaN"], {}, "the parameter a is nan, which JSON does not have"),
-        ([r'a="\ud800"'], {}, "the parameter a has half a character"),
-        ([r'a={"\ud800": 1}'], {}, "the parameter a, in a key, has half a character"),
-        (["a=1", "b=2", "B=3"], {}, "it has no $B; its parameters are: $a, $b"),
-        (["a=[1"], {}, "the parameter a=[1 cannot be read as JSON: "),
-        (["a=@none.json"], {}, "the parameter a=@none.json cannot be read as JSON: "),
+        (["a=NaN"], {}, "the parameter a is nan, which JSON cannot represent"),
+        ([r'a="\ud800"'], {}, "the parameter a has an incomplete character"),
+        ([r'a={"\ud800": 1}'], {}, "the parameter a, in a key, has an incomplete character"),
+        (["a=1", "b=2", "B=3"], {}, "unknown parameter $B; expected one of: $a, $b"),
+        (["a=[1"], {}, "the parameter a=[1 is not valid JSON: "),
+        (["a=@none.json"], {}, "the file of the parameter a=@none.json cannot be read: "),
         *(([], {str(json_file): text}, mapping) for text in ("[1, 2]", "3", "null")),
-        ([], {str(json_file): "{"}, f"{json_file} cannot be read as JSON: "),
-        ([], {str(json_file): "\ufeff{}"}, f"{json_file} begins with a byte order mark: save it as UTF-8 without one"),
-        ([], {str(cypher): "\ufeffRETURN 1"}, f"{cypher} begins with a byte order mark: save it as UTF-8 without one"),
+        ([], {str(json_file): "{"}, f"{json_file} is not valid JSON: "),
+        ([], {str(json_file): "\ufeff{}"}, f"{json_file} begins with a byte order mark. Save it as UTF-8 without one."),
+        ([], {str(cypher): "\ufeffRETURN 1"}, f"{cypher} begins with a byte order mark. Save it as UTF-8 without one."),
         ([], {str(cypher): "RETURN '\udce9'"}, f"{cypher} is not UTF-8: "),
     ]
     cases = [{"words": ["p", *(f"--param={word}" for word in words)], "files": files} for words, files, _ in reasons]
@@ -330,7 +331,7 @@ def test_list_and_dry_run_work_without_a_server(queries):
     done = queries("two", "--dry-run", "--param", "a=1", "--param", 'b=["é"]', env={"NEO4J_URI": ""})
     rows = f"rows: {queries.folder / 'two.jsonl'}\n"
     assert (done.returncode, done.stdout) == (0, f'RETURN $a AS a, $b AS b // $c\n$a = 1\n$b = ["é"]\n{rows}')
-    assert "it lacks $b" in queries.refused("two", "--dry-run", "--param", "a=1")
+    assert "no value for $b. " in queries.refused("two", "--dry-run", "--param", "a=1")
     assert queries.files() == {}
 
 
@@ -340,18 +341,19 @@ def test_query_name_must_be_a_file_in_queries(queries):
     (folder / "a/b.cql").write_text("RETURN 1")
     names = ["../queries/001_small_build", str(folder / "001_small_build"), "a/b", "001_small_build.cql", "", "00"]
     lines = queries.all_refused(*({"words": [name]} for name in names))
-    assert lines == [f"{name or 'queries'}: no such query; there are 001_small_build" for name in names]
+    assert lines == [f"{name or 'queries'}: unknown query; expected one of: 001_small_build" for name in names]
     shutil.move(folder / "001_small_build.cql", folder / "a")
-    assert queries.refused("001") == "query.py: 001: no such query; there are none\n"
+    assert queries.refused("001") == "query.py: 001: unknown query; expected one of: (queries/ is empty)\n"
     shutil.move(folder / "a/001_small_build.cql", folder)
     (folder / "link.cql").symlink_to("/etc/hostname")
-    assert "link.cql is a link, whose query would not be part of this experiment" in queries.refused("link")
+    assert "link.cql is a symlink, so its query is not part of this experiment" in queries.refused("link")
 
 
 def test_query_number_must_be_unique(queries):
     assert queries("001", "--param", PARAM).stdout.endswith("001_small_build.jsonl\n")
     queries.write("001_other", "RETURN 1")
-    assert "several queries have this number: 001_other, 001_small_build" in queries.refused("001")
+    refusal = queries.refused("001")
+    assert "several queries have this number. Give one of the names: 001_other, 001_small_build" in refusal
 
 
 # Concurrency and kills ------------------------------------------------------------------------------------------------
@@ -430,14 +432,14 @@ def test_query_job_equals_a_query_by_hand(lab, slurm, graph):
     by_job = rows.read_bytes()
     record = json.loads(rows.with_suffix(".provenance.json").read_text())
     assert record["slurm"]["SLURM_JOB_NAME"] == "011-query_gh_001"
-    exists = f"submit.sh: gh_query_001: query.py: 001: {rows} exists; --overwrite replaces it"
+    exists = f"submit.sh: gh_query_001: query.py: 001: {rows} exists. Use --overwrite to replace it."
     assert jobs.refused("gh_query_001", "--param", PARAM) == exists
     (lab.path / "genes.json").write_text('["YAL001C"]')
     refused = {
-        "": "it lacks $gene_set: ",
-        "gene_set=[1": "the parameter gene_set=[1 cannot be read as JSON: ",
+        "": "no value for $gene_set. ",
+        "gene_set=[1": "the parameter gene_set=[1 is not valid JSON: ",
         "gene_set": "the parameter gene_set must be KEY=JSON or KEY=@FILE",
-        "gene_set=@genes.json": "the parameter gene_set=@genes.json cannot be read as JSON: ",
+        "gene_set=@genes.json": "the file of the parameter gene_set=@genes.json cannot be read: ",
     }
     for word, reason in refused.items():
         words = ["--param", word] if word else []
@@ -445,7 +447,7 @@ def test_query_job_equals_a_query_by_hand(lab, slurm, graph):
         assert line.startswith(f"submit.sh: gh_query_001: query.py: 001: {reason}")
     text = (lab.path / ".env").read_text()
     (lab.path / ".env").write_text(text.replace("NEO4J_URI=", "OTHER="))
-    assert "gh_query_001: NEO4J_URI is not set; set it in " in jobs.refused("gh_query_001", "--overwrite")
+    assert "gh_query_001: NEO4J_URI is not set. Set it in " in jobs.refused("gh_query_001", "--overwrite")
     (lab.path / ".env").write_text(text)
     done = lab.python("experiments/011-x/scripts/query.py", "001", "--overwrite", "--param", PARAM)
     assert done.returncode == 0 and rows.read_bytes() == by_job
@@ -467,11 +469,11 @@ def test_invalid_input_is_reported_in_one_line(queries):
     password = queries.server.password
     given = ["--param", PARAM]
     reasons = [
-        (["nowhere"], {}, "no such query; there are 001_small_build, bad"),
+        (["nowhere"], {}, "unknown query; expected one of: 001_small_build, bad"),
         (["bad"], {}, r"line 2\W"),
         (["001", *given], {"NEO4J_PASSWORD": "wrong"}, "Authentication failed"),
         (["001", *given], {"NEO4J_DATABASE": "nope"}, "nope"),
-        (["001", *given], {"NEO4J_URI": f"bolt://u:{password}@127.0.0.1"}, "without a user or password in it"),
+        (["001", *given], {"NEO4J_URI": f"bolt://u:{password}@127.0.0.1"}, "without a user or a password"),
         *(
             (["001", *given], {"NEO4J_URI": uri}, "must be bolt://")
             for uri in ("http://127.0.0.1", "bolt", "bolt:x:7687")
@@ -495,7 +497,8 @@ def test_full_disk_keeps_the_earlier_result(queries):
     reason = f"[Errno 27] File too large: '{queries.folder / 'n.jsonl'}'"
     assert reason in queries.refused("n", "--overwrite", preexec_fn=small)
     assert len(queries.rows("n")) == 5
-    assert f"n: {queries.folder / 'n.jsonl'} exists; --overwrite replaces it" in queries.refused("n", "--dry-run")
+    refusal = queries.refused("n", "--dry-run")
+    assert f"n: {queries.folder / 'n.jsonl'} exists. Use --overwrite to replace it." in refusal
     assert queries("n", "--dry-run", "--overwrite").returncode == 0
 
 

@@ -130,7 +130,7 @@ main()
 
 def test_requeued_job_resumes_by_the_example_of_run(jobs):
     text = (jobs.experiment / "scripts/runtime/run.py").read_text()
-    [example] = re.findall(r"when its job is requeued:\n\n(.*?)\n\s*\"\"\"", text, flags=re.DOTALL)
+    [example] = re.findall(r"after its job was requeued:\n\n(.*?)\n\s*\"\"\"", text, flags=re.DOTALL)
     assert len(example.splitlines()) == 5
     code = RESUMES.replace("EXAMPLE", textwrap.indent(inspect.cleandoc("\n" + example), " " * 8))
     (jobs.experiment / "scripts/x.py").write_text(code)
@@ -194,6 +194,6 @@ def test_ranks_by_hand_share_the_folder_of_their_run(lab):
 def test_ranks_of_a_run_without_a_name_are_refused(lab):
     lab.render()
     codes, errors = start_ranks(lab, 2)
-    message = "RANK is set, but nothing names the run that its processes share: give torchrun --standalone.\n"
+    message = "RANK is set, but the run that its processes share has no name. Give torchrun --standalone.\n"
     assert (codes, errors) == ([1, 1], [message, message])
     assert list(lab.data.iterdir()) == []

@@ -126,7 +126,7 @@ def test_results_that_are_large_are_reported(jobs, slurm):
     slurm("scancel", *submitted(done))
     name = "experiments/011-x/results/big.npz"
     assert done.stderr == (
-        f"submit.sh: results are committed, and {name} has 60 MB: move it to DATA_ROOT, or ignore it\n"
+        f"submit.sh: {name} has 60 MB, which is too large to commit. Move it to DATA_ROOT, or let git ignore it.\n"
     )
     (jobs.experiment / "results/.gitignore").write_text("*.npz\n")
     done = jobs.submit("gh_x_000", "--", "--hold")
@@ -163,8 +163,8 @@ def test_own_launcher_is_read_and_not_executed(jobs, slurm, tmp_path):
     assert "started with: seed=1" in (jobs.logs / f"011-own_{number}.out").read_text()
     for old, new, reason in (
         ("set -euo", "if\nset -euo", "syntax error"),
-        ("#SBATCH --job", " #SBATCH --job", "Slurm ignores line 2"),
-        ("--job-name=011-own", "--job-name=a/b", "its job's name has a /"),
+        ("#SBATCH --job", " #SBATCH --job", "Slurm ignores the #SBATCH in line 2"),
+        ("--job-name=011-own", "--job-name=a/b", "the name of its job has a /"),
     ):
         launcher.write_text(OWN.format(mark=tmp_path / "mark").replace(old, new))
         assert reason in jobs.refused("own")

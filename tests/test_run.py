@@ -125,7 +125,7 @@ def test_commit_is_null_outside_a_repository(lab):
     run("rm", "-r", lab.path / ".git")
     done = lab.start(script="light")
     assert done.returncode == 0
-    assert "No commit in this run's provenance: fatal: not a git repository" in done.stderr
+    assert "provenance: no commit is recorded: fatal: not a git repository" in done.stderr
     assert outputs(lab)[1][0]["commit"] is None
 
 
@@ -227,7 +227,7 @@ def test_job_without_its_variables_is_refused_by_name(lab):
     assert done.stderr.count("\n") == 1 and outputs(lab) == ([], [])
 
 
-REFUSED = "{} is not this run's: move it away, or start this one under another name.\n"
+REFUSED = "{} is not this run's folder. Move it away, or start this run under another name.\n"
 
 
 def test_folder_of_a_job_is_reused_only_by_its_restart(lab):
@@ -306,7 +306,8 @@ def test_second_experiment_in_one_process_is_refused(lab):
         (f"exec({as_a_notebook!r}, {{}})", f"{second}"),
     ):
         done = run(sys.executable, "-c", f"{add.format(str(first))}import x\n{add.format(str(second))}{code}", cwd="/")
-        assert done.stderr == f"This process has the runtime of {first.parent}: {what} needs a process of its own.\n"
+        imported = f"This process has imported the runtime of {first.parent}."
+        assert done.stderr == f"{imported} Start {what} in a new process.\n"
         assert done.returncode == 1
     assert list(lab.data.iterdir()) == []
 
@@ -335,7 +336,7 @@ def test_renamed_experiment_is_refused_with_the_command(lab):
     git(lab.path, "mv", "experiments/011-x", "experiments/013-z")
     moved = lab.path / "experiments/013-z"
     done = lab.start(name="013-z")
-    advice = f"Commit, and give them its name: copier update --defaults -d experiment=013-z {moved}\n"
+    advice = f"Commit, then rename the experiment in its files: copier update --defaults -d experiment=013-z {moved}\n"
     assert done.returncode == 1
     assert done.stderr == f"{moved} has the files of experiments/011-x, which work only there.\n{advice}"
     commit(lab.path)
@@ -360,7 +361,7 @@ def test_missing_input_stops_the_run_before_it_writes(lab):
     experiment = lab.render()
     script = lab.write_light().stem
     text = (experiment / "conf/x_gh_000.yaml").read_text()
-    missing = f"inputs: missing, or not to be read: {lab.data}/genes.csv\n"
+    missing = f"inputs: missing or unreadable: {lab.data}/genes.csv\n"
     (lab.data / "graphs").mkdir()
     for inputs in ("[genes.csv, graphs]", "genes.csv"):
         (experiment / "conf/x_gh_000.yaml").write_text(f"{text}inputs: {inputs}\n")
@@ -464,9 +465,9 @@ def test_record_that_cannot_be_written_stops_the_run(lab):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("after", "run.log belongs inside `with Run(cfg) as run:`"),
-        ("before", "run.table belongs inside `with Run(cfg) as run:`"),
-        ("forked", "run.log belongs in the run's own process, and this is one that it forked"),
+        ("after", "run.log was called outside the run. Call it inside `with Run(cfg) as run:`."),
+        ("before", "run.table was called outside the run. Call it inside `with Run(cfg) as run:`."),
+        ("forked", "run.log was called in a forked process"),
     ],
 )
 def test_calls_outside_the_run_are_refused(lab, body, reason):
@@ -497,20 +498,21 @@ def test_table_converts_numbers_and_refuses_other_rows(lab):
     assert table.read_text() == "a,b,c,d,e\n0.5,3,x,0.123456,2026-01-02T00:00:00.000000000\n"
     for rows in ("5", "'ab'", "[3]", "[]"):
         lab.write_light(f"try:\n    run.table({rows})\nexcept ValueError as error:\n    print(error)")
-        assert lab.start(script="light").stdout.startswith("run.table takes rows, at least one, ")
+        assert lab.start(script="light").stdout.startswith("run.table takes at least one row, ")
 
 
 @pytest.mark.parametrize("inputs", ["5", "[{a: b}]"])
 def test_invalid_inputs_are_reported(lab, inputs):
     lab.render()
     done = lab.start("x_gh_000", f"inputs={inputs}")
-    assert done.returncode == 1 and done.stderr.endswith(": it must be a list of paths in DATA_ROOT.\n")
+    expected = " is not a list of paths. Write paths in DATA_ROOT, or ./PATH for the experiment's own.\n"
+    assert done.returncode == 1 and done.stderr.endswith(expected)
     assert done.stderr.count("\n") == 1 and outputs(lab) == ([], [])
 
 
 def test_config_name_with_yaml_suffix_is_refused(lab):
     lab.render()
-    said = "--config-name x_gh_000.yaml: leave out .yaml, which would make it another configuration's run.\n"
+    said = "--config-name x_gh_000.yaml: the name must not end in .yaml. Leave it out.\n"
     done = lab.start("x_gh_000.yaml")
     assert (done.returncode, done.stderr) == (1, said)
     command = ["experiments/011-x/scripts/x.py", "--config-name", "x_gh_000.yaml"]
@@ -568,8 +570,8 @@ ERRORS = [
     ("open('/nowhere/file')", [], "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/file'"),
     ("sys.exit('not today')", [], "SystemExit: not today"),
     ("raise ValueError(os.fsdecode(b'caf\\xe9'))", [], "ValueError: caf\udce9"),
-    ("run.log(name='gcn5')", [], "TypeError: run.log takes numbers, and name is 'gcn5'"),
-    ("import numpy\nrun.log(a=numpy.zeros(2))", [], "TypeError: run.log takes numbers, and a is array([0., 0.])"),
+    ("run.log(name='gcn5')", [], "TypeError: run.log takes numbers, but name is 'gcn5'"),
+    ("import numpy\nrun.log(a=numpy.zeros(2))", [], "TypeError: run.log takes numbers, but a is array([0., 0.])"),
     (
         "run.table([{'a': 1}, {'b': 1}])",
         [],
@@ -663,10 +665,10 @@ run.save(figure, osp.join(images, "rates.png"), dpi=50)""")
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["wandb.mode=offline", "+wandb.nmae=x"], "wandb, in the configuration, is not what wandb.init takes: "),
-        (["wandb.mode=offline", "+wandb.name=[1]"], "wandb, in the configuration, is not what wandb.init takes: "),
-        (["wandb.mode=offline", "+wandb.dir=/proc/own"], "W&B does not start: "),
-        (["wandb.mode=online"], "W&B does not start: "),  # there is no API key
+        (["wandb.mode=offline", "+wandb.nmae=x"], "wandb: wandb.init refuses the configuration's values: "),
+        (["wandb.mode=offline", "+wandb.name=[1]"], "wandb: wandb.init refuses the configuration's values: "),
+        (["wandb.mode=offline", "+wandb.dir=/proc/own"], "wandb: W&B did not start: "),
+        (["wandb.mode=online"], "wandb: W&B did not start: "),  # without a key
     ],
 )
 def test_wandb_error_is_one_line_and_marks_run_failed(lab, tmp_path, overrides, line):
@@ -727,7 +729,7 @@ def test_folder_key_in_a_configuration_is_refused(taken):
     record = (old / "provenance.json").read_bytes()
     with (taken.path / "experiments/011-x/conf/x_gh_000.yaml").open("a") as file:
         file.write(f"folder: {old}\n")
-    line = f"folder is set to {old}: it must stay ${{hydra:runtime.output_dir}}, as in conf/runtime.yaml. "
+    line = f"folder is set to {old}. It must stay ${{hydra:runtime.output_dir}}, as in conf/runtime.yaml. "
     done = taken.start(script="light")
     git(taken.path, "checkout", "--quiet", ".")
     assert done.stderr == f"{line}Use hydra.run.dir=PATH for a new folder.\n"
@@ -747,7 +749,7 @@ def test_folder_shared_by_a_multirun_is_refused(lab):
     lab.write_light("run.log(seed=cfg.seed)")
     done = lab.start("x_gh_000", "-m", "seed=1,2", "hydra.sweep.subdir=same", script="light")
     assert done.returncode == 1 and done.stderr.endswith(
-        "/same is another run's folder. Use hydra.run.dir=PATH for a new one.\n"
+        "/same belongs to another run. Use hydra.run.dir=PATH for a new folder.\n"
     )
     [record] = [json.loads(path.read_text()) for path in lab.data.rglob("provenance.json")]
     assert (record["status"], record["metrics"]) == ("finished", {"seed": 1})
@@ -831,7 +833,8 @@ def test_config_name_that_is_unknown_is_hydras_error(untouched_lab):
 
 def test_wandb_mode_that_is_invalid_is_one_line(untouched_lab):
     done = untouched_lab.start("x_gh_000", "wandb.mode=off")
-    assert (done.returncode, done.stderr) == (1, "wandb.mode is off: set it to disabled, offline or online.\n")
+    expected = 'unknown wandb.mode "off"; expected one of: disabled, offline, online.\n'
+    assert (done.returncode, done.stderr) == (1, expected)
 
 
 def test_starter_is_short(untouched_lab):
@@ -846,7 +849,7 @@ def test_config_without_runtime_yaml_is_refused(lab):
     lab.write_light()
     (experiment / "conf/x_gh_000.yaml").write_text("seed: 1\n")
     done = lab.start(script="light")
-    lacks = "This configuration lacks conf/runtime.yaml: give it `defaults: [runtime, default, _self_]`.\n"
+    lacks = "This configuration lacks conf/runtime.yaml. Give it `defaults: [runtime, default, _self_]`.\n"
     assert (done.returncode, done.stderr) == (1, lacks)
 
 
@@ -942,7 +945,7 @@ def test_input_without_a_checksum_is_not_compared(lab, receipt, tmp_path):
     assert lab.start("x_gh_000", "inputs=[a.csv]", script="light", env=env).returncode == 0
     gone = env | {"EXPERIMENT_SUBMISSION": "/nowhere/x", "SLURM_ARRAY_TASK_ID": "4"}
     done = lab.start("x_gh_000", "inputs=[a.csv]", script="light", env=gone)
-    lack = "inputs: cannot be compared, since the receipt /nowhere/x is not there. Submit the job again.\n"
+    lack = "inputs: cannot be compared, since the receipt /nowhere/x is missing. Submit the job again.\n"
     assert (done.returncode, done.stderr) == (1, lack)
 
 

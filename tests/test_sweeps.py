@@ -208,23 +208,23 @@ def refused(lab, cases):
 WRONG = [
     ("sweep:", "swept:", "Key 'sweep' is not in struct"),
     ("  n_trials: 2\n", "", "sweep lacks n_trials"),
-    ("n_trials: 2", "n_trials: 2\n  n_trails: 3", "sweep has no n_trails"),
-    ("n_trials: 2", "n_trials: many", "sweep.n_trials must be a whole number above 0, and is 'many'"),
-    ("n_trials: 2", "n_trials: true", "sweep.n_trials must be a whole number above 0, and is True"),
-    ("max_failures: 3", "max_failures: 0", "sweep.max_failures must be a whole number above 0, and is 0"),
-    ("timeout: null", "timeout: 1h", "sweep.timeout must be seconds above 0, or null, and is '1h'"),
-    (f"figures: {STUDY}", "figures: ../x", "sweep.figures must be the name of a folder, or null, and is '../x'"),
-    (f"study: {STUDY}", "study: a/b", "sweep.study must be the name of a file, and is 'a/b'"),
-    ("    seed: 0 #", "    # seed: 0", "sweep.sampler.seed must be a whole number, and is None"),
-    ("direction: minimize", "direction: down", "must be a list of minimize and maximize, and is ['down']"),
-    ("  direction: minimize", "  # direction", "sweep lacks its direction, or of several values their directions"),
+    ("n_trials: 2", "n_trials: 2\n  n_trails: 3", 'unknown key of sweep "n_trails"; expected one of: direction, study'),
+    ("n_trials: 2", "n_trials: many", "sweep.n_trials must be a whole number above 0, but is 'many'"),
+    ("n_trials: 2", "n_trials: true", "sweep.n_trials must be a whole number above 0, but is True"),
+    ("max_failures: 3", "max_failures: 0", "sweep.max_failures must be a whole number above 0, but is 0"),
+    ("timeout: null", "timeout: 1h", "sweep.timeout must be seconds above 0, or null, but is '1h'"),
+    (f"figures: {STUDY}", "figures: ../x", "sweep.figures must be the name of a folder, or null, but is '../x'"),
+    (f"study: {STUDY}", "study: a/b", "sweep.study must be the name of a file, but is 'a/b'"),
+    ("    seed: 0 #", "    # seed: 0", "sweep.sampler.seed must be a whole number, but is None"),
+    ("direction: minimize", "direction: down", "must be a list of minimize and maximize, but is ['down']"),
+    ("  direction: minimize", "  # direction", "sweep lacks direction. For an objective with several values,"),
     ("objective: x.main", "objective: x.mian", "'mian' is importable from module 'x'"),
     ("objective: x.main", "objective: y.main", "No module named 'y'"),
     ("samplers.TPESampler", "samplers.Best", "Error locating target 'optuna.samplers.Best'"),
     ("    start: {", "    strat: {", "Could not override 'strat'"),
-    ("type: int", "type: whole", "sweep.params.hours is no float, int or categorical with its bounds"),
+    ("type: int", "type: whole", "sweep.params.hours is not a float, int or categorical with valid bounds"),
     ("high: 36", "high: 3", "(low=12, high=3)"),
-    ("[2.0, 4.0, 8.0]", "[]", "sweep.params.capacity is no float, int or categorical with its bounds"),
+    ("[2.0, 4.0, 8.0]", "[]", "sweep.params.capacity is not a float, int or categorical with valid bounds"),
 ]
 
 
@@ -250,12 +250,12 @@ def test_preflight_writes_nothing(by_hand):
     assert done.stdout.startswith(f"study {STUDY}: 2 trials of x.main by optuna.samplers.TPESampler\ninput: a.csv ")
     assert not list(by_hand.images.iterdir()) and not (by_hand.data / "experiments").exists()
     change(by_hand, "n_trials: 2", "n_trials: many")
-    line = "optuna_worker.py: x_slurm_optuna: sweep.n_trials must be a whole number above 0, and is 'many'"
+    line = "optuna_worker.py: x_slurm_optuna: sweep.n_trials must be a whole number above 0, but is 'many'"
     assert preflight(by_hand, program).lines() == [line]
     change(by_hand, "n_trials: many", "n_trials: 2")
     change(by_hand, "noise: 0.05", "noise: ???")
-    change(by_hand, "capacity: 4.0", "capacity: ???")  # each trial sets it
-    line = "optuna_worker.py: conf/x_slurm_optuna.yaml: noise is ???: give it a value"
+    change(by_hand, "capacity: 4.0", "capacity: ???")  # of which each trial has a value
+    line = "optuna_worker.py: conf/x_slurm_optuna.yaml: noise is ???. Give it a value."
     assert preflight(by_hand, program).lines() == [line]
 
 
@@ -290,7 +290,7 @@ def test_worker_stops_if_squeue_omits_its_job(by_hand):
         "SLURM_ARRAY_TASK_ID": "1",
     }
     done = worker(by_hand, env=os.environ | job, input="5_0\n6_0\n")
-    lack = "what squeue lists of this user's 2 jobs lacks this very job, 6_1"
+    lack = "squeue lists 2 jobs of this user, but not this job, 6_1"
     assert (done.returncode, done.stderr) == (1, f"optuna_worker.py: x_slurm_optuna: {lack}\n")
     assert done.stdout == "" and list(by_hand.data.rglob("provenance.json")) == []
 
@@ -303,7 +303,7 @@ def test_worker_stops_after_max_failures(by_hand):
         file.write("def no_strain():\n    raise SystemExit('no such strain')\n")
     change(by_hand, "max_failures: 3", "max_failures: 5")
     done = worker(by_hand)
-    last = "optuna_worker.py: 5 trials failed, as above: mend the cause, then submit again\n"
+    last = "optuna_worker.py: 5 trials failed, see above. Fix the cause, then submit again.\n"
     assert done.returncode == 1 and done.stderr.endswith(last) and done.stderr.count("Traceback") == 5
     assert "0 of 2 trials complete, 0 running, 5 failed" in done.stdout
     errors = [trial.user_attrs["error"] for trial in trials_of(by_hand, TrialState.FAIL)]
@@ -368,7 +368,7 @@ def test_study_can_be_shared_but_not_changed(by_hand):
     conf = by_hand.path / "experiments/011-x/conf/x_slurm_optuna.yaml"
     text = conf.read_text()
     others = [("high: 36", "high: 48"), ("direction: minimize", "direction: maximize")]
-    reason = f"study {STUDY} was begun with another direction or other params: name a new one"
+    reason = f"study {STUDY} was begun with another direction or other params. Choose a new name."
     assert refused(by_hand, [(conf, text.replace(*other), []) for other in others]) == [reason, reason]
     conf.write_text(text)
     change(by_hand, "study: 011-x_gh_optuna", f"study: {STUDY}", "conf/x_gh_optuna.yaml")
@@ -460,7 +460,7 @@ def test_worker_interrupted_prints_one_line(by_hand):
     process = subprocess.Popen(command(), cwd=by_hand.path, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: list(by_hand.data.rglob("provenance.json")))
     process.send_signal(signal.SIGINT)
-    said = "optuna_worker.py: x_slurm_optuna: interrupted; the next worker takes its trial up again\n"
+    said = "optuna_worker.py: x_slurm_optuna: interrupted. The next worker runs its trial again.\n"
     assert (process.communicate()[1], process.returncode) == (said, 1)
     change(by_hand, "time.sleep(60)", "pass", "scripts/x.py")
     done = worker(by_hand)
@@ -538,7 +538,7 @@ def test_journal_survives_full_disks_and_kills(by_hand):
     assert killed.returncode == -signal.SIGXFSZ
     assert journal.stat().st_size == size and not journal.read_bytes().endswith(b"\n")
     done = worker(by_hand)
-    assert done.returncode == 0 and f"{journal}: cut {half} bytes " in done.stderr
+    assert done.returncode == 0 and f"{journal}: removed {half} bytes " in done.stderr
     check(by_hand, 16)
 
 
@@ -550,7 +550,7 @@ def test_journal_with_a_partial_line_is_truncated(by_hand):
     for rest in (b'{"op_code":4,"tri', b"\0\0\0\0", b"\n", b'\0\n\n{"op_code": 4}'):
         journal.write_bytes(whole + rest)
         done = by_hand.python("-c", truncate, journal, env={"PYTHONPATH": "experiments/011-x/scripts"})
-        assert done.stderr == f"{journal}: cut {len(rest)} bytes that a crash left after the last whole line\n"
+        assert done.stderr == f"{journal}: removed {len(rest)} bytes that a crash left after the last complete line\n"
         assert journal.read_bytes() == whole
     journal.write_bytes(whole + b'{"op_code":4,"tri')
     change(by_hand, "n_trials: 2", "n_trials: 3")
@@ -569,7 +569,7 @@ def test_journal_damage_is_reported_by_line(by_hand):
     records = [{}, [], 3, None, {"op_code": 99}, {"op_code": 5, "trial_id": 0, "worker_id": worker_id}, {"op_code": 5}]
     damaged = [lines[3][:9], "", "\0\0", *map(json.dumps, records)]
     cases = [(journal, "\n".join([*lines[:3], line, *lines[4:], ""]), ["--report"]) for line in damaged]
-    reason = f"{journal}: line 4 is damaged: put a copy of it back, or move it away to begin the study anew"
+    reason = f"{journal}: line 4 is damaged. Restore a copy of the file, or move it away to begin a new study."
     assert refused(by_hand, cases) == [reason] * len(damaged)
     content = journal.read_bytes()
     done = worker(by_hand)
@@ -611,7 +611,7 @@ def test_report_of_several_directions_has_a_pareto_front(by_hand):
 def test_report_has_the_best_trials_and_figures(by_hand):
     change(by_hand, "choices: [2.0, 4.0, 8.0]", "choices: ['a \"b\" = \\, c$HOME', 'x']")
     none = worker(by_hand, "--report")
-    lacks = f"study {STUDY} has not begun: there is no {journal_of(by_hand)}"
+    lacks = f"study {STUDY} has not begun: {journal_of(by_hand)} does not exist"
     assert (none.returncode, none.stderr) == (1, f"optuna_worker.py: x_slurm_optuna: {lacks}\n")
     assert list(by_hand.data.iterdir()) == list(by_hand.images.iterdir()) == []
     change(by_hand, "n_trials: 2", "n_trials: 1")
@@ -742,8 +742,8 @@ def test_wandb_is_not_imported_if_disabled(wandb_lab, tmp_path):
 @pytest.mark.parametrize(
     ("mode", "environment", "reason"),
     [
-        ("off", {}, "wandb.mode is off: set it to disabled, offline or online."),
-        ("offline", {"WANDB_MODE": ""}, "WANDB_MODE is empty: unset it."),
+        ("off", {}, 'unknown wandb.mode "off"; expected one of: disabled, offline, online.'),
+        ("offline", {"WANDB_MODE": ""}, "WANDB_MODE is empty. Unset it."),
     ],
 )
 def test_wandb_mode_that_is_invalid_is_one_line(wandb_lab, mode, environment, reason):
