@@ -79,7 +79,7 @@ def test_array_tasks_have_their_own_outputs(jobs, slurm):
     assert len(tables) == 4, "tasks did not get seeds of their own"
     assert f"  log    {jobs.logs}/011-x_gh_000_{number}_*.out\n" in done.stdout
     assert run("bash", "-c", f"ls {jobs.logs}/011-x_gh_000_{number}_*.out").stdout.count("\n") == 4
-    assert f"  watch  tail -F {jobs.logs}/011-x_gh_000_{number}_*.out\n" in done.stdout
+    assert f"  watch  tail -F {jobs.logs}/011-x_gh_000_{number}_0.out\n" in done.stdout
 
 
 def test_failing_script_sets_the_jobs_exit_code(jobs, slurm):

@@ -269,7 +269,15 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
 
     jobs.edit("scripts/delta_x_001.slurm", "bfjt-delta-gpu", "other-account")
     assert "delta_x_001: allocation failure: Invalid account" in jobs.refused("gh_x_000", "delta_x_001")
-    assert jobs.refused("gh_x_999") == f"submit.sh: no launcher {jobs.experiment}/scripts/gh_x_999.slurm"
+    assert jobs.refused("gh_x_999") == (
+        f"submit.sh: there is no launcher {jobs.experiment}/scripts/gh_x_999.slurm. Write overrides as KEY=VALUE."
+    )
+    assert jobs.refused("gh_x_000", "gh_x_000.slurm") == "submit.sh: gh_x_000 is named twice. Name it once."
+    jobs.edit("scripts/gh_x_000.slurm", "--mem=64g", "--memory=64g")
+    assert jobs.refused("gh_x_000") == "submit.sh: gh_x_000: sbatch: unrecognized option '--memory=64g'"
+    jobs.edit("scripts/gh_x_000.slurm", "#SBATCH --memory=64g", "#SBATCH --error=x.out\n#SBATCH --partition=mars")
+    assert jobs.refused("gh_x_000").startswith("submit.sh: gh_x_000: sbatch: error: invalid partition specified: mars")
+    assert "--export is NONE" in jobs.submit("delta_x_001", "--dry-run", "--", "--export=NONE").stderr
     assert jobs.refused() == "submit.sh: which launcher? delta_x_001.slurm gh_x_000.slurm"
 
 

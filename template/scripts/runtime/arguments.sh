@@ -84,7 +84,8 @@ find_launchers() {
       [[ -e $directory ]] || directory=$folder/$directory # the path may be relative to the experiment's folder
       [[ $directory -ef $scripts ]] || die "$name is not a launcher in $scripts"
     fi
-    [[ -f $scripts/$launcher.slurm ]] || die "there is no launcher $scripts/$launcher.slurm"
+    [[ -f $scripts/$launcher.slurm ]] || die "there is no launcher $scripts/$launcher.slurm. Write overrides as KEY=VALUE."
+    [[ " ${launchers[*]-} " != *" $launcher "* ]] || die "$launcher is named twice. Name it once."
     launchers+=("$launcher")
   done
 }

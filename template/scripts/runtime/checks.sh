@@ -44,30 +44,24 @@ END
 # Let sbatch check a launcher with the options of the command line, and record the options that its job would have.
 check_options() { # LAUNCHER FILE
   local -a words=("${options[@]}" "$2")
-  local accepted=yes
-  test_submission "$1" "${words[@]}" || accepted=''
+  local message
+  read_options "$1" "${words[@]}"
   # As a variable, SBATCH_ACCOUNT would override the launcher. It is passed only if the launcher has no account.
-  if [[ $account && ! ${slurm_options[$1 account]-} ]]; then
-    test_submission "$1" --account="$account" "${words[@]}" && accepted=yes || accepted=''
-  fi
-  [[ $accepted ]] || die "$1: $(print_refusal)"
+  if [[ $account && ! ${slurm_options[$1 account]-} ]]; then words=(--account="$account" "${words[@]}"); fi
+  message=$(sbatch --test-only "${words[@]}" 2>&1 < /dev/null) || die "$1: ${message%$'\n'Try*}"
   [[ ${slurm_options[$1 job-name]-} != */* ]] \
     || die "$1: the name of its job has a /, so Slurm could not write its log: ${slurm_options[$1 job-name]}"
+  [[ ,${slurm_options[$1 export]-ALL}, == *,ALL,* ]] \
+    || warn "$1: the job does not get the environment of the preflight: --export is ${slurm_options[$1 export]}"
 }
 
-# Set the launcher's entries in `slurm_options`. Return sbatch's exit code.
-test_submission() { # LAUNCHER WORD...
-  local line status=0
-  sbatch --verbose --test-only "${@:2}" > "$work/test" 2>&1 < /dev/null || status=$?
+# Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line.
+read_options() { # LAUNCHER WORD...
+  local line
   while IFS= read -r line; do
     if [[ $line =~ ^sbatch:\ ([a-z-]+)\ *:\ (.*)$ ]]; then slurm_options[$1 ${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}; fi
-  done < <(sed -n '/^sbatch: defined options$/,/^sbatch: end of defined options$/p' "$work/test")
-  return "$status"
-}
-
-# Print why sbatch refused a launcher, without the lines that --verbose adds.
-print_refusal() {
-  grep -E '^sbatch: (error|fatal)|^([^s]|s[^b])' "$work/test" || cat "$work/test"
+  done < <(sbatch --verbose --test-only "${@:2}" 2>&1 < /dev/null \
+    | sed -n '/^sbatch: defined options$/,/^sbatch: end of defined options$/p')
 }
 
 # Print the variables that Slurm would set in a job with the launcher's options.
