@@ -1,7 +1,7 @@
-"""Render and first run, side by side: medians of ten, interleaved, as ratios to the floor.
+"""Measure a render and a first run: interleaved medians of ten, and ratios to a floor.
 
-The floor is `copier copy` of a template of one file. CCDS names a clone of a cookiecutter template, to be compared
-when set (cookiecutter must then be on PATH).
+The floor of a render is `copier copy` of a template of one file; in one process, of the rendered files without Jinja.
+Set CCDS to a clone of a cookiecutter template to compare it too (cookiecutter must be on PATH).
 """
 
 import os
@@ -11,7 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
+
+import copier
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -62,6 +65,20 @@ def medians(commands, cwd, environment=None):
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def medians_in_process(templates, folder):
+    """Median CPU time in seconds of a render by each template in this process: {name: (template, answers)}."""
+    warnings.simplefilter("ignore")
+    times = {name: [] for name in templates}
+    for number in range(-1, ROUNDS):  # the first round warms the caches
+        for name, (path, answers) in templates.items():
+            destination = folder / f"{name}-{number + 1}" / "011-x"
+            start = time.process_time()
+            copier.run_copy(str(path), destination, data=answers, defaults=True, quiet=True)
+            if number >= 0:
+                times[name].append(time.process_time() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
 def table(title, rows, floor):
     print(f"\n{title}\n")
     for name, seconds in rows.items():
@@ -89,6 +106,21 @@ def main():
                 os.environ["CCDS"],
             ]
         table("Render (median of 10)", medians(commands, folder), "floor: copier copy of one file")
+
+        files = folder / "rendered"
+        copier.run_copy(str(ours), files, data={"experiment": "011-x"}, defaults=True, quiet=True)
+        plain = {
+            f"template/{path.relative_to(files)}": path.read_bytes() for path in files.rglob("*") if path.is_file()
+        }
+        plain = repository(folder / "plain", {"copier.yml": "_subdirectory: template\n"} | plain)
+        many = {f"script_{number}": [f"gh_{run:03}" for run in range(10)] for number in range(4)}
+        templates = {
+            "floor: the same files without Jinja": (plain, {}),
+            "an experiment": (ours, {}),
+            "an experiment with 40 runs": (ours, {"runs": many}),
+        }
+        rows = medians_in_process(templates, folder)
+        table("Render in one process (CPU time, median of 10)", rows, "floor: the same files without Jinja")
 
         lab = folder / "lab"
         subprocess.run([*copy, "--data", "package=", ours, lab / "experiments/011-x"], check=True, capture_output=True)
