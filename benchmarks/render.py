@@ -1,7 +1,7 @@
-"""Measure a render and the first run of an experiment: medians of ten interleaved rounds, with ratios to a floor.
+"""Measure a render and a first run: interleaved medians of ten, and ratios to a floor.
 
-The floor is `copier copy` of a template of one file. Set CCDS to a clone of a cookiecutter template to compare that
-too. This needs cookiecutter on PATH.
+The floor of a render is `copier copy` of a template of one file; in one process, of the rendered files without Jinja.
+Set CCDS to a clone of a cookiecutter template to compare it too (cookiecutter must be on PATH).
 """
 
 import os
@@ -11,7 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
+
+import copier
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -19,7 +22,7 @@ ROUNDS = 10
 
 
 def quiet_git(folder):
-    """Give git its own settings, without background maintenance, which would still use a folder while it is removed."""
+    """Give git settings of its own: its maintenance in the background would still work in a folder that is removed."""
     settings = Path(folder, "gitconfig")
     settings.write_text(
         "[user]\nname = bench\nemail = bench@example.org\n[init]\ndefaultBranch = main\n"
@@ -38,14 +41,14 @@ def repository(path, files):
 
 
 def template(path):
-    """Make a repository of the template's files as they are, with the lab of the tests and without history."""
+    """A repository with the template's files as they are, but with the lab of the tests, and without its history."""
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     files = {name: (ROOT / name).read_bytes() for name in names.splitlines()}
     return repository(path, files | {"lab.yml": (ROOT / "tests/lab.yml").read_bytes()})
 
 
 def medians(commands, cwd, environment=None):
-    """Return the median wall time of each command in seconds. `{n}` in an argument is replaced by the round."""
+    """Median wall time of each command in seconds. `{n}` in an argument is replaced by the round."""
     times = {name: [] for name in commands}
     for number in range(-1, ROUNDS):  # the first round warms the caches
         for name, command in commands.items():
@@ -59,6 +62,20 @@ def medians(commands, cwd, environment=None):
             )
             if number >= 0:
                 times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def medians_in_process(templates, folder):
+    """Median CPU time in seconds of a render by each template in this process: {name: (template, answers)}."""
+    warnings.simplefilter("ignore")
+    times = {name: [] for name in templates}
+    for number in range(-1, ROUNDS):  # the first round warms the caches
+        for name, (path, answers) in templates.items():
+            destination = folder / f"{name}-{number + 1}" / "011-x"
+            start = time.process_time()
+            copier.run_copy(str(path), destination, data=answers, defaults=True, quiet=True)
+            if number >= 0:
+                times[name].append(time.process_time() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -80,7 +97,7 @@ def main():
             "copier copy of an experiment": [*copy, "--data", "experiment=011-x", ours, folder / "ours-{n}"],
         }
         if os.environ.get("CCDS"):
-            cookiecutter = shutil.which("cookiecutter") or sys.exit("cookiecutter is not on PATH. Install it.")
+            cookiecutter = shutil.which("cookiecutter") or sys.exit("CCDS is set, and cookiecutter is not on PATH")
             commands["cookiecutter " + Path(os.environ["CCDS"]).name] = [
                 cookiecutter,
                 "--no-input",
@@ -89,6 +106,21 @@ def main():
                 os.environ["CCDS"],
             ]
         table("Render (median of 10)", medians(commands, folder), "floor: copier copy of one file")
+
+        files = folder / "rendered"
+        copier.run_copy(str(ours), files, data={"experiment": "011-x"}, defaults=True, quiet=True)
+        plain = {
+            f"template/{path.relative_to(files)}": path.read_bytes() for path in files.rglob("*") if path.is_file()
+        }
+        plain = repository(folder / "plain", {"copier.yml": "_subdirectory: template\n"} | plain)
+        many = {f"script_{number}": [f"gh_{run:03}" for run in range(10)] for number in range(4)}
+        templates = {
+            "floor: the same files without Jinja": (plain, {}),
+            "an experiment": (ours, {}),
+            "an experiment with 40 runs": (ours, {"runs": many}),
+        }
+        rows = medians_in_process(templates, folder)
+        table("Render in one process (CPU time, median of 10)", rows, "floor: the same files without Jinja")
 
         lab = folder / "lab"
         subprocess.run([*copy, "--data", "package=", ours, lab / "experiments/011-x"], check=True, capture_output=True)

@@ -127,7 +127,10 @@ def test_adopt_interrupted_leaves_nothing(found, monkeypatch):
         (["experiments/005-Old_one"], "the template is unknown: no other experiment has one"),
         (["experiments/nowhere"], "is not a folder"),
         (["torchcell"], "is not in experiments/ of its repository. Move it there with `git mv`."),
-        (["experiments/Old", "--source", "TEMPLATE"], "must be NNN-slug, like 011-growth"),
+        (
+            ["experiments/Old", "--source", "TEMPLATE"],
+            "does not have the form NNN-slug. Name the folder like 011-growth",
+        ),
         (["experiments/005-Old_one", "--source", "--upload-pack=touch hacked"], "is not an address: "),
         (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is not an address: "),
     ],

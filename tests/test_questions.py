@@ -257,6 +257,14 @@ def test_copier_settings_fill_the_email(template, tmp_path, monkeypatch):
     assert "#SBATCH --mail-type=END,FAIL\n#\n#SBATCH --mail-user=ada@example.org\n" in launcher.read_text()
 
 
+def test_copier_settings_cannot_replace_computed_values(plain_template, tmp_path, monkeypatch):
+    names = ["lab", "lab_documents", "plan", "run_list", "configurations", "scripts", "sweepers"]
+    settings = tmp_path / "settings.yml"
+    settings.write_text(yaml.safe_dump({"defaults": dict.fromkeys([*names, "new", "first_copy", "machines"], "mine")}))
+    monkeypatch.setenv("COPIER_SETTINGS_PATH", str(settings))
+    assert (render(plain_template, tmp_path / "011-x") / "scripts/gh_x_000.slurm").exists()
+
+
 def test_force_on_first_copy_renders_all_files(template, tmp_path):
     done = run("copier", "copy", "--force", template.path, tmp_path / "011-x")
     assert done.returncode == 0, done.stderr

@@ -429,7 +429,7 @@ def test_study_is_reproducible_by_its_seed(by_hand):
     first = proposals()
     assert len(set(first)) == 2
     assert proposals() == first
-    change(by_hand, "seed: 0 # with", "seed: 1 # with")
+    change(by_hand, "seed: 0 # combined", "seed: 1 # with")
     assert not set(proposals()) & set(first)
 
 
