@@ -269,8 +269,8 @@ def test_one_wrong_launcher_holds_back_all_before_the_queue(lab, slurm):
 
     jobs.edit("scripts/delta_x_001.slurm", "bfjt-delta-gpu", "other-account")
     assert "delta_x_001: allocation failure: Invalid account" in jobs.refused("gh_x_000", "delta_x_001")
-    assert jobs.refused("gh_x_999") == f"submit.sh: no launcher {jobs.experiment}/scripts/gh_x_999.slurm"
-    assert jobs.refused() == "submit.sh: which launcher? delta_x_001.slurm gh_x_000.slurm"
+    assert jobs.refused("gh_x_999") == f"submit.sh: there is no launcher {jobs.experiment}/scripts/gh_x_999.slurm"
+    assert jobs.refused() == "submit.sh: no launcher was given; expected some of: delta_x_001.slurm gh_x_000.slurm"
 
 
 def test_only_run_pairs_a_launcher_with_its_configuration(jobs, slurm):
