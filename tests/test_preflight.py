@@ -118,7 +118,7 @@ def test_problem_is_reported_in_one_line(x):
     assert [line.partition(": no module named ")[2].split()[0] for line in lines[:2]] == ["neither", "no_such"]
     assert lines[2:] == [
         f"DATA_ROOT is not set. Set it in {x.path}/.env",
-        "ASSET_IMAGES_DIR cannot be written: /nowhere",
+        "ASSET_IMAGES_DIR names a folder that cannot be written: /nowhere",
     ]
     change(x, "scripts/x.py", "import no_such, neither", "pass")
     assert [re.search("hours|start", line)[0] for line in problems(x)] == ["start", "hours"]
@@ -625,7 +625,11 @@ def test_env_file_is_read_like_python_dotenv(x, tmp_path):
         text = line.format(folder)
         env.write_text(f"{text}\nASSET_IMAGES_DIR={tmp_path}\nEXPERIMENT_ROOT={x.path}/experiments\n")
         value = dotenv_values(env).get("DATA_ROOT")
-        wrong = f"DATA_ROOT cannot be written: {value}" if value else f"DATA_ROOT is not set. Set it in {env}"
+        wrong = (
+            f"DATA_ROOT names a folder that cannot be written: {value}"
+            if value
+            else f"DATA_ROOT is not set. Set it in {env}"
+        )
         is_right = bool(value) and os.path.isdir(value)
         assert problems(x, script) == ([] if is_right else [wrong]), text
 

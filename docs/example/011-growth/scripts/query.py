@@ -176,7 +176,7 @@ def check_parameter(name: str, value: Any) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"the parameter {name} is {value}, which JSON cannot represent")
     elif isinstance(value, str) and re.search("[\ud800-\udfff]", value):
-        raise ValueError(f"the parameter {name} has an incomplete character (a lone surrogate): {ascii(value)}")
+        raise ValueError(f"the parameter {name} has an incomplete character (a lone surrogate): {value!a}")
 
 
 def as_cypher(parameters: Sequence[str]) -> str:
@@ -212,14 +212,8 @@ def as_json(value: Any, location: str) -> Any:
         if not math.isfinite(value):
             raise ValueError(f"{location} is {value}, which JSON cannot represent")
         return value
-    if isinstance(value, Node):
-        return {"id": id_of(value), "labels": sorted(value.labels), "properties": properties(value, location)}
-    if isinstance(value, Relationship):
-        ends = {"start": id_of(value.start_node), "end": id_of(value.end_node)}
-        return {"id": id_of(value), "type": value.type, **ends, "properties": properties(value, location)}
-    if isinstance(value, GraphPath):
-        nodes, relationships = list(value.nodes), list(value.relationships)
-        return {"nodes": as_json(nodes, location), "relationships": as_json(relationships, location)}
+    if isinstance(value, Node | Relationship | GraphPath):
+        return graph_as_json(value, location)
     if isinstance(value, Date | Time | DateTime | Duration):
         return value.iso_format()
     if isinstance(value, Point):
@@ -229,6 +223,16 @@ def as_json(value: Any, location: str) -> Any:
     if type(value) is dict:
         return {key: as_json(each, f"{location}.{key}") for key, each in value.items()}
     raise ValueError(f"{location} is of type {type(value).__name__}, which JSON cannot represent. Return parts of it.")
+
+
+def graph_as_json(value: Node | Relationship | GraphPath, location: str) -> dict[str, Any]:
+    if isinstance(value, Node):
+        return {"id": id_of(value), "labels": sorted(value.labels), "properties": properties(value, location)}
+    if isinstance(value, Relationship):
+        ends = {"start": id_of(value.start_node), "end": id_of(value.end_node)}
+        return {"id": id_of(value), "type": value.type, **ends, "properties": properties(value, location)}
+    nodes, relationships = list(value.nodes), list(value.relationships)
+    return {"nodes": as_json(nodes, location), "relationships": as_json(relationships, location)}
 
 
 def id_of(entity: Any) -> str:

@@ -2,7 +2,7 @@
 # experiments/011-growth/scripts/submit.sh
 # [[experiments.011-growth.scripts.submit]]
 # https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/submit.sh
-# Check launchers, pin the code that they run, and submit them, all or none, from any directory.
+# Check launchers, pin the code that they run, and submit all of them or none. Works from any directory.
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
   echo "submit.sh: this is bash $BASH_VERSION. Use bash 4.4 or newer." >&2
   exit 1
@@ -13,7 +13,7 @@ shopt -s extglob
 readonly experiment=experiments/011-growth
 readonly package=torchcell # beside experiments/ or in src/; pinned with the experiment
 
-unset CDPATH # with it, cd prints
+unset CDPATH # with CDPATH, cd prints
 scripts=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 readonly scripts
 # shellcheck source=runtime/arguments.sh
@@ -42,7 +42,7 @@ main() {
     printf '%s: ready\n' "${launchers[@]}"
     exit
   fi
-  # In a script without conf/runtime.yaml Hydra writes below these. In the copy they are links.
+  # Hydra writes to these folders in a script without conf/runtime.yaml. In pinned code they are links.
   if [[ $writes_outputs ]]; then
     require_writable "$root/outputs"
     require_writable "$root/multirun"
@@ -53,14 +53,14 @@ main() {
   print_commit
 }
 
-# One line on stderr, and the end.
+# Print a message in one line, and exit.
 die() { # WORD...
   local -r message=$*
   printf 'submit.sh: %s\n' "${message//$'\n'/; }" >&2
   exit 1
 }
 
-# Keep a line for stderr, printed once nothing was refused.
+# Record a warning. It is printed when no check has failed.
 warn() { # WORD...
   warnings+=("$*")
 }
@@ -70,50 +70,52 @@ print_warnings() {
   for warning in "${warnings[@]}"; do printf 'submit.sh: %s\n' "${warning//$'\n'/; }" >&2; done
 }
 
-# Slurm takes every option from a variable, too; in a job those of that job are set, and in a git hook those of git.
+# Unset variables that sbatch would read as options. A job has such variables of its own, and a git hook those of git.
 drop_inherited_variables() {
   local name
   for name in "${!SBATCH_@}" "${!SLURM_@}"; do
     if [[ $name != SLURM_CONF ]]; then unset "$name"; fi
   done
-  command -v sbatch > /dev/null || die "no sbatch here; submit from a machine of the cluster"
-  command -v git > /dev/null || die "no git here"
+  command -v sbatch > /dev/null || die "sbatch is not installed here. Submit from a machine of the cluster."
+  command -v git > /dev/null || die "git is not installed here"
   for name in $(git rev-parse --local-env-vars); do unset "$name"; done
 }
 
 locate_experiment() {
   root=${scripts%"/$experiment/scripts"}
-  [[ $root != "$scripts" ]] || die "this is not in $experiment/scripts: $scripts"
-  [[ ! -e $root/submitted.json ]] || die "this is code that was submitted; submit from the experiment itself"
-  [[ $root != *[[:cntrl:]\\]* ]] || die "Slurm writes no log to a path with such a character: $(printf %q "$root")"
+  [[ $root != "$scripts" ]] || die "this script must be in $experiment/scripts, but is in $scripts"
+  [[ ! -e $root/submitted.json ]] || die "this is a pinned copy. Submit from the experiment itself."
+  [[ $root != *[[:cntrl:]\\]* ]] \
+    || die "Slurm cannot write logs to a path with a control character or a backslash: $(printf %q "$root")"
   folder=$root/$experiment
   logs=$folder/slurm/output
   readonly root folder logs
 }
 
-# Make a folder where it is missing, and try to write in it.
+# Make a folder if it is missing, and check that it can be written.
 require_writable() { # FOLDER
   local probe
-  [[ ! -L $1 || -e $1 ]] || die "$1 is a link to nowhere; make its folder"
+  [[ ! -L $1 || -e $1 ]] || die "$1 is a link to a missing folder. Make that folder."
   mkdir -p -- "$1" 2> /dev/null || die "$1 cannot be made"
-  # mktemp follows no link, and nobody can foresee the name.
+  # mktemp does not follow links, and its random name cannot be predicted.
   probe=$(mktemp -- "$1/.submit.XXXXXXXXXX" 2> /dev/null) || die "$1 cannot be written"
   rm -f -- "$probe"
 }
 
-# Set `code`, where pinned code is kept, and `work`, a folder in it for this submission alone.
+# Set `code`, the folder of all pinned code, and `work`, a temporary folder in it for this submission.
 make_temporary_folder() {
   require_writable "$logs"
   require_writable "$folder/results"
   require_writable "$folder/slurm/code"
   code=$(cd -P -- "$folder/slurm/code" && pwd -P)
-  [[ $code != *[[:cntrl:]\\]* ]] || die "Slurm runs no job in a path with such a character: $(printf %q "$code")"
+  [[ $code != *[[:cntrl:]\\]* ]] \
+    || die "Slurm cannot run jobs in a path with a control character or a backslash: $(printf %q "$code")"
   work=$(mktemp -d -- "$code/.new.XXXXXXXXXX" 2>&1) || die "$work"
   readonly code work
   trap clean_up EXIT
 }
 
-# Remove what belongs to no job: the temporary folder, and receipts of launchers that were not submitted.
+# Remove the temporary folder, and the receipts of launchers that were not submitted.
 clean_up() {
   local receipt
   remove "$work"
@@ -135,20 +137,20 @@ submit_all() {
   for number in "${!launchers[@]}"; do
     launcher=${launchers[number]}
     list_sbatch_words "$launcher" "${receipts[number]}" words
-    # sbatch itself ignores signals: ended after Slurm took the job, it would leave one that nobody knows of.
+    # sbatch must ignore signals: if it ended right after Slurm accepted the job, the job's number would be lost.
     answer=$(trap '' INT TERM HUP && exec sbatch --parsable "${words[@]}" 2> "$work/sbatch" < /dev/null) \
-      || take_back "$launcher: $(< "$work/sbatch")"
-    job=$(grep -m 1 -oE '^[0-9]+' <<< "$answer") || take_back "$launcher: sbatch printed no job: $answer"
+      || rollback "$launcher: $(< "$work/sbatch")"
+    job=$(grep -m 1 -oE '^[0-9]+' <<< "$answer") || rollback "$launcher: sbatch printed no job: $answer"
     jobs+=("$job")
-    { printf '%s\n' "$job" > "${receipts[number]}/job"; } 2> "$work/said" || take_back "$launcher: $(< "$work/said")"
-    [[ -d $place ]] || take_back "$launcher: $place is gone; submit again"
-    [[ ! $interrupted || $launcher == "${launchers[-1]}" ]] || take_back "interrupted"
+    { printf '%s\n' "$job" > "${receipts[number]}/job"; } 2> "$work/error" || rollback "$launcher: $(< "$work/error")"
+    [[ -d $job_folder ]] || rollback "$launcher: $job_folder was removed in the meantime. Submit again."
+    [[ ! $interrupted || $launcher == "${launchers[-1]}" ]] || rollback "interrupted"
     [[ ! -s $work/sbatch ]] || warn "$launcher: $(< "$work/sbatch")"
     print_job "$launcher" "$job"
   done
 }
 
-# Write what is submitted: a job, and a submission of it again, read only this. Print the receipt's folder.
+# Write the receipt, which records what is submitted, and print its folder. The job reads it.
 write_receipt() { # LAUNCHER
   local receipt
   receipt=$folder/slurm/submitted/$(date +%Y-%m-%d-%H-%M-%S)-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
@@ -160,7 +162,7 @@ write_receipt() { # LAUNCHER
       && print_words "${overrides[@]}" > "$receipt/words" \
       && print_words "${options[@]}" > "$receipt/options" \
       && if [[ -e $work/inputs/$1 ]]; then cp -- "$work/inputs/$1" "$receipt/inputs"; fi
-  } 2> "$work/said" || die "$receipt cannot be written: $(< "$work/said")"
+  } 2> "$work/error" || die "$receipt cannot be written: $(< "$work/error")"
   printf '%s\n' "$receipt"
 }
 
@@ -168,13 +170,13 @@ print_words() { # WORD...
   if (($#)); then printf '%s\0' "$@"; fi
 }
 
-# What sbatch is given for a launcher, as an array.
+# Set the array RESULT to sbatch's arguments for a launcher.
 list_sbatch_words() { # LAUNCHER RECEIPT RESULT
   local -n result=$3
   local -r file=$tree/$experiment/scripts/$1.slurm
   local name=%x_%j.out
   if [[ ${slurm_options[$1 array]-} ]]; then name=%x_%A_%a.out; fi
-  result=(--chdir="$place" --output="${logs//%/%%}/$name" --error="${logs//%/%%}/$name")
+  result=(--chdir="$job_folder" --output="${logs//%/%%}/$name" --error="${logs//%/%%}/$name")
   if [[ ! ${slurm_options[$1 comment]-} ]]; then result+=(--comment="$commit${request[live]:+${dirty:+-dirty}}"); fi
   if [[ $account && ! ${slurm_options[$1 account]-} ]]; then result+=(--account="$account"); fi
   result+=("${options[@]}" "$file")
@@ -182,29 +184,31 @@ list_sbatch_words() { # LAUNCHER RECEIPT RESULT
   result+=("${overrides[@]}")
 }
 
-# Cancel what is submitted already, and name what could not be.
-take_back() { # REASON
+# Cancel the jobs that were submitted already, and exit. Print the jobs that could not be cancelled.
+rollback() { # REASON
   local message
   if [[ ! ${jobs[*]-} ]]; then die "$1"; fi
   message=$(scancel "${jobs[@]}" 2>&1) || die "$1; still queued, since scancel failed (${message#scancel: }): ${jobs[*]}"
   die "$1; cancelled: ${jobs[*]}"
 }
 
-# Print where a job's log is. Slurm knows the job's real name, and whether it has tasks.
+# Print a job and the path of its log. Only Slurm knows the job's final name, and whether it has tasks.
 print_job() { # LAUNCHER JOB
-  local name tasks end=''
+  local name tasks all='' first=''
   IFS='|' read -r tasks name < <(squeue --noheader --states=all --jobs="$2" --format='%K|%j' 2> /dev/null | head -n 1) || true
-  if [[ $tasks != N/A ]]; then end='_*'; fi
+  tasks=${tasks#[}
+  if [[ $tasks != N/A ]]; then all='_*' first=_${tasks%%[!0-9]*}; fi
   printf '%s: job %s\n' "$1" "$2"
-  printf '  log    %s%s.out\n' "$logs/${name}_$2" "$end"
-  printf '  watch  tail -F %q%s.out\n' "$logs/${name}_$2" "$end"
+  printf '  log    %s%s.out\n' "$logs/${name}_$2" "$all"
+  printf '  watch  tail -F %q.out\n' "$logs/${name}_$2$first"
 }
 
 print_commit() {
   local where=''
   if [[ $PWD/ != "$root"/* ]]; then where=" -C $(printf %q "$root")"; fi
   if [[ ${request[live]} ]]; then
-    printf 'commit %s%s, live: the jobs run what is in %s when they start\n' "$commit" "${dirty:+-dirty}" "$root"
+    printf 'commit %s%s, live: the jobs run the files of %s as they are when they start\n' \
+      "$commit" "${dirty:+-dirty}" "$root"
   elif [[ $dirty ]]; then
     printf 'commit %s has your uncommitted changes: git%s show %s\n' "$commit" "$where" "$commit"
   else

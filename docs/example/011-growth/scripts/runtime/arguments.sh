@@ -1,4 +1,4 @@
-# What submit.sh is asked for. Sourced by submit.sh.
+# Parse the arguments of submit.sh, which sources this file.
 
 usage() {
   cat << END
@@ -7,11 +7,11 @@ Usage: submit.sh LAUNCHER... [KEY=VALUE...] [--dry-run] [--live] [-- SBATCH_OPTI
        submit.sh --prune
 
 LAUNCHER       a launcher in $experiment/scripts, with or without .slurm
-KEY=VALUE      overrides of the configuration, as Hydra takes them
---dry-run      check everything, and submit nothing
+KEY=VALUE      a Hydra override of the configuration
+--dry-run      check everything without submitting
 --live         run the files as they are when the job starts, not as they are now
-SBATCH_OPTION  options of sbatch, like --time=1:00:00 or --array=0-7; they win over the launcher's
---prune        remove submitted code that no job needs
+SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overrides the launcher's
+--prune        remove pinned code that is no longer needed by any job
 END
 }
 
@@ -38,7 +38,7 @@ parse_arguments() { # WORD...
         options=("${@:2}")
         break
         ;;
-      -*) die "there is no option $1, see --help; those of sbatch follow --" ;;
+      -*) die "unknown option $1. See --help. Options of sbatch follow --" ;;
       \~* | *=*) if [[ -f $1 ]]; then names+=("$1"); else overrides+=("$1"); fi ;;
       *) names+=("$1") ;;
     esac
@@ -47,28 +47,28 @@ parse_arguments() { # WORD...
   if [[ ${request[mode]} == prune ]]; then
     ((!${#names[@]})) || die "--prune takes no launcher"
   else
-    ((${#names[@]})) || die "which launcher? $(cd "$scripts" && echo *.slurm)"
+    ((${#names[@]})) || die "no launcher was given; expected some of: $(cd "$scripts" && echo *.slurm)"
   fi
 }
 
-# Refuse options that would make sbatch do something else than submit, or move the job's files and directory.
+# Refuse options with which sbatch would not submit, or would move the job's log or working directory.
 refuse_options() {
   local word name message
   for word in "${options[@]}"; do
     for name in test-only wait quiet output error chdir wrap parsable help usage version clusters; do
-      # sbatch takes an option shortened, too.
-      [[ $word != --???* || --$name != "${word%%=*}"* ]] || die "--$name is not for submit.sh: leave $word out"
+      # sbatch also accepts the beginning of an option's name.
+      [[ $word != --???* || --$name != "${word%%=*}"* ]] || die "submit.sh does not support --$name. Leave $word out."
     done
-    [[ ! $word =~ ^-[HIOksv]*[DMQVWeho] ]] || die "${BASH_REMATCH[0]} is not for submit.sh: leave $word out"
+    [[ ! $word =~ ^-[HIOksv]*[DMQVWeho] ]] || die "submit.sh does not support ${BASH_REMATCH[0]}. Leave $word out."
   done
   if ((!${#options[@]})); then return; fi
-  # sbatch takes the first word that is not an option for the script: it would submit that in place of the launcher.
+  # sbatch would submit the first word that is not an option in place of the launcher, so such a word is refused.
   message=$(sbatch --test-only "${options[@]}" --end-of-options 2>&1 < /dev/null) || true
   case $message in
     *"unrecognized option '--end-of-options'"*) ;;
     *"option '"* | *"option -- "* | *[Ii]"nvalid "*) die "${message%$'\n'Try*}" ;;
-    *"script is empty"*) die "after -- the last option lacks its value: ${options[*]}" ;;
-    *) die "after -- there are only options of sbatch, and no script: ${options[*]}" ;;
+    *"script is empty"*) die "the last option after -- lacks its value: ${options[*]}" ;;
+    *) die "only options of sbatch may follow --, but not a script: ${options[*]}" ;;
   esac
 }
 
@@ -81,10 +81,11 @@ find_launchers() {
     launcher=${launcher%.slurm}
     if [[ $name == */* ]]; then
       directory=${name%/*}
-      [[ -e $directory ]] || directory=$folder/$directory # as one writes it in the experiment's folder
+      [[ -e $directory ]] || directory=$folder/$directory # the path may be relative to the experiment's folder
       [[ $directory -ef $scripts ]] || die "$name is not a launcher in $scripts"
     fi
-    [[ -f $scripts/$launcher.slurm ]] || die "no launcher $scripts/$launcher.slurm"
+    [[ -f $scripts/$launcher.slurm ]] || die "there is no launcher $scripts/$launcher.slurm. Write overrides as KEY=VALUE."
+    [[ " ${launchers[*]-} " != *" $launcher "* ]] || die "$launcher is named twice. Name it once."
     launchers+=("$launcher")
   done
 }

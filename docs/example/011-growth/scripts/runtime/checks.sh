@@ -1,6 +1,6 @@
-# What can be known to fail is refused before the queue. Sourced by submit.sh.
+# Check launchers before they are submitted. submit.sh sources this file.
 
-readonly check_seconds=600 # for a launcher's setup, and for all scripts of a group
+readonly check_seconds=600 # the limit for a launcher's setup, and for all scripts of a group
 
 check_launchers() {
   local launcher file
@@ -12,24 +12,26 @@ check_launchers() {
   preflight
 }
 
+# Check what a launcher's text shows.
 check_text() { # LAUNCHER FILE
   local line message
-  [[ -f $2 ]] || die "$1: git ignores it, so it cannot be pinned: use --live"
-  ! grep -q $'\r' "$2" || die "$1: has DOS line breaks: sed -i 's/\\r\$//' $(printf %q "$scripts/$1.slurm")"
-  grep -q '^#SBATCH' "$2" || die "$1: is for a machine without Slurm: bash $(printf %q "$scripts/$1.slurm")"
-  # Slurm ignores those without a word.
+  [[ -f $2 ]] || die "$1: git ignores it, so it cannot be pinned. Use --live."
+  ! grep -q $'\r' "$2" \
+    || die "$1: it has DOS line breaks. Convert them: sed -i 's/\\r\$//' $(printf %q "$scripts/$1.slurm")"
+  grep -q '^#SBATCH' "$2" || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/$1.slurm")"
+  # Slurm silently ignores #SBATCH lines that are indented or follow a command.
   line=$(awk '/^[ \t]+#SBATCH/ || /^#SBATCH/ && command {print FNR; exit} !/^[ \t]*(#|$)/ {command = 1}' "$2")
-  [[ ! $line ]] || die "$1: Slurm ignores line $line, an #SBATCH with a blank before it or a command above it"
+  [[ ! $line ]] || die "$1: Slurm ignores the #SBATCH in line $line, since it is indented or follows a command"
   message=$(bash -n "$2" 2>&1) || die "$1: ${message#"$2: "}"
-  ! is_from_template "$2" || grep -q '^run=(' "$2" || die "$1: has no run=( ... ), which names what it runs"
+  ! is_from_template "$2" || grep -q '^run=(' "$2" || die "$1: it lacks run=( ... ), the command that it runs"
 }
 
-# Whether a launcher has the template's own line for checks. Nothing else of the user's is executed by a check.
+# Return whether a launcher has the template's line for checks. Others are not executed by a check.
 is_from_template() { # FILE
   grep -qxF -f <(print_check_lines) -- "$1"
 }
 
-# The second line is that of a machine where Python may not run on the login nodes.
+# Print the lines at which a launcher ends a check. Machines that forbid Python on login nodes have the second one.
 print_check_lines() {
   cat << 'END'
 if [[ ${1-} == --check ]]; then printf '%s\0' '' "${#python[@]}" "${python[@]}" "${#run[@]}" "${run[@]}" && exec env -0; fi
@@ -39,36 +41,30 @@ END
 
 # The options of a launcher ---------------------------------------------------------------------------------------------
 
-# Ask Slurm whether it would take a launcher with the options of the command line, and which options it then has.
+# Let sbatch check a launcher with the options of the command line, and record the options that its job would have.
 check_options() { # LAUNCHER FILE
   local -a words=("${options[@]}" "$2")
-  local taken=yes
-  test_submission "$1" "${words[@]}" || taken=''
-  # SBATCH_ACCOUNT would win over the launcher, so it is given where the launcher has no account.
-  if [[ $account && ! ${slurm_options[$1 account]-} ]]; then
-    test_submission "$1" --account="$account" "${words[@]}" && taken=yes || taken=''
-  fi
-  [[ $taken ]] || die "$1: $(print_refusal)"
+  local message
+  read_options "$1" "${words[@]}"
+  # As a variable, SBATCH_ACCOUNT would override the launcher. It is passed only if the launcher has no account.
+  if [[ $account && ! ${slurm_options[$1 account]-} ]]; then words=(--account="$account" "${words[@]}"); fi
+  message=$(sbatch --test-only "${words[@]}" 2>&1 < /dev/null) || die "$1: ${message%$'\n'Try*}"
   [[ ${slurm_options[$1 job-name]-} != */* ]] \
-    || die "$1: its job's name has a /, so Slurm could write no log: ${slurm_options[$1 job-name]}"
+    || die "$1: the name of its job has a /, so Slurm could not write its log: ${slurm_options[$1 job-name]}"
+  [[ ,${slurm_options[$1 export]-ALL}, == *,ALL,* ]] \
+    || warn "$1: the job does not get the environment of the preflight: --export is ${slurm_options[$1 export]}"
 }
 
-# Set the entries of a launcher in `slurm_options`. Return sbatch's exit code.
-test_submission() { # LAUNCHER WORD...
-  local line status=0
-  sbatch --verbose --test-only "${@:2}" > "$work/test" 2>&1 < /dev/null || status=$?
+# Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line.
+read_options() { # LAUNCHER WORD...
+  local line
   while IFS= read -r line; do
     if [[ $line =~ ^sbatch:\ ([a-z-]+)\ *:\ (.*)$ ]]; then slurm_options[$1 ${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}; fi
-  done < <(sed -n '/^sbatch: defined options$/,/^sbatch: end of defined options$/p' "$work/test")
-  return "$status"
+  done < <(sbatch --verbose --test-only "${@:2}" 2>&1 < /dev/null \
+    | sed -n '/^sbatch: defined options$/,/^sbatch: end of defined options$/p')
 }
 
-# Print why sbatch refused, without what it prints with --verbose.
-print_refusal() {
-  grep -E '^sbatch: (error|fatal)|^([^s]|s[^b])' "$work/test" || cat "$work/test"
-}
-
-# Print the variables of a job that follow from a launcher's options, as Slurm would set them.
+# Print the variables that Slurm would set in a job with the launcher's options.
 print_job_variables() { # LAUNCHER
   local gpus=${slurm_options[$1 gpus-per-node]-${slurm_options[$1 gres]-${slurm_options[$1 gpus]-}}}
   if [[ ${slurm_options[$1 cpus-per-task]-} ]]; then echo "SLURM_CPUS_PER_TASK=${slurm_options[$1 cpus-per-task]}"; fi
@@ -83,13 +79,16 @@ print_job_variables() { # LAUNCHER
 
 # The preflight ---------------------------------------------------------------------------------------------------------
 
-# Let each launcher of the template print its command and environment, and then start Python once for all launchers
-# that have it and the environment in common. Print every problem, and exit where there is one.
+# Let each launcher of the template print its command and environment. Then start Python once for all launchers with
+# the same Python command and environment. Print every problem, and exit if there is one.
+#
+# The functions below share two arrays: `groups`, the folder of each group by its command and environment, and
+# `findings`, the problems of each launcher.
 preflight() {
   local launcher failed=''
-  local -A groups=() findings=() # launchers by what they have in common, and the problems of each
+  local -A groups=() findings=()
   mkdir -- "$work/checks" "$work/inputs"
-  ask_launchers
+  inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
   for launcher in "${launchers[@]}"; do
@@ -100,21 +99,22 @@ preflight() {
   [[ ! $failed ]] || exit 1
 }
 
-# Run the launchers up to their check line, eight at a time. What they print has their environment, which may hold
-# secrets: it is kept in a folder that nobody else can read, and for a moment only.
-ask_launchers() {
+# Run the launchers up to their check line, eight at a time. Their output includes the environment, which may have
+# secrets, so it is kept in a private folder and removed at the end.
+inspect_launchers() {
   local launcher number=0
   answers=$(umask 077 && mktemp -d)
   trap 'remove "$answers"; clean_up' EXIT
   for launcher in "${launchers[@]}"; do
     if ! is_from_template "$tree/$experiment/scripts/$launcher.slurm"; then continue; fi
-    ask_launcher "$launcher" &
+    inspect_launcher "$launcher" &
     if ((++number % 8 == 0)); then wait; fi
   done
   wait
 }
 
-ask_launcher() { # LAUNCHER
+# Run a launcher up to its check line. Write its output, its errors and its exit code to $answers.
+inspect_launcher() { # LAUNCHER
   local status=0
   local -a variables
   mapfile -t variables < <(print_job_variables "$1")
@@ -124,10 +124,11 @@ ask_launcher() { # LAUNCHER
   echo "$status" > "$answers/$1.status"
 }
 
-# Read what a launcher printed: an empty word after anything that its setup printed, the number of Python's words and
-# these, the number of the run's words and these, and the environment.
+# Read what a launcher has printed, and add the launcher to its group. The fields are: any output of its setup, up to
+# an empty word; a count and that many words of the Python command; a count and that many words of the run; and the
+# environment.
 group_launcher() { # LAUNCHER
-  local count variable key
+  local count variable
   local -a fields python run own=() shared=()
   if ! is_from_template "$tree/$experiment/scripts/$1.slurm"; then
     warn "$1: only its text was checked, since it is not a launcher of the template"
@@ -139,7 +140,7 @@ group_launcher() { # LAUNCHER
   fi
   mapfile -t -d '' fields < "$answers/$1"
   if [[ ${fields[1]-} != +([0-9]) ]]; then
-    add_finding "$1" "something before its --check line ends it, with exit code 0"
+    add_finding "$1" "a command above its --check line ends the launcher with exit code 0"
     return
   fi
   count=${fields[1]}
@@ -150,7 +151,7 @@ group_launcher() { # LAUNCHER
   fields=("${fields[@]:1+count}")
   check_run "$1" "${run[@]}" || return 0
   if ((!${#python[@]})); then
-    warn "$1: no preflight, and its inputs are not fixed: Python may not run where people submit to its machine"
+    warn "$1: its script and inputs are not checked, since its machine forbids Python on login nodes"
     return
   fi
   for variable in "${fields[@]}"; do
@@ -160,20 +161,19 @@ group_launcher() { # LAUNCHER
       *) shared+=("$variable") ;;
     esac
   done
-  printf -v key '%s\n' "${python[@]}" '' "${shared[@]}"
-  add_to_group "$1"
+  add_to_group "$1" python run own shared
 }
 
-# Check what a launcher's run=( ... ) names. Return 1 where that is wrong.
+# Check the script and the configurations in a launcher's run=( ... ). Return 1 if one is wrong.
 check_run() { # LAUNCHER WORD...
   local word after=''
   local -r launcher=$1 script=${2-}
   if [[ ! $script ]]; then
     add_finding "$launcher" "its run=( ... ) is empty"
   elif [[ ! -f $tree/$script ]]; then
-    add_finding "$launcher" "no script $script"
+    add_finding "$launcher" "there is no script $script"
   elif [[ ${request[query_option]} && $script != */query.py ]]; then
-    add_finding "$launcher" "${request[query_option]} is for the launcher of a query"
+    add_finding "$launcher" "only the launcher of a query takes ${request[query_option]}"
   fi
   for word in "${@:3}"; do
     case $word in
@@ -190,25 +190,29 @@ check_configuration() { # LAUNCHER NAME
   local -r file=$experiment/conf/${2%.yaml}.yaml
   if [[ -f $tree/$file ]]; then return; fi
   if [[ -f $root/$file ]]; then
-    add_finding "$1" "git ignores its configuration $file, so it cannot be pinned: use --live"
+    add_finding "$1" "git ignores its configuration $file, so it cannot be pinned. Use --live."
   else
-    add_finding "$1" "no configuration $file"
+    add_finding "$1" "there is no configuration $file"
   fi
 }
 
-# Write a launcher's request to the folder of its group, for check.py, with the variables that the group shares.
-add_to_group() { # LAUNCHER
-  local group=${groups[$key]-}
+# Write the request of a launcher for check.py to the folder of its group. The last four arguments name arrays: the
+# words of the Python command and of the run, and the variables of this launcher alone and of the whole group.
+add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
+  local -n python_words=$2 run_words=$3 own_variables=$4 shared_variables=$5
+  local key group
+  printf -v key '%s\n' "${python_words[@]}" '' "${shared_variables[@]}"
+  group=${groups[$key]-}
   if [[ ! $group ]]; then
     group=$work/checks/${#groups[@]}
     groups[$key]=$group
     mkdir -- "$group" "$group/inputs"
-    print_words "${python[@]}" > "$group/python"
-    (umask 077 && print_words "${shared[@]}" > "$answers/${group##*/}.environment")
+    print_words "${python_words[@]}" > "$group/python"
+    (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
   fi
   echo "$1" >> "$group/launchers"
-  print_words "$1" "${#own[@]}" "${own[@]}" "$((${#run[@]} + ${#overrides[@]}))" "${run[@]}" "${overrides[@]}" \
-    >> "$group/requests"
+  print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" \
+    "$((${#run_words[@]} + ${#overrides[@]}))" "${run_words[@]}" "${overrides[@]}" >> "$group/requests"
 }
 
 # Start Python on each group, eight at a time, and read what it found.
@@ -225,7 +229,7 @@ check_groups() {
   done
 }
 
-# What identifies a run must reach Python, so each such variable has a value here, and check.py looks for it.
+# Start check.py for a group. The probes are the variables that identify a run: check.py reports those that Python lacks.
 check_group() { # FOLDER
   local status=0
   local -a python environment
@@ -239,6 +243,7 @@ check_group() { # FOLDER
   echo "$status" > "$1/status"
 }
 
+# Read the findings of a group, and copy the checksums of its inputs.
 read_group() { # FOLDER
   local launcher line
   local -r status=$(< "$1/status")
@@ -259,14 +264,14 @@ add_finding() { # LAUNCHER LINE
   findings[$1]+="submit.sh: $1: $2"$'\n'
 }
 
-# Add why a check could not be made: what it printed last, or its exit code.
+# Record why a check has failed: the last line that it printed, or its exit code.
 add_failure() { # LAUNCHER CODE ERRORS
   local line
   line=$(grep -v '^[[:space:]]*$' "$3" | tail -n 1) || true
-  # bash names the launcher's path and line before what a launcher prints by itself
+  # bash begins an error of the launcher itself with the launcher's path and line.
   line=${line#"$tree/$experiment/scripts/$1.slurm: line "+([0-9]): }
   if [[ $2 == 124 ]]; then
-    line="its check took more than $check_seconds s: look for what waits in its setup, or at the top of its script"
+    line="its check took more than $check_seconds s. Look for a command that waits, in its setup or at the top of its script."
   fi
   add_finding "$1" "${line:-its check ended with exit code $2}"
 }

@@ -74,7 +74,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[TextIO]:
 def try_to_write(folder: str) -> None:
     """Write, link, replace and remove a file in a folder, as a run does there.
 
-    Raises OSError if a step fails. No file remains. The names are random, so nobody can plant a symlink there.
+    Raises OSError if a step fails. No file remains. The names are random, so a symlink cannot be planted there.
     """
     name = osp.join(folder, f".{token_hex(8)}")
     parts = [f"{name}.1.part", f"{name}.2.part"]

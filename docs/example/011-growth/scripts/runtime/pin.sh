@@ -1,35 +1,35 @@
-# What is submitted is what runs: a commit of the files as they are now, and a read-only copy in which the job runs.
-# Sourced by submit.sh.
+# Pin the code of a submission: commit the files as they are now, and make a read-only copy in which the job runs.
+# submit.sh sources this file.
 
 readonly untracked_limit=50 # MB
 
-# Run git without the user's hooks, fsmonitor or locks. It reads the file $stdin, if that is set.
+# Run git without the user's hooks, fsmonitor or locks. Its standard input is the file $stdin, if that is set.
 quiet_git() { # ARGUMENT...
   GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 git \
     -c core.hooksPath=/dev/null -c core.fsmonitor= -c core.safecrlf=false -c core.splitIndex=false \
     -c core.sparseCheckout=false -c index.sparse=false -c advice.addEmbeddedRepo=false "$@" < "${stdin:-/dev/null}"
 }
 
-# Run git on an index of submit.sh's own, for the files of a work tree, in a folder of it.
+# Run git in FOLDER with an index of submit.sh's own, for the files of a work tree. Errors go to $work/error.
 index_git() { # FOLDER WORKTREE INDEX ARGUMENT...
-  GIT_DIR=$git_folder GIT_WORK_TREE=$2 GIT_INDEX_FILE=$3 quiet_git -C "$1" "${@:4}" 2> "$work/said"
+  GIT_DIR=$git_folder GIT_WORK_TREE=$2 GIT_INDEX_FILE=$3 quiet_git -C "$1" "${@:4}" 2> "$work/error"
 }
 
-# What this script sets -------------------------------------------------------------------------------------------------
+# Both functions below set these variables:
 #
-#   commit  what is submitted
-#   dirty   not empty where that differs from HEAD
-#   place   the folder in which the jobs run
-#   tree    where the repository's root is until `publish`, and after that
+#   commit      the commit that is submitted
+#   dirty       not empty if that differs from HEAD
+#   job_folder  the folder in which the jobs run
+#   tree        the copy of the repository's root: a temporary folder until `publish`, then `job_folder`
 
 use_working_tree() {
   local message
-  place=$root tree=$root dirty=''
+  job_folder=$root tree=$root dirty=''
   find_repository
   find_package
   commit=$head
-  message=$(quiet_git -C "$folder" status --porcelain --untracked-files=all -- "${paths[@]}" 2> "$work/said") \
-    || die "$(< "$work/said")"
+  message=$(quiet_git -C "$folder" status --porcelain --untracked-files=all -- "${paths[@]}" 2> "$work/error") \
+    || die "$(< "$work/error")"
   if [[ $message ]]; then dirty=yes; fi
 }
 
@@ -42,15 +42,15 @@ pin() {
   list_sparse
   copy=$work/top
   stage_files
-  place=$code/$commit
-  if [[ -e $place ]]; then
-    tree=$place
-    is_own_copy "$place" || die "$place is not a copy of this experiment: give slurm/code a folder of its own"
+  job_folder=$code/$commit
+  if [[ -e $job_folder ]]; then
+    tree=$job_folder
+    is_own_copy "$job_folder" || die "$job_folder is not a copy of this experiment. Do not share slurm/code between experiments."
   else
     tree=$copy${inner:+/$inner}
     copy_files "$copy${outer:+/$outer}"
     restage_copy "$copy${outer:+/$outer}"
-    place=$code/$commit
+    job_folder=$code/$commit
     write_metadata
   fi
   dirty=''
@@ -59,12 +59,13 @@ pin() {
   warn_large_results
 }
 
-# Set `head`, `git_folder`, `repository`, and where the root and the repository are in each other: `inner` and `outer`.
-# The repository may be the monorepo, or its experiments/ may be a submodule; or the monorepo is a folder of one.
+# Set `head`, `git_folder` and `repository`, and the relative paths between repository and monorepo:
+#   inner  the path of the monorepo's root in the repository, if it is a folder there
+#   outer  the path of the repository in the monorepo, if experiments/ is a submodule
 find_repository() {
   local prefix
-  head=$(quiet_git -C "$folder" rev-parse --verify 'HEAD^{commit}' 2> "$work/said") \
-    || die "no commit to record: $(< "$work/said")"
+  head=$(quiet_git -C "$folder" rev-parse --verify 'HEAD^{commit}' 2> "$work/error") \
+    || die "the repository has no commit: $(< "$work/error")"
   git_folder=$(quiet_git -C "$folder" rev-parse --absolute-git-dir)
   repository=$(quiet_git -C "$folder" rev-parse --show-toplevel)
   prefix=$(quiet_git -C "$folder" rev-parse --show-prefix)
@@ -79,8 +80,8 @@ find_repository() {
   fi
 }
 
-# Set `package_path`, and `paths`, the pathspecs of what is pinned: the experiment and the package, without what runs write, and without
-# secrets, since a run finds the one .env by a link. They are relative, so that no character of a path is a pattern.
+# Set `package_path`, and `paths`, the pathspecs of the pinned files: the experiment and the package, without the files
+# that runs write, and without .env, which the copy has as a link. Relative paths need no escape of pattern characters.
 find_package() {
   local path
   package_path=''
@@ -89,9 +90,9 @@ find_package() {
   for path in "$package" "src/$package"; do
     if [[ ! -d $root/$path ]]; then continue; fi
     if [[ ! ${request[live]} ]]; then
-      [[ ! -L $root/$path ]] || die "the package $root/$path is a link, so it cannot be pinned: use --live"
+      [[ ! -L $root/$path ]] || die "the package $root/$path is a link, so it cannot be pinned. Use --live."
       [[ $(quiet_git -C "$root/$path" rev-parse --show-toplevel 2> /dev/null) == "$repository" ]] \
-        || die "the package $root/$path is in another repository, so it cannot be pinned: use --live"
+        || die "the package $root/$path is in another repository, so it cannot be pinned. Use --live."
     elif [[ -L $root/$path || $(quiet_git -C "$root/$path" rev-parse --show-toplevel 2> /dev/null) != "$repository" ]]; then
       return
     fi
@@ -100,16 +101,17 @@ find_package() {
     return
   done
   [[ ${request[live]} ]] \
-    || die "the package $package is neither $root/$package nor in $root/src, so it cannot be pinned: use --live"
+    || die "the package $package is neither $root/$package nor in $root/src, so it cannot be pinned. Use --live."
 }
 
-# Git lists no file of an ignored folder, but those that somebody added by force.
+# Refuse an ignored folder, since git lists none of its files. If some were added by force, it can be pinned.
 refuse_ignored() { # PATH...
   local path rule
   for path; do
     if [[ $(quiet_git -C "$folder" ls-files -- "$path" | head -c 1) ]]; then continue; fi
     rule=$(quiet_git -C "$folder" check-ignore --verbose -- "$path" 2> /dev/null) || continue
-    die "git ignores $(realpath -s -- "$folder/$path") by ${rule%%$'\t'*}, so it cannot be pinned: remove that rule, or use --live"
+    die "git ignores $(realpath -s -- "$folder/$path") by ${rule%%$'\t'*}, so it cannot be pinned." \
+      "Remove that rule, or use --live."
   done
 }
 
@@ -120,20 +122,20 @@ refuse_large_untracked() {
     | xargs -0 -r stat --format='%s %n' -- 2> /dev/null \
     | awk '{sum += $1} $1 > most {most = $1; name = substr($0, index($0, " ") + 1)} END {printf "%d %s\n", sum / 1000000, name}')
   if ((size > untracked_limit)); then
-    die "$size MB of files that git does not track, like $folder/$largest: move them to DATA_ROOT, or ignore them"
+    die "git does not track $size MB of files here, like $folder/$largest. Move them to DATA_ROOT, or let git ignore them."
   fi
 }
 
-# Results are committed by people: what is too large for that is named in time.
+# Users commit results. Warn early about files that are too large for that.
 warn_large_results() {
   local size name
   while read -r size name; do
-    warn "results are committed, and $experiment/$name has $((size / 1000000)) MB: move it to DATA_ROOT, or ignore it"
+    warn "$experiment/$name has $((size / 1000000)) MB, which is too large to commit. Move it to DATA_ROOT, or let git ignore it."
   done < <(cd "$folder" && quiet_git ls-files -z --others --exclude-standard -- results \
     | xargs -0 -r stat --format='%s %n' -- 2> /dev/null | awk -v limit="$untracked_limit" '$1 > limit * 1000000')
 }
 
-# Write to $work/absent what a sparse checkout leaves out on purpose, since nobody has deleted that.
+# Write to $work/absent the files that a sparse checkout leaves out. They must not be committed as deleted.
 list_sparse() {
   local file
   quiet_git -C "$folder" ls-files -z -t -- "${paths[@]}" | sed -z -n 's/^S //p' > "$work/sparse"
@@ -145,47 +147,47 @@ list_sparse() {
   ) < "$work/sparse" > "$work/absent"
 }
 
-# Put the files that are there now into an index of HEAD, write to $work/files which they are, and set `commit`.
-# `git add` would fail for an ignored path, which each exclusion is in many a repository.
+# Put the files of the work tree into a copy of HEAD's index, list them in $work/files, and set `commit`.
+# `git add` would fail for an ignored path, even if that path is only excluded.
 stage_files() {
   local nested
-  index_git "$folder" "$repository" "$work/index" read-tree "$head" || die "$(< "$work/said")"
+  index_git "$folder" "$repository" "$work/index" read-tree "$head" || die "$(< "$work/error")"
   stdin=$work/absent index_git "$folder" "$repository" "$work/index" update-index -z --skip-worktree --stdin \
-    || die "$(< "$work/said")"
+    || die "$(< "$work/error")"
   index_git "$folder" "$repository" "$work/index" \
-    ls-files -z -t --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" || die "$(< "$work/said")"
+    ls-files -z -t --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" || die "$(< "$work/error")"
   sed -z -n 's/^[^S] //p' "$work/listed" > "$work/files"
   nested=$(grep -z -m 1 '/$' "$work/files" | tr -d '\0') || true
   if [[ ! $nested ]]; then
     nested=$(index_git "$folder" "$repository" "$work/index" ls-files --stage -- "${paths[@]}" | sed -n 's/^160000 [^\t]*\t//p')
   fi
-  [[ ! $nested ]] || die "$nested is another repository, so it cannot be pinned: use --live"
+  [[ ! $nested ]] || die "$nested is another repository, so it cannot be pinned. Use --live."
   add_to_index "$repository" "$work/index"
 }
 
-# A file may have been saved while it was copied: the commit is of what was copied.
+# Set `commit` again, from the copy: a file may have been saved since it was staged.
 restage_copy() { # WORKTREE
   cp -- "$work/index" "$work/copied"
   add_to_index "$1" "$work/copied"
 }
 
-# Put $work/files into an index as they are in a work tree, and set `commit` to what it then holds.
+# Put the files in $work/files from a work tree into an index, and set `commit` to a commit of that index.
 add_to_index() { # WORKTREE INDEX
   local object date
-  stdin=$work/files index_git "$1" "$1" "$2" update-index -z --add --remove --stdin || die "$(< "$work/said")"
-  object=$(index_git "$1" "$1" "$2" write-tree --missing-ok) || die "$(< "$work/said")"
+  stdin=$work/files index_git "$1" "$1" "$2" update-index -z --add --remove --stdin || die "$(< "$work/error")"
+  object=$(index_git "$1" "$1" "$2" write-tree --missing-ok) || die "$(< "$work/error")"
   commit=$head
   if [[ $object == "$(quiet_git -C "$folder" rev-parse "$head^{tree}")" ]]; then return; fi
-  # Nothing of it depends on the moment or the person: equal trees are one commit.
+  # The commit does not depend on the time or the user, so equal trees have one commit.
   date=$(quiet_git -C "$folder" show --no-patch --format=%cI "$head")
   commit=$(GIT_AUTHOR_NAME=submit.sh GIT_AUTHOR_EMAIL=submit.sh GIT_AUTHOR_DATE=$date \
     GIT_COMMITTER_NAME=submit.sh GIT_COMMITTER_EMAIL=submit.sh GIT_COMMITTER_DATE=$date \
     index_git "$1" "$1" "$2" -c i18n.commitEncoding=UTF-8 commit-tree "$object" -p "$head" -m "Submit $experiment") \
-    || die "$(< "$work/said")"
+    || die "$(< "$work/error")"
 }
 
-# Copy what is staged byte for byte, which a checkout is not where git converts files. Of a file's mode only the
-# execute bit matters: an access control list could not be written on each disk, nor could a hard link.
+# Copy the staged files byte for byte. (A checkout may convert them.) Access control lists and hard links are not kept,
+# since some disks cannot store them.
 copy_files() { # FOLDER
   local message
   mkdir -p -- "$1"
@@ -203,8 +205,8 @@ list_existing() {
   done
 }
 
-# State in the copy what it is, and link what is elsewhere: the .env that the experiment itself would find, and the
-# folders that Hydra writes to in scripts without conf/runtime.yaml, relative to the directory of the job.
+# Write submitted.json, which describes the copy. Link the .env that the experiment itself finds, and the folders of the
+# working directory to which Hydra writes in scripts without conf/runtime.yaml.
 write_metadata() {
   local env=$scripts differs=true
   while [[ $env && ! -f $env/.env ]]; do env=${env%/*}; done
@@ -225,38 +227,38 @@ warn_ignored() {
   files=$(quiet_git -C "$folder" ls-files --full-name --others --ignored --exclude-standard -- "${paths[@]}" \
     | { grep -E '[.](py|so)"?$' || true; })
   [[ ! $files ]] || warn "not submitted, since git ignores it: ${files//$'\n'/ }"
-  # A link may lead out of what is pinned.
   files=$(cd "$tree" && find . -mindepth 2 -xtype l -printf '%P ')
-  [[ ! $files ]] || warn "not submitted, since it is a link to elsewhere: ${files% }"
+  [[ ! $files ]] || warn "not submitted, since it is a link to a file that is not pinned: ${files% }"
 }
 
-# Give the copy its place, and the commit a name, by which git keeps it.
+# Move the copy to its final folder, and give the commit a ref, without which git would delete it one day.
 publish() {
   local message
   message=$(quiet_git -C "$folder" -c core.filesRefLockTimeout=10000 update-ref "refs/submitted/$commit" "$commit" 2>&1) \
     || die "$message"
-  if [[ $tree == "$place" ]]; then return; fi
-  chmod -R a-w -- "$tree" # no accident changes what a job will run
+  if [[ $tree == "$job_folder" ]]; then return; fi
+  chmod -R a-w -- "$tree" # protects queued jobs from accidental edits
   chmod u+w -- "$tree"
-  # Another submission may have moved its own there first, and it is the same.
-  message=$(mv --no-target-directory -- "$tree" "$place" 2>&1) || [[ -e $place/submitted.json ]] || die "$message"
-  if [[ ! -e $tree ]]; then chmod a-w -- "$place"; fi
-  tree=$place
+  # Another submission may have moved an equal copy there first.
+  message=$(mv --no-target-directory -- "$tree" "$job_folder" 2>&1) || [[ -e $job_folder/submitted.json ]] || die "$message"
+  if [[ ! -e $tree ]]; then chmod a-w -- "$job_folder"; fi
+  tree=$job_folder
 }
 
-# Remove a folder, though it may be read-only.
+# Remove a folder, even if it is read-only.
 remove() { # FOLDER
   chmod -R u+w -- "$1" 2> /dev/null || true
   rm -rf -- "$1"
 }
 
-# Remove the copies that no job needs. Those of other people stay.
+# Remove this user's copies that are no longer needed by any job.
 prune() {
   local path name
   for path in "$code"/*/; do
     path=${path%/} name=${path##*/}
     if [[ ! $name =~ ^[0-9a-f]{40,64}$ || ! -O $path ]] || ! is_own_copy "$path" || is_needed "$path"; then continue; fi
-    # Somebody may submit it at this moment. Who finds it gone cancels; who did not has a job by now.
+    # Another submission may use the copy right now. Either it has a job by the second check, or it finds the copy
+    # missing and cancels its job.
     chmod u+w -- "$path" # a read-only folder cannot be moved
     mv -- "$path" "$work/$name"
     if is_needed "$path"; then
@@ -266,13 +268,13 @@ prune() {
       printf 'removed %s\n' "$path"
     fi
   done
-  # What a submission left that was killed.
+  # Remove the temporary folders of submissions that were killed.
   find "$code" -maxdepth 1 -name '.new.*' -user "$(id -u)" -mmin +1440 -exec chmod -R u+w {} + -exec rm -rf {} +
 }
 
-# Whether a job is queued or runs in a folder.
+# Return whether a queued or running job has a folder as its working directory.
 is_needed() { # FOLDER
   local folders
-  folders=$(squeue --noheader --format=%Z 2>&1) || die "squeue failed, so nothing more is removed: $folders"
+  folders=$(squeue --noheader --format=%Z 2>&1) || die "squeue failed, so no further copy is removed: $folders"
   [[ $'\n'$folders$'\n' == *$'\n'"$1"$'\n'* ]]
 }

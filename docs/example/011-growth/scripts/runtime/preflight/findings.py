@@ -49,6 +49,7 @@ def one_line(error: object) -> str:
     if "is not in struct" in str(cause):  # Hydra's own message is clearer
         cause = None
     text = f"{error}\n{cause or ''}".partition("Config search path")[0].replace(f"{ROOT}/", "")
+    text = text.replace("To sweep over it, add --multirun to your command line", "Submit each value by itself")
     lines = [line.strip() for line in text.splitlines()]
     return without_secrets(" ".join(line for line in lines if line and not line.startswith(HYDRAS_OWN)))
 
