@@ -569,7 +569,7 @@ def test_wrong_folders_are_refused(x):
     not_set = [f"{variable} is not set. Set it in {x.path}/.env" for variable in variables]
     for folder in ("/proc", "/nowhere"):
         lines = problems(x, env=dict.fromkeys(variables, folder))
-        assert lines == [f"{variable} cannot be written: {folder}" for variable in variables]
+        assert lines == [f"{variable} names a folder that cannot be written: {folder}" for variable in variables]
     assert problems(x, env=dict.fromkeys(variables, "")) == not_set
     for variable, line in zip(variables, not_set, strict=True):
         assert problems(x, env={variable: ""}) == [line]
