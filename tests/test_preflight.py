@@ -454,7 +454,9 @@ def test_package_from_another_place_is_refused(lab, editable):
     assert problems(lab) == []
     [line] = problems(lab, env=env)
     assert line.startswith(f"torchcell is imported from {other}/__init__.py, but this code needs ")
-    assert f"{lab.path}/torchcell. Uninstall that copy: " in line.replace("is torchcell.", f"is {lab.path}/torchcell.")
+    assert f"{lab.path}/torchcell. Uninstall that copy: " in line.replace(
+        "needs torchcell.", f"needs {lab.path}/torchcell."
+    )
     done = lab.start(env=env)
     assert done.returncode == 1 and done.stderr.startswith(f"torchcell is imported from {other}/__init__.py, but ")
     assert done.stderr.count("\n") == 1 and not list(lab.data.rglob("provenance.json"))
