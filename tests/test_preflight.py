@@ -454,7 +454,9 @@ def test_package_from_another_place_is_refused(lab, editable):
     assert problems(lab) == []
     [line] = problems(lab, env=env)
     assert line.startswith(f"torchcell is imported from {other}/__init__.py, but this code needs ")
-    assert f"{lab.path}/torchcell. Uninstall that copy: " in line.replace("is torchcell.", f"is {lab.path}/torchcell.")
+    assert f"{lab.path}/torchcell. Uninstall that copy: " in line.replace(
+        "needs torchcell.", f"needs {lab.path}/torchcell."
+    )
     done = lab.start(env=env)
     assert done.returncode == 1 and done.stderr.startswith(f"torchcell is imported from {other}/__init__.py, but ")
     assert done.stderr.count("\n") == 1 and not list(lab.data.rglob("provenance.json"))
@@ -569,7 +571,7 @@ def test_folder_variables_are_checked(x):
     not_set = [f"{variable} is not set. Set it in {x.path}/.env" for variable in variables]
     for folder in ("/proc", "/nowhere"):
         lines = problems(x, env=dict.fromkeys(variables, folder))
-        assert lines == [f"{variable} cannot be written: {folder}" for variable in variables]
+        assert lines == [f"{variable} names a folder that cannot be written: {folder}" for variable in variables]
     assert problems(x, env=dict.fromkeys(variables, "")) == not_set
     for variable, line in zip(variables, not_set, strict=True):
         assert problems(x, env={variable: ""}) == [line]

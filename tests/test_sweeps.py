@@ -557,7 +557,7 @@ def test_journal_with_a_partial_line_is_truncated(by_hand):
     assert "2 of 3 trials complete" in worker(by_hand, "--report").stdout
     assert journal.read_bytes() == whole + b'{"op_code":4,"tri', "a report writes nothing"
     done = worker(by_hand)
-    assert "cut 17 bytes" in done.stderr and "is finished: 3 of 3 trials complete" in done.stdout
+    assert "removed 17 bytes" in done.stderr and "is finished: 3 of 3 trials complete" in done.stdout
     assert journal.read_bytes().startswith(whole + b"{")
 
 
