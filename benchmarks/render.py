@@ -73,7 +73,7 @@ def medians_in_process(templates, folder):
         for name, (path, answers) in templates.items():
             destination = folder / f"{name}-{number + 1}" / "011-x"
             start = time.process_time()
-            copier.run_copy(str(path), destination, data=answers, defaults=True, quiet=True)
+            copier.run_copy(str(path), destination, data=answers, defaults=True, quiet=True, vcs_ref="HEAD")
             if number >= 0:
                 times[name].append(time.process_time() - start)
     return {name: statistics.median(values) for name, values in times.items()}
@@ -108,7 +108,7 @@ def main():
         table("Render (median of 10)", medians(commands, folder), "floor: copier copy of one file")
 
         files = folder / "rendered"
-        copier.run_copy(str(ours), files, data={"experiment": "011-x"}, defaults=True, quiet=True)
+        copier.run_copy(str(ours), files, data={"experiment": "011-x"}, defaults=True, quiet=True, vcs_ref="HEAD")
         plain = {
             f"template/{path.relative_to(files)}": path.read_bytes() for path in files.rglob("*") if path.is_file()
         }
