@@ -21,7 +21,9 @@ def test_sweep_pairs_are_added_and_checked(lab):
     ]
     assert tool(lab, "check").stdout == ""
     again = tool(lab, "add-run", "experiments/011-x", "x", "delta_wandb")
-    assert again.stderr == 'experiments: run "delta_wandb" of x: another run has the configuration x_delta_wandb\n'
+    assert again.stderr == (
+        'experiments: run "delta_wandb" of x: the name x_delta_wandb is already used by delta_wandb. Use another ID\n'
+    )
     (experiment / "conf/x_delta_wandb.yaml").rename(experiment / "conf/x_delta_other.yaml")
     assert tool(lab, "check").stdout.splitlines() == [
         "experiments/011-x/conf/x_delta_wandb.yaml: is missing, but the answers have its run",

@@ -31,5 +31,6 @@ def test_demo_installs_what_a_starter_declares(checkout, lab):
     printed = run("make", "--dry-run", "--always-make", ".venv/demo", cwd=checkout).stdout
     [command] = [line for line in printed.splitlines() if "pip install" in line]
     installed = command.split("requirements-dev.txt ")[1].split()
-    [declared] = re.findall(r"^# dependencies = (.*)$", (lab.render() / "scripts/x.py").read_text(), re.MULTILINE)
+    starter = (lab.render() / "scripts/x.py").read_text()
+    [declared] = re.findall(r"^# dependencies = \[(.*?)\]$", starter, re.MULTILINE | re.DOTALL)
     assert sorted(installed) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])

@@ -837,10 +837,6 @@ def test_wandb_mode_that_is_invalid_is_one_line(untouched_lab):
     assert (done.returncode, done.stderr) == (1, expected)
 
 
-def test_starter_is_short(untouched_lab):
-    assert len((untouched_lab.path / "experiments/011-x/scripts/x.py").read_text().splitlines()) <= 60
-
-
 # Packages and processes -----------------------------------------------------------------------------------------------
 
 
