@@ -36,7 +36,7 @@ def style(cell):
 
 def session(lab):
     """The lines of a terminal in which somebody types `copier copy` and accepts all defaults."""
-    terminal = Terminal("copier", "copy", lab.template.path, "experiments/011-growth", cwd=lab.path)
+    terminal = Terminal("copier", "copy", lab.template.path, "experiments/011-growth", cwd=lab.path, height=120)
     for question in QUESTIONS:
         terminal.expect(asked(question))
         terminal.type("\r")
@@ -48,7 +48,8 @@ def session(lab):
             *(("".join(cell.data for cell in group), look) for look, group in groupby(cells, key=style))
         )
         line.rstrip()
-        lines.append(line)
+        if "scripts/runtime/" not in line.plain:  # thirty lines that show nothing new
+            lines.append(line)
     return lines
 
 

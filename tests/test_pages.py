@@ -57,7 +57,8 @@ def test_page_readme_works_in_an_empty_repository(own_template, slurm, tmp_path)
 def test_page_readme_installs_what_a_starter_declares(lab):
     typed = [shlex.split(command) for block in blocks("README.md") for command in commands(block.text)]
     [installed] = [words[2:] for words in typed if words[:2] == ["pip", "install"]]
-    [declared] = re.findall(r"^# dependencies = (.*)$", (lab.render() / "scripts/x.py").read_text(), re.MULTILINE)
+    starter = (lab.render() / "scripts/x.py").read_text()
+    [declared] = re.findall(r"^# dependencies = \[(.*?)\]$", starter, re.MULTILINE | re.DOTALL)
     names = [re.match("[a-z-]+", word)[0] for word in installed]
     assert sorted(names) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])
 

@@ -277,8 +277,15 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
     assert jobs.refused("gh_x_000") == "submit.sh: gh_x_000: sbatch: unrecognized option '--memory=64g'"
     jobs.edit("scripts/gh_x_000.slurm", "#SBATCH --memory=64g", "#SBATCH --error=x.out\n#SBATCH --partition=mars")
     assert jobs.refused("gh_x_000").startswith("submit.sh: gh_x_000: sbatch: error: invalid partition specified: mars")
-    assert "--export is NONE" in jobs.submit("delta_x_001", "--dry-run", "--", "--export=NONE").stderr
     assert jobs.refused() == "submit.sh: no launcher was given; expected some of: delta_x_001.slurm gh_x_000.slurm"
+
+
+def test_export_without_all_is_a_warning(jobs):
+    done = jobs.submit("gh_x_000", "--dry-run", "--", "--export=NONE")
+    assert done.stderr == (
+        "submit.sh: gh_x_000: the job does not get the environment of the preflight: --export is NONE\n"
+    )
+    assert jobs.submit("gh_x_000", "--dry-run", "--", "--export=ALL,A=1").stderr == ""
 
 
 def test_launcher_configuration_is_read_only_from_run(jobs, slurm):

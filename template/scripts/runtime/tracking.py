@@ -37,9 +37,9 @@ def start_wandb(cfg: "DictConfig", name: str) -> Any:
         try_to_write(options["dir"])  # W&B would silently write to another folder
         return wandb.init(**options)
     except (TypeError, ValueError) as error:  # an unknown key or an invalid value
-        sys.exit(f"wandb: wandb.init refuses the configuration's values: {one_line(error)}")
+        sys.exit(f"wandb.init refuses the configuration's values: {one_line(error)}")
     except (OSError, wandb.errors.Error) as error:
-        sys.exit(f"wandb: W&B did not start: {one_line(error)}")
+        sys.exit(f"W&B did not start: {one_line(error)}")
 
 
 def one_line(error: Exception) -> str:
