@@ -169,7 +169,7 @@ def test_request_with_an_attack_executes_nothing(lab, plain_template, attack):
     try:
         lab.render(runs={"x": [{"gh_000": {"comment": attack}}]})
     except ValueError as error:
-        assert is_refused and "comment has a quote, a backslash or a line's end" in str(error)
+        assert is_refused and "comment has a quote, a backslash or a line break" in str(error)
     else:
         assert not is_refused
         environment = os.environ | fake_programs(lab.path / "home")

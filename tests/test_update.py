@@ -75,10 +75,6 @@ def test_deleted_template_file_stays_deleted(old, experiment, update):
 
 @BOTH
 def test_other_files_stay_byte_identical(old, experiment, update):
-    (old.path / ".git/info").mkdir(exist_ok=True)
-    (old.path / ".git/info/exclude").write_text(
-        "results/\n"
-    )  # the template does not ignore results, and Copier would stop
     other = old.path / "experiments/012-y"
     shutil.copytree(experiment, other)
     for path in ("results/a.csv", "slurm/output/a.out", "profiling_results/a.prof", "scripts/__pycache__/x.pyc"):

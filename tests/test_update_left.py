@@ -40,15 +40,15 @@ def invalid(old, experiment):
 
 
 def test_invalid_recorded_answer_stops_copier(old, invalid):
-    for each in invalid:
+    for question, each in zip(INVALID, invalid, strict=True):
         done = by_copier(old, f"experiments/{each.name}")
-        assert done.returncode != 0 and "must " in done.stderr
+        assert done.returncode != 0 and f"Validation error for question '{question}': " in done.stderr
 
 
 def test_invalid_recorded_answer_is_skipped(old, invalid):
     done = by_tool(old)
-    for each in invalid:
-        assert skipped(done, each, " must "), each.name
+    for question, each in zip(INVALID, invalid, strict=True):
+        assert skipped(done, each, f"its answer to {question} is not valid: "), each.name
 
 
 @BOTH
