@@ -11,8 +11,9 @@ NOTES = "On update: nothing.\n\n### Added\n\n- A thing."
 
 
 @pytest.fixture
-def checkout(own_template):
+def checkout(own_template, monkeypatch):
     """Return a template with its environment, and with notes for a release."""
+    monkeypatch.delenv("SLURM_CONF", raising=False)  # another test's, which `make test` would take for a site's
     reuse_venv(own_template.path)
     changelog = own_template.path / "CHANGELOG.md"
     changelog.write_text(f"# Changelog\n\n## [Unreleased]\n\n{NOTES}\n\n## [0.0.1] - 2026-01-01\n\nOld.\n")
