@@ -44,11 +44,6 @@ ENVIRONMENT = dict(os.environ)  # a copy, since the import of `runtime` changes 
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--folder"]:  # a launcher calls it this way
-        from runtime.paths import FOLDER
-
-        print(FOLDER)
-        return
     [folder] = sys.argv[1:]
     requests = read_requests(folder)
     problems = [lost_variables()] if LOST else []

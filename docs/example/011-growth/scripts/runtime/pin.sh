@@ -83,19 +83,19 @@ find_repository() {
 # Set `package_path`, and `paths`, the pathspecs of the pinned files: the experiment and the package, without the files
 # that runs write, and without .env, which the copy has as a link. Relative paths need no escape of pattern characters.
 find_package() {
-  local path
+  local path reason=''
   package_path=''
   paths=(. ':(exclude)results' ':(exclude)slurm' ':(exclude,glob)**/.env')
   if [[ ! $package ]]; then return; fi
   for path in "$package" "src/$package"; do
     if [[ ! -d $root/$path ]]; then continue; fi
-    if [[ ! ${request[live]} ]]; then
-      [[ ! -L $root/$path ]] || die "the package $root/$path is a link, so it cannot be pinned. Use --live."
-      [[ $(quiet_git -C "$root/$path" rev-parse --show-toplevel 2> /dev/null) == "$repository" ]] \
-        || die "the package $root/$path is in another repository, so it cannot be pinned. Use --live."
-    elif [[ -L $root/$path || $(quiet_git -C "$root/$path" rev-parse --show-toplevel 2> /dev/null) != "$repository" ]]; then
-      return
+    if [[ -L $root/$path ]]; then
+      reason="is a link"
+    elif [[ $(quiet_git -C "$root/$path" rev-parse --show-toplevel 2> /dev/null) != "$repository" ]]; then
+      reason="is in another repository"
     fi
+    if [[ $reason && ${request[live]} ]]; then return; fi
+    [[ ! $reason ]] || die "the package $root/$path $reason, so it cannot be pinned. Use --live."
     package_path=../../$path
     paths+=("$package_path" ":(exclude,glob)$package_path/**/.env")
     return
