@@ -71,7 +71,9 @@ EVERY_MODE = {
         {"delta-pack_wandb": {"ntasks": 2}},
         "desk_003",
         "desk_optuna",
+        "gh_optuna_r2",
     ],
+    "cgt": ["gh", "desk", "igb_mmli-ddp", {"gh-pack": {"ntasks": 2}}],
     "query": ["gh_001", "desk_002"],
 }
 EVERY_REQUEST = {
