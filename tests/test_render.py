@@ -35,6 +35,7 @@ LAYOUT = {
     "scripts/runtime/figure_metadata.py",
     "scripts/runtime/figures.py",
     "scripts/runtime/files.py",
+    "scripts/runtime/grid.py",
     "scripts/runtime/hydra_help.py",
     "scripts/runtime/inputs.py",
     "scripts/runtime/locks.py",

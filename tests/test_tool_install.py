@@ -39,9 +39,9 @@ def test_pip_installs_the_package_alone(tmp_path):
     done = run(target / "bin/experiments", "list", cwd=tmp_path, env=environment)
     assert done.returncode == 1 and done.stderr.startswith("experiments: not a git repository")
     assert not (target / "tests").exists() and (target / "experiments/cli.py").is_file()
-    reader = target / "experiments/figure_metadata.py"
-    shared = ROOT / "template/scripts/runtime/figure_metadata.py"
-    assert not reader.is_symlink() and reader.read_bytes() == shared.read_bytes()
+    for name in ("figure_metadata.py", "grid.py"):
+        module, shared = target / "experiments" / name, ROOT / "template/scripts/runtime" / name
+        assert not module.is_symlink() and module.read_bytes() == shared.read_bytes()
 
 
 def test_source_archive_builds_the_same_wheel(uv, tmp_path):
