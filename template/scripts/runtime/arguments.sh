@@ -2,13 +2,14 @@
 
 usage() {
   cat << END
-Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--dry-run] [--live] [-- SBATCH_OPTION...]
+Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--dry-run] [--live] [-- SBATCH_OPTION...]
        submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--overwrite] [--dry-run] [--live] [-- SBATCH_OPTION...]
        submit.sh --prune
 
 LAUNCHER       a launcher in $experiment/scripts, with or without .slurm
 CONFIG         a configuration in $experiment/conf, required after a launcher without a number
 KEY=VALUE      a Hydra override of the configuration
+--name NAME    a name for the points of a grid with other overrides: they run in runs/CONFIG.NAME
 --dry-run      check everything without submitting
 --live         run the files as they are when the job starts, not as they are now
 SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overrides the launcher's
@@ -16,12 +17,12 @@ SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overr
 END
 }
 
-# Set `request` (mode, live, query_option), and the arrays `overrides`, `options` and `launchers`.
+# Set `request` (mode, live, query_option, name), and the arrays `overrides`, `options` and `launchers`.
 #
 # An element of `launchers` is a label: a launcher in scripts/ without .slurm, or that and its configuration. The label
 # is a key of `stems` (the launcher's name) and `configs` (its configuration, or empty if the launcher states it).
 parse_arguments() { # WORD...
-  declare -gA request=([mode]=submit [live]='' [query_option]='') stems=() configs=()
+  declare -gA request=([mode]=submit [live]='' [query_option]='' [name]='') stems=() configs=()
   declare -ga overrides=() options=() launchers=()
   local stem config
   while (($#)); do
@@ -33,6 +34,11 @@ parse_arguments() { # WORD...
       --dry-run) request[mode]=check ;;
       --prune) request[mode]=prune ;;
       --live) request[live]=yes ;;
+      --name=*) request[name]=$(check_name "${1#*=}") ;;
+      --name)
+        request[name]=$(check_name "${2-}")
+        shift
+        ;;
       --overwrite | --param=*) overrides+=("$1") && request[query_option]=$1 ;;
       --param)
         (($# > 1)) || die "--param needs KEY=JSON"
@@ -98,6 +104,13 @@ find_config() { # LAUNCHER WORD
   [[ $name =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*$ ]] \
     || die "$1: a configuration's name has letters, digits, _, - and . only: $name"
   printf '%s\n' "$name"
+}
+
+# Print the name of a campaign with other overrides. It becomes part of the names of folders, figures and W&B groups.
+check_name() { # NAME
+  [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9_-]{0,49}$ ]] \
+    || die "--name takes at most 50 letters, digits, _ and -, and begins with a letter or digit: $1"
+  printf '%s\n' "$1"
 }
 
 list_configs() {

@@ -91,7 +91,7 @@ print_job_variables() { # LAUNCHER
 preflight() {
   local launcher failed=''
   local -A groups=() findings=()
-  mkdir -- "$work/checks" "$work/inputs"
+  mkdir -- "$work/checks" "$work/inputs" "$work/points"
   inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
@@ -170,7 +170,7 @@ group_launcher() { # LAUNCHER
 
 # Check the script and the configurations in a launcher's run=( ... ). Return 1 if one is wrong.
 check_run() { # LAUNCHER WORD...
-  local word after=''
+  local word config='' after=''
   local -r launcher=$1 script=${2-}
   if [[ ! $script ]]; then
     add_finding "$launcher" "its run=( ... ) is empty"
@@ -181,12 +181,18 @@ check_run() { # LAUNCHER WORD...
   fi
   for word in "${@:3}"; do
     case $word in
-      --config-name=* | -cn=* | config=*) check_configuration "$launcher" "${word#*=}" ;;
+      --config-name=* | -cn=*) config=${word#*=} ;;
+      config=*) check_configuration "$launcher" "${word#*=}" ;;
     esac
-    if [[ $after == --config-name || $after == -cn ]]; then check_configuration "$launcher" "$word"; fi
+    if [[ $after == --config-name || $after == -cn ]]; then config=$word; fi
     after=$word
   done
+  if [[ $config ]]; then check_configuration "$launcher" "$config"; fi
   [[ ! ${findings[$launcher]-} ]] || return 1
+  if [[ $config && $script != */@(query|optuna_worker).py ]] \
+    && grep -q '^grid:' "$tree/$experiment/conf/${config%.yaml}.yaml"; then
+    check_grid "$launcher" "${config%.yaml}" || return 1
+  fi
   if ! grep -q runtime "$tree/$script"; then writes_outputs=yes; fi
 }
 
@@ -210,7 +216,7 @@ add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
   if [[ ! $group ]]; then
     group=$work/checks/${#groups[@]}
     groups[$key]=$group
-    mkdir -- "$group" "$group/inputs"
+    mkdir -- "$group" "$group/inputs" "$group/points"
     print_words "${python_words[@]}" > "$group/python"
     (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
   fi
@@ -247,7 +253,7 @@ check_group() { # FOLDER
   echo "$status" > "$1/status"
 }
 
-# Read the findings of a group, and copy the checksums of its inputs.
+# Read the findings of a group, and copy the checksums of its inputs and the states of its points.
 read_group() { # FOLDER
   local launcher line
   local -r status=$(< "$1/status")
@@ -262,6 +268,7 @@ read_group() { # FOLDER
     warn "$launcher: $line"
   done < "$1/notes"
   cp -R -- "$1/inputs/." "$work/inputs/"
+  cp -R -- "$1/points/." "$work/points/"
 }
 
 add_finding() { # LAUNCHER LINE
