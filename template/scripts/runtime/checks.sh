@@ -221,8 +221,9 @@ add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
     (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
   fi
   echo "$1" >> "$group/launchers"
-  print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" \
-    "$((${#run_words[@]} + ${#overrides[@]}))" "${run_words[@]}" "${overrides[@]}" >> "$group/requests"
+  run_words+=("${overrides[@]}")
+  if [[ ${grids[$1]-} && ${request[name]} ]]; then run_words+=(config="${grids[$1]}.${request[name]}"); fi
+  print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" "${#run_words[@]}" "${run_words[@]}" >> "$group/requests"
 }
 
 # Start Python on each group, eight at a time, and read what it found.
