@@ -2,7 +2,7 @@
 
 usage() {
   cat << END
-Usage: submit.sh LAUNCHER... [KEY=VALUE...] [--dry-run] [--live] [-- SBATCH_OPTION...]
+Usage: submit.sh LAUNCHER... [KEY=VALUE...] [--dry-run] [--live] [--parsable] [-- SBATCH_OPTION...]
        submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--overwrite] [--dry-run] [--live] [-- SBATCH_OPTION...]
        submit.sh --prune
 
@@ -10,14 +10,15 @@ LAUNCHER       a launcher in $experiment/scripts, with or without .slurm
 KEY=VALUE      a Hydra override of the configuration
 --dry-run      check everything without submitting
 --live         run the files as they are when the job starts, not as they are now
+--parsable     print only the numbers of the jobs, one a line
 SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overrides the launcher's
 --prune        remove pinned code that is no longer needed by any job
 END
 }
 
-# Set `request` (mode, live, query_option), and the arrays `names`, `overrides` and `options`.
+# Set `request` (mode, live, parsable, query_option), and the arrays `names`, `overrides` and `options`.
 parse_arguments() { # WORD...
-  declare -gA request=([mode]=submit [live]='' [query_option]='')
+  declare -gA request=([mode]=submit [live]='' [parsable]='' [query_option]='')
   declare -ga names=() overrides=() options=()
   while (($#)); do
     case $1 in
@@ -28,6 +29,7 @@ parse_arguments() { # WORD...
       --dry-run) request[mode]=check ;;
       --prune) request[mode]=prune ;;
       --live) request[live]=yes ;;
+      --parsable) request[parsable]=yes ;;
       --overwrite | --param=*) overrides+=("$1") && request[query_option]=$1 ;;
       --param)
         (($# > 1)) || die "--param needs KEY=JSON"
@@ -63,10 +65,11 @@ refuse_options() {
   done
   if ((!${#options[@]})); then return; fi
   # sbatch would submit the first word that is not an option in place of the launcher, so such a word is refused.
-  message=$(sbatch --test-only "${options[@]}" --end-of-options 2>&1 < /dev/null) || true
+  # In the C locale, since the messages of getopt are translated.
+  message=$(LC_ALL=C sbatch --test-only "${options[@]}" --end-of-options 2>&1 < /dev/null) || true
   case $message in
     *"unrecognized option '--end-of-options'"*) ;;
-    *"option '"* | *"option -- "* | *[Ii]"nvalid "*) die "${message%$'\n'Try*}" ;;
+    *"option '"* | *"option -- "* | *[Ii]"nvalid "* | *"error: --"*) die "${message%$'\n'Try*}" ;;
     *"script is empty"*) die "the last option after -- lacks its value: ${options[*]}" ;;
     *) die "only options of sbatch may follow --, but not a script: ${options[*]}" ;;
   esac
