@@ -14,30 +14,51 @@ check_launchers() {
 
 # Check what a launcher's text shows.
 check_text() { # LAUNCHER FILE
-  local line message
+  local text message
   [[ -f $2 ]] || die "$1: git ignores it, so it cannot be pinned. Use --live."
-  ! grep -q $'\r' "$2" \
+  read_text "$2" text
+  [[ $text != *$'\r'* ]] \
     || die "$1: it has DOS line breaks. Convert them: sed -i 's/\\r\$//' $(printf %q "$scripts/$1.slurm")"
-  grep -q '^#SBATCH' "$2" || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/$1.slurm")"
-  # Slurm silently ignores #SBATCH lines that are indented or follow a command.
-  line=$(awk '/^[ \t]+#SBATCH/ || /^#SBATCH/ && command {print FNR; exit} !/^[ \t]*(#|$)/ {command = 1}' "$2")
-  [[ ! $line ]] || die "$1: Slurm ignores the #SBATCH in line $line, since it is indented or follows a command"
+  [[ $'\n'$text == *$'\n#SBATCH'* ]] \
+    || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/$1.slurm")"
+  refuse_ignored_directives "$1" "$text"
   message=$(bash -n "$2" 2>&1) || die "$1: ${message#"$2: "}"
-  ! is_from_template "$2" || grep -q '^run=(' "$2" || die "$1: it lacks run=( ... ), the command that it runs"
+  ! is_from_template "$2" || [[ $'\n'$text == *$'\nrun=('* ]] || die "$1: it lacks run=( ... ), the command that it runs"
+}
+
+# Set RESULT to the text of a file. Builtins are used here and below, since a process for each launcher takes longer.
+read_text() { # FILE RESULT
+  IFS= read -r -d '' "$2" < "$1" || true
+}
+
+# Slurm silently ignores #SBATCH lines that are indented or follow a command.
+refuse_ignored_directives() { # LAUNCHER TEXT
+  local line command='' number=0
+  while IFS= read -r line; do
+    number=$((number + 1))
+    if [[ $line =~ ^[[:blank:]]+'#SBATCH' || ($command && $line == '#SBATCH'*) ]]; then
+      die "$1: Slurm ignores the #SBATCH in line $number, since it is indented or follows a command"
+    fi
+    [[ $line =~ ^[[:blank:]]*(#|$) ]] || command=yes
+  done <<< "$2"
 }
 
 # Return whether a launcher has the template's line for checks. Others are not executed by a check.
 is_from_template() { # FILE
-  grep -qxF -f <(print_check_lines) -- "$1"
+  local text line
+  read_text "$1" text
+  for line in "${check_lines[@]}"; do
+    if [[ $'\n'$text == *$'\n'"$line"$'\n'* ]]; then return; fi
+  done
+  return 1
 }
 
-# Print the lines at which a launcher ends a check. Machines that forbid Python on login nodes have the second one.
-print_check_lines() {
-  cat << 'END'
+# The lines at which a launcher ends a check. Machines that forbid Python on login nodes have the second one.
+mapfile -t check_lines << 'END'
 if [[ ${1-} == --check ]]; then printf '%s\0' '' "${#python[@]}" "${python[@]}" "${#run[@]}" "${run[@]}" && exec env -0; fi
 if [[ ${1-} == --check ]]; then printf '%s\0' '' 0 "${#run[@]}" "${run[@]}" && exit; fi
 END
-}
+readonly check_lines
 
 # The options of a launcher ---------------------------------------------------------------------------------------------
 
@@ -118,7 +139,7 @@ inspect_launcher() { # LAUNCHER
   local status=0
   local -a variables
   mapfile -t variables < <(print_job_variables "$1")
-  (cd -- "$tree" && exec timeout --kill-after=10 "$check_seconds" env "${variables[@]}" \
+  (cd -- "$tree" && export "${variables[@]}" && exec timeout --kill-after=10 "$check_seconds" \
     bash "$tree/$experiment/scripts/$1.slurm" --check "${overrides[@]}") \
     < /dev/null > "$answers/$1" 2> "$answers/$1.errors" || status=$?
   echo "$status" > "$answers/$1.status"
@@ -128,14 +149,15 @@ inspect_launcher() { # LAUNCHER
 # an empty word; a count and that many words of the Python command; a count and that many words of the run; and the
 # environment.
 group_launcher() { # LAUNCHER
-  local count variable
+  local count status variable
   local -a fields python run own=() shared=()
   if ! is_from_template "$tree/$experiment/scripts/$1.slurm"; then
     warn "$1: only its text was checked, since it is not a launcher of the template"
     return
   fi
-  if [[ $(< "$answers/$1.status") != 0 ]]; then
-    add_failure "$1" "$(< "$answers/$1.status")" "$answers/$1.errors"
+  read -r status < "$answers/$1.status"
+  if [[ $status != 0 ]]; then
+    add_failure "$1" "$status" "$answers/$1.errors"
     return
   fi
   mapfile -t -d '' fields < "$answers/$1"
@@ -151,7 +173,7 @@ group_launcher() { # LAUNCHER
   fields=("${fields[@]:1+count}")
   check_run "$1" "${run[@]}" || return 0
   if ((!${#python[@]})); then
-    warn "$1: its script and inputs are not checked, since its machine forbids Python on login nodes"
+    warn "$1: the job itself checks its script, since its machine forbids Python on login nodes. Inputs are not compared."
     return
   fi
   for variable in "${fields[@]}"; do
@@ -166,7 +188,7 @@ group_launcher() { # LAUNCHER
 
 # Check the script and the configurations in a launcher's run=( ... ). Return 1 if one is wrong.
 check_run() { # LAUNCHER WORD...
-  local word after=''
+  local word text after=''
   local -r launcher=$1 script=${2-}
   if [[ ! $script ]]; then
     add_finding "$launcher" "its run=( ... ) is empty"
@@ -183,7 +205,8 @@ check_run() { # LAUNCHER WORD...
     after=$word
   done
   [[ ! ${findings[$launcher]-} ]] || return 1
-  if ! grep -q runtime "$tree/$script"; then writes_outputs=yes; fi
+  read_text "$tree/$script" text
+  [[ $text == *runtime* ]] || writes_outputs=yes
 }
 
 check_configuration() { # LAUNCHER NAME
