@@ -317,7 +317,7 @@ def test_launchers_of_one_script_do_not_interfere(x):
 
 
 def test_script_that_dies_or_hangs_is_reported_by_name(x):
-    change(x, "scripts/runtime/preflight/children.py", "LIMIT = 120", "LIMIT = 3")
+    change(x, "scripts/runtime/check.py", "LIMIT, LIMIT_IN_JOB = 120,", "LIMIT, LIMIT_IN_JOB = 3,")
     dies = plain(x, "os.kill(os.getpid(), 11)", script="dies")
     leaves = plain(x, "os._exit(7)", script="leaves")
     seconds = str(1_000_000 + os.getpid())
@@ -668,14 +668,30 @@ def test_launcher_of_a_machine_without_login_python_is_noted(lab, slurm):
     done = jobs.submit("--dry-run", "igb_cabbi_x_000", "gh_x_001")
     assert (done.returncode, done.stdout) == (0, "igb_cabbi_x_000: ready\ngh_x_001: ready\n")
     assert done.stderr == (
-        "submit.sh: igb_cabbi_x_000: its script and inputs are not checked, "
-        "since its machine forbids Python on login nodes\n"
+        "submit.sh: igb_cabbi_x_000: the job itself checks its script, "
+        "since its machine forbids Python on login nodes. Inputs are not compared.\n"
     )
     assert list(lab.data.iterdir()) == [], "something ran where nothing may"
     for name, path in marks.items():
         path.write_text(text[name])
     (jobs.experiment / "conf/x_cabbi_000.yaml").unlink()
     assert "no configuration" in jobs.refused("igb_cabbi_x_000")
+
+
+def test_job_checks_what_a_login_node_may_not(lab, slurm):
+    runs = {"x": [{"igb_cabbi-srun_000": {"ntasks": 2}}, {"igb_cabbi_optuna": {"array": "0-1"}}]}
+    jobs = Submitter(lab, slurm, runs=runs)
+    jobs.in_run("open(run.folder + '/ran', 'w')")
+    wrong = submitted(jobs.submit("igb_cabbi_x-srun_000", "sed=3"))
+    edit(jobs.experiment / "conf/x_cabbi_optuna.yaml", "n_trials: ", "n_trials: many #")
+    wrong += submitted(jobs.submit("igb_cabbi_x_optuna", "--", "--array=0"))
+    [right] = submitted(jobs.submit("igb_cabbi_x-srun_000", "hours=30"))
+    states = [slurm.wait(number)["JobState"] for number in (*wrong, right)]
+    assert states == ["FAILED", "FAILED", "COMPLETED"]
+    logs = [path.read_text() for number in wrong for path in jobs.logs.glob(f"*_{number}*.out")]
+    assert [len(log.splitlines()) for log in logs] == [1, 1], logs
+    assert "conf/x_cabbi_000.yaml: Could not override 'sed'" in logs[0] and "n_trials" in logs[1], logs
+    assert len(list(lab.data.rglob("ran"))) == len(list(lab.data.rglob("provenance.json"))) == 1
 
 
 def test_launcher_of_every_kind_is_checked(lab, slurm):

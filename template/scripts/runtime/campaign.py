@@ -8,7 +8,7 @@ import os
 import os.path as osp
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,13 +77,18 @@ def load_yaml(text: str, config: str) -> Any:
 
 
 def configuration_hash(cfg: "DictConfig") -> str:
+    """Return the hash of a composed configuration."""
+    from omegaconf import OmegaConf
+
+    values: Any = OmegaConf.to_container(cfg, resolve=False)
+    return hash_values(values)
+
+
+def hash_values(values: Mapping[str, Any]) -> str:
     """Return a hash of an unresolved configuration, without the keys that change nothing of what a run computes."""
     import json
     from hashlib import sha256
 
-    from omegaconf import OmegaConf
-
-    values: Any = OmegaConf.to_container(cfg, resolve=False)
     kept = {key: value for key, value in values.items() if key not in UNHASHED}
     return sha256(json.dumps(with_text_keys(kept), sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from runtime import inputs
-from runtime.campaign import chosen_point
+from runtime.campaign import chosen_point, read_grid
+from runtime.grid import GridError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -87,3 +88,25 @@ def changed_names(cfg: "DictConfig") -> Iterator[str]:
         if written[key] != fixed and not (key == "config" and has_other_name):
             advice = "Use hydra.run.dir=PATH for a new folder" if key == "folder" else "Use --config-name"
             yield f"{key} is set to {written[key]}. It must stay {fixed}, as in conf/runtime.yaml. {advice}."
+
+
+def grid_problems(cfg: "DictConfig", is_multirun: bool) -> Iterator[str]:
+    """Yield a problem if a configuration with a grid starts without a point, or a point as a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if chosen := chosen_point():
+        if is_multirun:
+            yield f"point={chosen.point.name}: a point is one run. Leave --multirun out."
+        return
+    if cfg.get("grid") is None:
+        return
+    name = str(HydraConfig.get().job.config_name)
+    try:
+        grid = read_grid(name)
+    except GridError as error:
+        yield str(error)
+        return
+    if grid is None:
+        yield f"conf/{name}.yaml: it inherits a grid. Write a grid: of its own, or `grid: null` for none."
+    else:
+        yield f"{name} has a grid of {len(grid.points)} points. Choose one, like point={grid.points[0].name}"
