@@ -1,5 +1,6 @@
 """Launchers under a real Slurm: working directory, log, state, signals and requeues."""
 
+import re
 import shutil
 import time
 

@@ -217,7 +217,7 @@ def test_options_after_dashes_exclude_scripts(two):
 def test_help_prints_the_usage_of_submit(jobs):
     done = jobs.submit("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Usage: submit.sh LAUNCHER... [KEY=VALUE...]") and "--prune" in done.stdout
+    assert done.stdout.startswith("Usage: submit.sh LAUNCHER") and "--parsable" in done.stdout
 
 
 def test_dry_run_leaves_nothing(jobs, slurm):
