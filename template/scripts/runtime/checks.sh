@@ -116,6 +116,9 @@ test_options() { # LAUNCHER FILE WORD...
   fi
   message=${message%$'\n'Try*}
   if [[ $message == *"mutually exclusive"* ]]; then message+=$(list_directives "$2" "$message"); fi
+  if [[ $message == *"presently disabled"* && ${slurm_options[$1 dependency]-} ]]; then
+    die "$1: a job that it depends on has failed: ${slurm_options[$1 dependency]}"
+  fi
   is_queued_anyway "$1" "$message" || die "$1: $message"
   warn "$1: Slurm does not know yet when it can start: ${message#allocation failure: }"
 }
