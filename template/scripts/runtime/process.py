@@ -138,7 +138,9 @@ def export_run_variables(name: str | None = None) -> None:
     process = this_process()
     os.environ["RUN_TASK"] = str(process.task or 0)
     os.environ["RUN_RECORD"] = process.record if process.is_main else "null"
-    os.environ["RUN_LOG"] = "[console, file]" if process.is_main else "[console]"
+    os.environ.pop("RUN_LOG", None)
+    if not process.is_main:
+        os.environ["RUN_LOG"] = os.devnull
     if name or process.job_id:
         os.environ["RUN_NAME"] = name or str(process.job_id)
     elif "RUN_NAME" not in os.environ:
