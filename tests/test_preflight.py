@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -575,8 +576,24 @@ def test_folder_variables_are_checked(x):
     assert problems(x, env=dict.fromkeys(variables, "")) == not_set
     for variable, line in zip(variables, not_set, strict=True):
         assert problems(x, env={variable: ""}) == [line]
+    for folder in ("data", "./data", "~/data"):
+        line = f"DATA_ROOT names a relative path: {folder}. Write an absolute path."
+        assert problems(x, env={"DATA_ROOT": folder}) == [line]
+        assert x.start(env={"DATA_ROOT": folder}).stderr.splitlines()[0] == line
     (x.path / ".env").unlink()
     assert problems(x) == not_set
+
+
+@pytest.mark.parametrize("value", ["1", "True", "no", ""])
+def test_disabled_dotenv_is_refused_by_name(x, value):
+    disabled = {"PYTHON_DOTENV_DISABLED": value}
+    line = "DATA_ROOT is not set. PYTHON_DOTENV_DISABLED is set, so .env is not read. Unset it."
+    is_refused = value in ("1", "True") and [int(part) for part in version("python-dotenv").split(".")] >= [1, 1, 1]
+    lines = problems(x, env=disabled)
+    assert line in lines if is_refused else not lines
+    done = x.start(env=disabled)
+    assert " ".join(done.stderr.split()) == (line if is_refused else "")
+    assert problems(x, env=disabled | dotenv_values(x.path / ".env")) == []
 
 
 def test_folder_of_another_clone_is_refused(x):
@@ -627,11 +644,12 @@ def test_env_file_is_read_like_python_dotenv(x, tmp_path):
         text = line.format(folder)
         env.write_text(f"{text}\nASSET_IMAGES_DIR={tmp_path}\nEXPERIMENT_ROOT={x.path}/experiments\n")
         value = dotenv_values(env).get("DATA_ROOT")
-        wrong = (
-            f"DATA_ROOT names a folder that cannot be written: {value}"
-            if value
-            else f"DATA_ROOT is not set. Set it in {env}"
-        )
+        if not value:
+            wrong = f"DATA_ROOT is not set. Set it in {env}"
+        elif not os.path.isabs(value):
+            wrong = f"DATA_ROOT names a relative path: {value}. Write an absolute path."
+        else:
+            wrong = f"DATA_ROOT names a folder that cannot be written: {value}"
         is_right = bool(value) and os.path.isdir(value)
         assert problems(x, script) == ([] if is_right else [wrong]), text
 

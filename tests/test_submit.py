@@ -125,6 +125,8 @@ def test_shell_variables_do_not_change_the_job(jobs, slurm):
         "CDPATH": "/:/tmp:..",
         "GIT_DIR": "/nowhere",
         "GIT_INDEX_FILE": "/nowhere/index",
+        "WANDB_MODE": "offline",
+        "WANDB_SERVICE": "3-1-unix-/nowhere",
     }
     [number] = submitted(jobs.submit("gh_x_000", env=env, cwd=jobs.experiment))
     job = slurm.wait(number)

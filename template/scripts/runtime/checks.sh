@@ -182,7 +182,7 @@ preflight() {
 inspect_launchers() {
   local launcher number=0
   answers=$(umask 077 && mktemp -d)
-  trap 'remove "$answers"; clean_up' EXIT
+  trap 'rm -rf -- "$answers"; clean_up' EXIT
   for launcher in "${launchers[@]}"; do
     if ! is_from_template "$tree/$experiment/scripts/${stems[$launcher]}.slurm"; then continue; fi
     inspect_launcher "$launcher" &
@@ -346,7 +346,7 @@ read_group() { # FOLDER
   while IFS= read -r -d '' launcher && IFS= read -r -d '' line; do
     warn "$launcher: $line"
   done < "$1/notes"
-  cp -R -- "$1/inputs/." "$work/inputs/"
+  mv -- "$1/inputs"/* "$work/inputs/"
   cp -R -- "$1/points/." "$work/points/"
 }
 

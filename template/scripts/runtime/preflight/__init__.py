@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from runtime.environment import SERVER, find_env
+from runtime.environment import DOTENV_DISABLED, SERVER, find_env, is_dotenv_disabled
 from runtime.files import try_to_write
 from runtime.paths import EXPERIMENT, FOLDER, location_error
 from runtime.preflight.children import Send, forked
@@ -88,6 +88,8 @@ def environment_problems() -> Iterator[str]:
         folder = os.environ.get(name)
         if not folder:
             yield unset_variable(name)
+        elif not osp.isabs(folder):
+            yield f"{name} names a relative path: {folder}. Write an absolute path."
         elif not can_write(folder):
             yield f"{name} names a folder that cannot be written: {folder}"
         elif name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != osp.realpath(FOLDER):
@@ -95,7 +97,7 @@ def environment_problems() -> Iterator[str]:
 
 
 def unset_variable(name: str) -> str:
-    return f"{name} is not set. Set it in {osp.realpath(find_env())}"
+    return f"{name} is not set. {DOTENV_DISABLED if is_dotenv_disabled() else f'Set it in {osp.realpath(find_env())}'}"
 
 
 def can_write(folder: str) -> bool:

@@ -1,6 +1,5 @@
 """Run checks in child processes, and leave no process behind."""
 
-import gc
 import json
 import os
 import select
@@ -46,7 +45,6 @@ def stop(*_: object) -> NoReturn:
 
 def run_child(work: Callable[[Send], None], writer: int) -> NoReturn:
     """Run a function without standard input or output, and end without exit handlers."""
-    gc.disable()  # OmegaConf makes so many objects that their collection takes a tenth of the time
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
