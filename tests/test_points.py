@@ -364,3 +364,85 @@ def is_alive(folder):
 def is_finished(folder):
     path = folder / "provenance.json"
     return path.exists() and json.loads(path.read_text())["status"] == "finished"
+
+
+def test_pack_processes_claim_points_of_their_own(campaign, slurm):
+    """Six points need two packs of four processes. The last two processes have none."""
+    jobs = Jobs(campaign, slurm, mode="pack")
+    number = jobs.submit("0-1", options=["--ntasks=4"])
+    jobs.wait()
+    assert jobs.states(number) == {"COMPLETED": 2}, jobs.output()
+    assert jobs.output().count("has 6 points, and this process has none\n") == 2
+    names = ["masked_0", "masked_1", "reference_0", "reference_1", "wide_0", "wide_1"]
+    assert sorted(path.name for path in folder_of(campaign, "").iterdir()) == names
+    assert [record_of(campaign, name)["status"] for name in names] == 6 * ["finished"]
+    assert [record_of(campaign, name)["job"] for name in names[2:4]] == [f"{number}_0", f"{number}_1"]
+
+    for name in ("wide_0", "wide_1"):  # one holder is gone, the other is not
+        (folder_of(campaign, name) / "provenance.json").unlink()
+    claim = folder_of(campaign, "wide_1") / "claims/002"
+    held = jobs.submit("0", options=["--hold"])
+    claim.write_text(json.dumps(owner_of(folder_of(campaign, "wide_1")) | {"job": held, "task": "0"}))
+    again = jobs.submit("0-1", "wandb.mode=disabled", options=["--ntasks=4"])
+    wait_until(lambda: jobs.states(again)["COMPLETED"] == 2, 60, jobs.output)
+    assert f"point wide_1: job {held}_0 computes it\n" in jobs.output()
+    assert record_of(campaign, "wide_0")["overrides"][-1] == "wandb.mode=disabled"
+    slurm("scancel", held)
+
+
+def test_srun_processes_compute_one_point(campaign, slurm):
+    campaign.write_light("print('rank', run.process.rank, run.folder)\nrun.table([{'a': run.process.rank}])")
+    jobs = Jobs(campaign, slurm, mode="srun")
+    number = jobs.submit("3", options=["--ntasks=3"])
+    jobs.wait()
+    assert jobs.states(number) == {"COMPLETED": 1}, jobs.output()
+    folder = folder_of(campaign, "wide_1")
+    assert sorted(jobs.output().splitlines()) == [f"{rank}: rank {rank} {folder}" for rank in range(3)]
+    assert (folder / "wide_1.csv").read_text() == "a\n0\n"
+    assert {path.name for path in (folder / "claims").iterdir()} == {"001"}
+
+
+def test_point_of_job_follows_its_receipt(campaign, jobs, tmp_path):
+    """The receipt has the points with their hashes, and the campaign's name."""
+    assert start(campaign, "point=wide_0").returncode == 0
+    found = record_of(campaign, "wide_0")["configuration_hash"]
+    receipt = tmp_path / "receipt"
+    receipt.mkdir()
+    points = f"wide_0\0{found}\0wide_0\0{found[::-1]}\0wide_1\0{found}\0"
+    (receipt / "points").write_text(points)
+    number = jobs.submit("0-3", f"--submission={receipt}", "title=Other")
+    jobs.wait()
+    assert jobs.states(number) == {"COMPLETED": 2, "FAILED": 2}, jobs.output()
+    logs = [(jobs.logs / f"{number}_{task}.out").read_text() for task in range(4)]
+    assert logs[0] == "point wide_0 of round2 is finished\n"
+    assert logs[1].startswith("point wide_0 of round2: it is finished with another configuration. Move ")
+    assert logs[2].endswith(" round2 0 256 0.0006 1 None\n")
+    assert logs[3] == "round2 has 3 points. Submit it with --array=0-2.\n"
+    (receipt / "name").write_text("smoke\n")
+    number = jobs.submit("0", f"--submission={receipt}", "lr=7")
+    jobs.wait()
+    assert jobs.states(number) == {"COMPLETED": 1}, jobs.output()
+    assert record_of(campaign, "wide_0", "round2.smoke")["overrides"] == ["hidden=256", "lr=6e-4", "seed=0", "lr=7"]
+    assert sorted(path.name for path in receipt.iterdir()) == ["name", "points"]
+
+
+def test_point_by_hand_asks_slurm_about_its_holder(campaign, jobs, tmp_path):
+    held = jobs.submit("0", options=["--hold"])
+    folder = folder_of(campaign, "wide_0")
+    (folder / "claims").mkdir(parents=True)
+    claim = {"cluster": "lab", "job": held, "task": "0", "restart": 0, "host": "x", "pid": None, "started": None}
+    (folder / "claims/001").write_text(json.dumps(claim | {"submission": None}))
+    line = refusal(start(campaign, "point=wide_0"))
+    assert line == f"point wide_0 of round2: job {held}_0 computes it. Wait until it ends."
+    (tmp_path / "slurm.conf").write_text("ClusterName=lab\n")
+    silent = {"SLURM_CONF": str(tmp_path / "slurm.conf"), "SLURM_CLUSTER_NAME": "lab"}
+    line = refusal(start(campaign, "point=wide_0", env=silent))
+    assert line.startswith(f"job {held}_0 holds a point, and Slurm does not answer about it: squeue: ")
+    ids = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "2"}
+    job = silent | ids | {"ENVIRONMENT": "BATCH"}
+    done = run("bash", "job.sh", cwd=campaign.path, env=os.environ | job)
+    assert done.returncode == 1 and done.stderr.splitlines()[0] == line
+    jobs.slurm("scancel", held)
+    done = start(campaign, "point=wide_0")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (folder / "claims").iterdir()} == {"001", "002"}
