@@ -214,6 +214,82 @@ def offline_run(folder):
                 return record.run
 
 
+CLAIMS = """\
+import os, sys
+sys.path.insert(0, "experiments/011-x/scripts")
+from dataclasses import replace
+from runtime import write_json
+from runtime import point_claims as claims
+
+folder = os.path.join(sys.argv[1], "wide_0")
+first = claims.Owner("lab", "7", "3", 0, "node", None, None, None)
+second = replace(first, restart=1)
+other = replace(first, job="8")
+
+def attempt(owner, gone=()):
+    try:
+        claims.claim_point(folder, owner, gone)
+    except Exception as error:
+        return type(error).__name__, str(error) or getattr(error, "words", ())
+    return claims.newest_claim(folder)
+
+assert attempt(first) == (1, first)
+assert attempt(first) == (1, first), "the same job continues"
+assert attempt(other) == ("Unknown", ("lab", "7_3", "wide_0"))
+assert attempt(other, ["7", "8_3"])[0] == "Unknown"
+assert attempt(second) == (2, second), "a later restart takes over"
+assert attempt(first) == ("Taken", "restart 1 of job 7_3 computes it")
+assert attempt(other, ["7_3"]) == (3, other)
+assert attempt(replace(first, cluster="delta"))[0] == "ClaimError"
+assert not claims.write_claim(claims.claim_path(folder, 3), first)
+look = claims.newest_claim
+claims.newest_claim = lambda folder: [look(folder), write_json(f"{folder}/provenance.json", {"status": "finished"})][0]
+assert attempt(first, ["8_3"])[0] == "Finished", "the holder finished after the first look"
+assert attempt(other)[0] == "Finished"
+"""
+
+
+def test_claims_have_one_holder(campaign):
+    done = campaign.python("-c", CLAIMS, campaign.data)
+    assert done.returncode == 0, done.stderr
+
+
+SCHEMA = """\
+from dataclasses import dataclass
+from typing import Any
+from hydra.core.config_store import ConfigStore
+
+@dataclass
+class Schema:
+    title: str = ""
+    config: str = ""
+    folder: str = ""
+    task: int = 0
+    trial: Any = None
+    inputs: Any = None
+    profiler: Any = None
+    wandb: Any = None
+    seed: int = 0
+    FIELDS
+
+ConfigStore.instance().store("schema", Schema)
+"""
+
+
+def test_point_with_schema_needs_two_fields(campaign):
+    write_conf(campaign, typed="defaults: [schema, runtime, _self_]\ngrid: {axes: {seed: [0, 1]}}\n")
+    light = campaign.write_light("print(cfg.seed, sorted(cfg)[:3])")
+    plain = light.read_text()
+    for fields, output in (("pass", ""), ("grid: Any = None; point: Any = None", "1 ['config', 'folder', 'inputs']\n")):
+        light.write_text(plain.replace("\n@hydra", f"\n{SCHEMA.replace('FIELDS', fields)}\n@hydra"))
+        done = start(campaign, "point=1", config="typed")
+        assert done.stdout == output, done.stderr
+        if fields == "pass":
+            code = "import sys; from runtime.requirements import missing_fields as f; print(f(sys.argv[1]), f('x'))"
+            told = campaign.python("-c", f"import sys; sys.path[0] = 'experiments/011-x/scripts'; {code}", done.stderr)
+            assert told.stdout == "Add the fields `grid: Any = None` and `point: Any = None` to Schema. None\n"
+
+
 # In jobs --------------------------------------------------------------------------------------------------------------
 
 LAUNCHER = """\
