@@ -111,7 +111,8 @@ def list_points(path: str, config: str, name: str | None, states: Sequence[str],
 
 def show_points(campaign: Campaign, points: Sequence[PointInfo], array: str, receipts: Mapping[str, Receipt]) -> None:
     """Print the points, and how to submit those that are not finished."""
-    print(f"{campaign.name}: {len(campaign.grid_points)} points: {campaign.summary}")
+    print(f"{campaign.name}: {len(campaign.grid_points)} points")
+    print(campaign.summary)
     if points:
         titles = ("number", "point", "state", "job", "time", "overrides", "result")
         styles = ["yellow" if point.state in FAULTS else "" for point in points]

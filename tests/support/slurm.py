@@ -168,8 +168,9 @@ class SlurmWithAccounting(Slurm):
 
     def set_end(self, number, state):
         """Change the end of a job in the database. This machine cannot enforce a limit of memory."""
-        states = {"OUT_OF_MEMORY": 11, "PREEMPTED": 8, "DEADLINE": 10}
-        query = f"update lab_job_table set state={states[state]} where id_job={number}"
+        words = "PENDING RUNNING SUSPENDED COMPLETED CANCELLED FAILED TIMEOUT NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE"
+        states = [*words.split(), "OUT_OF_MEMORY"]
+        query = f"update lab_job_table set state={states.index(state)} where id_job={number}"
         run("mariadb", "--no-defaults", f"--socket={self.socket}", "slurm_acct_db", "--execute", query, check=True)
 
 
