@@ -1,27 +1,23 @@
 """`experiments points`: print the points of a campaign with their states. Nothing is changed."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.errors import Problem, reason
 from experiments.experiment import Experiment
 from experiments.grid import Grid, GridError, Point, nearest
 from experiments.history import read_campaign
-from experiments.hydra_yaml import load_yaml
+from experiments.hydra_yaml import load_grid
 from experiments.receipts import Receipt
 from experiments.records import FAULTS, RunInfo, count_states, describe_counts, readable_seconds
 from experiments.screen import show_fitted
 from experiments.slurm import Queue
 
 SHARED = {"default", "runtime"}  # configurations that belong to no single run
-GRID = re.compile(r"^grid:", re.MULTILINE)
 
 
 @dataclass
@@ -147,11 +143,10 @@ def read_grid(experiment: Path, config: str) -> Grid | None:
     """Return the grid of a configuration, or None without one. Raises Problem."""
     path, name = experiment / f"conf/{config}.yaml", f"conf/{config}.yaml"
     try:
-        text = path.read_text(encoding="utf-8")
-        value = load_yaml(text)["grid"] if GRID.search(text) else None
+        value = load_grid(path.read_text(encoding="utf-8"))
         return None if value is None else Grid.parse(value)
-    except (OSError, ValueError, yaml.YAMLError, GridError) as error:
-        raise Problem(f"{name}: {str(error) if isinstance(error, GridError) else reason(error)}") from None
+    except (OSError, ValueError, GridError) as error:
+        raise Problem(f"{name}: {reason(error)}") from None
 
 
 def find_configurations(experiment: Path) -> list[str]:

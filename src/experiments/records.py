@@ -26,7 +26,7 @@ STATES = (  # in the order of a summary; Slurm has more words
     "missing",
 )
 FAULTS = (*STATES[3:-4], "lost", "unreadable")
-POINT_WORDS = ("config=", "point=", "++point=")  # words that choose a point; its name has them already
+POINT_WORDS = ("config=", "++config=", "point=", "++point=")  # these choose a point; its name has them already
 
 
 @dataclass

@@ -18,8 +18,16 @@ FLOAT = re.compile(
 DATE = "tag:yaml.org,2002:timestamp"
 
 
+TOP_LEVEL = re.compile(r"^grid:", re.MULTILINE)
+
+
+def load_grid(text: str) -> Any:
+    """Return the `grid:` of a configuration's text, or None without one. Raises ValueError with one line."""
+    return load_yaml(text)["grid"] if TOP_LEVEL.search(text) else None
+
+
 def load_yaml(text: str) -> Any:
-    """Return the values of a configuration. Raises yaml.YAMLError."""
+    """Return the values of a configuration's text. Raises ValueError with one line."""
     import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -28,4 +36,7 @@ def load_yaml(text: str) -> Any:
     resolvers = yaml.SafeLoader.yaml_implicit_resolvers.items()
     Loader.yaml_implicit_resolvers = {first: [each for each in pairs if each[0] != DATE] for first, pairs in resolvers}
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
-    return yaml.load(text, Loader)
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
