@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.updating import TOOL, WITH_TOOL, contents, tool
+from support.process import run
+from support.updating import TOOL, WITH_TOOL, contents, restored, tool
 
-from experiments import points
+from experiments import history, points
 from experiments.experiment import Experiment
 from experiments.git import Repository
 from experiments.history import History, resolve_histories
@@ -62,6 +63,49 @@ def test_list_finds_env_files_like_a_run(ran):
         file.unlink()
     done = tool(ran, "list")
     assert done.returncode == 1 and f"DATA_ROOT is not set in {ran.path}/.env. Set it" in done.stderr
+
+
+LOADED = """\
+import os, sys
+sys.path.insert(0, "experiments/011-x/scripts")
+from dotenv import load_dotenv
+from runtime import find_env
+load_dotenv(find_env())
+print(os.path.realpath(find_env()), os.environ.get("DATA_ROOT", ""), sep="\\n")
+"""
+NEAR = "experiments/011-x/scripts/.env"
+
+
+@pytest.mark.parametrize(
+    ("files", "environment"),
+    [
+        ({".env": "DATA_ROOT=/a"}, {}),
+        ({".env": "DATA_ROOT=/a", "experiments/.env": "OTHER=1"}, {}),
+        ({".env": "DATA_ROOT=/a", NEAR: "DATA_ROOT=/b"}, {}),
+        ({".env": "DATA_ROOT=/a", NEAR: None}, {}),
+        ({"experiments/.env": None}, {"DATA_ROOT": "/c"}),
+        ({".env": "DATA_ROOT=/a"}, {"DATA_ROOT": "/c"}),
+        ({".env": "DATA_ROOT=/a"}, {"DATA_ROOT": ""}),
+        ({".env": "BASE=/a\nDATA_ROOT=${BASE}/x"}, {"BASE": "/shell"}),
+        ({".env": "BASE=/a\nDATA_ROOT=${BASE}/x"}, {}),
+        ({".env": "DATA_ROOT=/a"}, {"PYTHON_DOTENV_DISABLED": "1"}),
+    ],
+)
+def test_env_file_of_list_is_that_of_scripts(lab, files, environment):
+    """Python, bash and the command look for .env. A folder of that name (None) is skipped."""
+    lab.render()
+    (lab.path / ".env").unlink()
+    for name, text in files.items():
+        (lab.path / name).mkdir() if text is None else (lab.path / name).write_text(text)
+    env, data = lab.python("-c", LOADED, env=environment).stdout.splitlines()
+    found = Experiment.open(lab.path / "experiments/011-x")
+    assert str(history.find_env(found)) == env
+    bash = 'scripts=$1/experiments/011-x/scripts root=$1; . "$scripts/runtime/pin.sh"; find_env'
+    assert run("bash", "-c", bash, "-", lab.path).stdout == f"{env}\n"
+    with restored(lab.path, environment):
+        before = dict(os.environ)
+        assert history.load_env(history.find_env(found)).get("DATA_ROOT", "") == data
+        assert dict(os.environ) == before
 
 
 def test_list_includes_multirun_runs(lab):

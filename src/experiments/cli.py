@@ -88,17 +88,22 @@ STATE = argument(
         help="number of experiments to render in parallel",
     ),
     argument("--commit", action="store_true", help="make one commit per experiment"),
+    argument("--conflicts", action="store_true", help="write both sides of a conflict, between <<<<<<< and >>>>>>>"),
     argument("--dry-run", action="store_true", help="print what would change, and change nothing"),
     examples=(
         "experiments update --dry-run",
         "experiments update --commit --jobs 2",
         "experiments update --vcs-ref v1.2.0",
+        "experiments update --conflicts experiments/011-x",
     ),
 )
 def handle_update(options: argparse.Namespace) -> int:
     from experiments.update import Options, update
 
-    return update(options.paths, Options(options.vcs_ref, options.commit, options.dry_run), options.jobs)
+    if options.commit and options.conflicts:
+        raise Problem("--commit and --conflicts cannot be combined", "Resolve the conflicts, then commit.")
+    wanted = Options(options.vcs_ref, options.commit, options.dry_run, options.conflicts)
+    return update(options.paths, wanted, options.jobs)
 
 
 @command(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dotenv import dotenv_values
+from dotenv import load_dotenv
 
 from experiments.errors import Problem
 from experiments.experiment import Experiment
@@ -33,14 +33,33 @@ class History:
 
 
 def runs_folder(experiment: Experiment) -> Path:
-    """Return the folder of its runs. DATA_ROOT is found as the runs find it: in the environment, else in .env."""
-    scripts = experiment.path / "scripts"
-    files = [folder / ".env" for folder in (scripts, *scripts.parents)]
-    env = next((file for file in files if file.is_file()), experiment.repository.root / ".env")
-    data = (dict(dotenv_values(env)) | dict(os.environ)).get("DATA_ROOT")
+    """Return the folder of its runs, in the DATA_ROOT that its scripts find."""
+    env = find_env(experiment)
+    data = load_env(env).get("DATA_ROOT")
     if not data:
         raise Problem(f"DATA_ROOT is not set in {env}", "Set it: the runs' folders are below it.")
     return Path(data, "experiments", experiment.path.name, "runs")
+
+
+def find_env(experiment: Experiment) -> Path:
+    """Return the path of the .env that scripts load, by the rule of `find_env` in runtime/environment.py."""
+    scripts = (experiment.path / "scripts").resolve()
+    files = [folder / ".env" for folder in (scripts, *scripts.parents)]
+    return next((file for file in files if file.is_file()), scripts.parents[2] / ".env")
+
+
+def load_env(env: Path) -> dict[str, str]:
+    """Return the environment of a script that has loaded `env`.
+
+    `dotenv_values` would not do: inside ${} the file's values win there, and the environment's in `load_dotenv`.
+    """
+    before = dict(os.environ)
+    try:
+        load_dotenv(env)
+        return dict(os.environ)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def read_histories(experiments: Sequence[Experiment], queue: Queue, whole: bool = False) -> list[History]:
