@@ -22,7 +22,8 @@ def test_sweep_pairs_are_added_and_checked(lab):
     assert tool(lab, "check").stdout == ""
     again = tool(lab, "add-run", "experiments/011-x", "x", "delta_wandb")
     assert again.stderr == (
-        'experiments: run "delta_wandb" of x: the name x_delta_wandb is already used by delta_wandb. Use another ID\n'
+        "experiments: the ID wandb of x is already used by delta_wandb; nothing was added. "
+        "Use another ID, or change that run: `experiments set-run experiments/011-x x delta_wandb mem=100g`\n"
     )
     (experiment / "conf/x_delta_wandb.yaml").rename(experiment / "conf/x_delta_other.yaml")
     assert tool(lab, "check").stdout.splitlines() == [

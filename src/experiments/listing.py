@@ -94,13 +94,12 @@ def read_experiment(experiment: Experiment, jobs: Mapping[str, Job] | None, temp
 def waiting(experiment: Experiment, runs: list[RunInfo], jobs: Mapping[str, Job]) -> list[RunInfo]:
     """Return the jobs of this experiment, by their name and folder, that have no record yet."""
     known = {run.entry for run in runs}
-    number = experiment.path.name.partition("-")[0]
     root = str(experiment.repository.root)
     found = []
     for job in jobs.values():
         is_ours = job.folder == root or job.folder.startswith(f"{root}/")
-        if is_ours and job.name.startswith(f"{number}-") and job.id not in known:
-            config = job.name.removeprefix(f"{number}-")
+        if is_ours and job.name.startswith(f"{experiment.prefix}-") and job.id not in known:
+            config = job.name.removeprefix(f"{experiment.prefix}-")
             if (experiment.path / f"conf/{config}.yaml").exists() or is_query_job(experiment, config):
                 found.append(RunInfo(config, "", job.label, job.id, job.id))
     return found
