@@ -55,6 +55,10 @@ WRONG = [
     (changed("machines", "GH", to={"python": "python3"}), "machine GH: must be lower-case words joined by _"),
     (changed("machines", "a-b", to={"python": "python3"}), "machine a-b: must be lower-case words joined by _"),
     (changed("machines", "a_012_b", to={"python": "python3"}), "machine a_012_b: must be lower-case words"),
+    (
+        changed("machines", "gh_optuna", to={"python": "python3"}),
+        "machine gh_optuna: must not end in _optuna",
+    ),
     (changed("machines", 7, to={"python": "python3"}), "machine 7: must be lower-case words"),
     (changed("machines", "gh", to="python3"), "machine gh: must be a mapping with the field python"),
     (changed("machines", "gh", "qos", to="high"), 'machine gh: unknown field "qos"; expected one of: cluster,'),

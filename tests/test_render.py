@@ -35,6 +35,7 @@ LAYOUT = {
     "scripts/runtime/figure_metadata.py",
     "scripts/runtime/figures.py",
     "scripts/runtime/files.py",
+    "scripts/runtime/grid.py",
     "scripts/runtime/hydra_help.py",
     "scripts/runtime/inputs.py",
     "scripts/runtime/locks.py",
@@ -71,7 +72,9 @@ EVERY_MODE = {
         {"delta-pack_wandb": {"ntasks": 2}},
         "desk_003",
         "desk_optuna",
+        "gh_optuna_r2",
     ],
+    "cgt": ["gh", "desk", "igb_mmli-ddp", {"gh-pack": {"ntasks": 2}}],
     "query": ["gh_001", "desk_002"],
 }
 EVERY_REQUEST = {

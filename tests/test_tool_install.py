@@ -9,7 +9,7 @@ from support.process import run
 from support.template import ROOT
 from support.updating import is_new, tool
 
-COMMANDS = ("update", "add-run", "set-run", "check", "list", "adopt")
+from experiments.cli import COMMANDS
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,13 @@ def test_pip_installs_the_package_alone(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(target)}
     done = run(target / "bin/experiments", "--help", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "experiments update --commit" in done.stdout and "set-run" in done.stdout
+    assert all(f"\n    {command.name} " in done.stdout for command in COMMANDS)
     done = run(target / "bin/experiments", "list", cwd=tmp_path, env=environment)
     assert done.returncode == 1 and done.stderr.startswith("experiments: not a git repository")
     assert not (target / "tests").exists() and (target / "experiments/cli.py").is_file()
-    reader = target / "experiments/figure_metadata.py"
-    shared = ROOT / "template/scripts/runtime/figure_metadata.py"
-    assert not reader.is_symlink() and reader.read_bytes() == shared.read_bytes()
+    for name in ("figure_metadata.py", "grid.py"):
+        module, shared = target / "experiments" / name, ROOT / "template/scripts/runtime" / name
+        assert not module.is_symlink() and module.read_bytes() == shared.read_bytes()
 
 
 def test_source_archive_builds_the_same_wheel(uv, tmp_path):
@@ -74,5 +74,5 @@ def test_uvx_runs_the_command_with_hydra(uv, old, experiment):
 
 def test_help_of_each_command_has_examples(lab):
     for command in COMMANDS:
-        done = tool(lab, command, "--help")
-        assert done.returncode == 0 and f"examples:\n  experiments {command}" in done.stdout
+        done = tool(lab, command.name, "--help")
+        assert done.returncode == 0 and f"examples:\n  experiments {command.name}" in done.stdout

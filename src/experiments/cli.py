@@ -1,4 +1,4 @@
-"""The command line of `experiments`."""
+"""The command line of `experiments`: each command with its help, its arguments and its function."""
 
 import argparse
 import os
@@ -6,35 +6,51 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from experiments.errors import Problem, reason
 from experiments.git import forget_hook_variables
 
-DESCRIPTION = """Update many experiments, add and change their runs, list what ran, and check them.
+DESCRIPTION = "Update many experiments, add and change their runs, list what ran, and check them."
+EPILOG = "`experiments COMMAND --help` prints the options of a command, with examples."
 
-  experiments update --commit                      update all experiments, one commit each
-  experiments update experiments/011-x --dry-run   print what would change
-  experiments add-run experiments/011-x growth delta_001
-  experiments set-run experiments/011-x growth delta_001 mem=100g time=0-12:00:00 gres=null
-  experiments check                                print what is wrong, one line each
-  experiments list experiments/011-x               list its runs and their states
-  experiments adopt experiments/005-old            adopt a folder that the template did not make"""
+Handler = Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A positional argument or an option: the arguments of `ArgumentParser.add_argument`."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its help, its arguments and its function."""
+    """A command. Its handler imports what it needs, so that the others start fast."""
 
     name: str
     summary: str
-    examples: str
-    declare: Callable[[argparse.ArgumentParser], None]
-    handler: Callable[[argparse.Namespace], int]
+    arguments: tuple[Argument, ...]
+    examples: tuple[str, ...]
+    handler: Handler
 
 
-def declare_paths(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="an experiment; default: all under experiments/")
+COMMANDS: list[Command] = []
+
+
+def command(name: str, summary: str, *arguments: Argument, examples: Sequence[str]) -> Callable[[Handler], Handler]:
+    """Register the decorated function as the handler of a command."""
+
+    def register(handler: Handler) -> Handler:
+        COMMANDS.append(Command(name, summary, arguments, tuple(examples), handler))
+        return handler
+
+    return register
+
+
+def argument(*names: str, **settings: Any) -> Argument:
+    return Argument(names, settings)
 
 
 def count_from_one(text: str) -> int:
@@ -46,35 +62,49 @@ def count_from_one(text: str) -> int:
 
 count_from_one.__name__ = "number"  # what argparse calls it
 
+PATH = argument("path", metavar="PATH", help="an experiment")
+PATHS = argument("paths", nargs="*", metavar="PATH", help="an experiment; default: all under experiments/")
 
-def declare_update(parser: argparse.ArgumentParser) -> None:
-    declare_paths(parser)
-    parser.add_argument("--vcs-ref", metavar="REF", help="version of the template; default: its newest release")
-    parser.add_argument(
+
+@command(
+    "update",
+    "bring a release of the template to experiments; skip those with uncommitted work or conflicts (exit code 3)",
+    PATHS,
+    argument("--vcs-ref", metavar="REF", help="version of the template; default: its newest release"),
+    argument(
         "--jobs",
         type=count_from_one,
         default=os.cpu_count() or 1,
         metavar="N",
         help="number of experiments to render in parallel",
-    )
-    parser.add_argument("--commit", action="store_true", help="make one commit per experiment")
-    parser.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
-
-
+    ),
+    argument("--commit", action="store_true", help="make one commit per experiment"),
+    argument("--dry-run", action="store_true", help="print what would change, and change nothing"),
+    examples=(
+        "experiments update --dry-run",
+        "experiments update --commit --jobs 2",
+        "experiments update --vcs-ref v1.2.0",
+    ),
+)
 def handle_update(options: argparse.Namespace) -> int:
     from experiments.update import Options, update
 
     return update(options.paths, Options(options.vcs_ref, options.commit, options.dry_run), options.jobs)
 
 
-def declare_add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="an experiment")
-    parser.add_argument("script", metavar="SCRIPT", help="one of its scripts, or the name of a new one")
-    parser.add_argument(
+@command(
+    "add-run",
+    "add runs to an experiment: the missing files and the recorded answer",
+    PATH,
+    argument("script", metavar="SCRIPT", help="one of its scripts, or the name of a new one"),
+    argument(
         "words", nargs="+", metavar="TOKEN [KEY=VALUE]", help="runs like delta_001, and options of sbatch for them"
-    )
-
-
+    ),
+    examples=(
+        "experiments add-run experiments/011-x growth delta_001 delta_002",
+        "experiments add-run experiments/011-x growth gh-pack_003 ntasks=4 mem=100g",
+    ),
+)
 def handle_add_run(options: argparse.Namespace) -> int:
     from experiments.runs import add_run, parse_request
 
@@ -86,18 +116,20 @@ def handle_add_run(options: argparse.Namespace) -> int:
     return 0
 
 
-def declare_set_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="an experiment")
-    parser.add_argument("script", metavar="SCRIPT", help="one of its scripts")
-    parser.add_argument("token", metavar="TOKEN", help="one of its runs, like gh_004")
-    parser.add_argument(
+@command(
+    "set-run",
+    "change what a run requests of Slurm; its launcher keeps your edits",
+    PATH,
+    argument("script", metavar="SCRIPT", help="one of its scripts"),
+    argument("token", metavar="TOKEN", help="one of its runs, like gh_004"),
+    argument(
         "words",
         nargs="+",
         metavar="KEY=VALUE",
         help="option of sbatch; true for a flag, null to omit it, empty for the machine's own value",
-    )
-
-
+    ),
+    examples=("experiments set-run experiments/011-x growth gh_004 mem=100g time=0-12:00:00 gres=null",),
+)
 def handle_set_run(options: argparse.Namespace) -> int:
     from experiments.runs import parse_request, set_run
 
@@ -106,105 +138,69 @@ def handle_set_run(options: argparse.Namespace) -> int:
     return 0
 
 
-def declare_check(parser: argparse.ArgumentParser) -> None:
-    declare_paths(parser)
-    parser.add_argument("--compose", action="store_true", help="also compose every configuration, which needs Hydra")
-
-
+@command(
+    "check",
+    "print what is wrong with experiments, one line each; a path may be of one that was never adopted",
+    PATHS,
+    argument("--compose", action="store_true", help="also compose every configuration, which needs Hydra"),
+    examples=("experiments check", "experiments check experiments/005-old --compose"),
+)
 def handle_check(options: argparse.Namespace) -> int:
     from experiments.check import check
 
     return check(options.paths, options.compose)
 
 
-def declare_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "path", nargs="?", metavar="PATH", help="list the runs of this experiment; default: all experiments"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--figure", metavar="FILE", help="print which run made a figure")
-
-
+@command(
+    "list",
+    "list experiments, or the runs of one with their states, or the run that made a figure",
+    argument("path", nargs="?", metavar="PATH", help="list the runs of this experiment; default: all experiments"),
+    argument("--json", action="store_true", help="print JSON"),
+    argument("--figure", metavar="FILE", help="print which run made a figure"),
+    examples=(
+        "experiments list",
+        "experiments list experiments/011-x --json",
+        "experiments list --figure images/a.png",
+    ),
+)
 def handle_list(options: argparse.Namespace) -> int:
     from experiments.listing import list_experiments
 
     return list_experiments(options.path, options.json, options.figure)
 
 
-def declare_adopt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="FOLDER", help="folder in experiments/ that the template did not make")
-    parser.add_argument("--source", metavar="TEMPLATE", help="template; default: that of the other experiments")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be added, and add nothing")
-
-
+@command(
+    "adopt",
+    "make an experiment of a folder that the template did not make; nothing is overwritten",
+    argument("path", metavar="FOLDER", help="folder in experiments/ that the template did not make"),
+    argument("--source", metavar="TEMPLATE", help="template; default: that of the other experiments"),
+    argument("--dry-run", action="store_true", help="print what would be added, and add nothing"),
+    examples=(
+        "experiments adopt experiments/005-old --dry-run",
+        "experiments adopt experiments/005-old --source gh:lab/tc-exp-template",
+    ),
+)
 def handle_adopt(options: argparse.Namespace) -> int:
     from experiments.adopt import adopt
 
     return adopt(options.path, options.source, options.dry_run)
 
 
-COMMANDS = (
-    Command(
-        "update",
-        "bring a release of the template to experiments; skip those with uncommitted work or conflicts (exit code 3)",
-        "experiments update --dry-run\nexperiments update --commit --jobs 2\nexperiments update --vcs-ref v1.2.0",
-        declare_update,
-        handle_update,
-    ),
-    Command(
-        "add-run",
-        "add runs to an experiment: the missing files and the recorded answer",
-        "experiments add-run experiments/011-x growth delta_001 delta_002\n"
-        "experiments add-run experiments/011-x growth gh-pack_003 ntasks=4 mem=100g",
-        declare_add_run,
-        handle_add_run,
-    ),
-    Command(
-        "set-run",
-        "change what a run requests of Slurm; its launcher keeps your edits",
-        "experiments set-run experiments/011-x growth gh_004 mem=100g time=0-12:00:00 gres=null",
-        declare_set_run,
-        handle_set_run,
-    ),
-    Command(
-        "check",
-        "print what is wrong with experiments, one line each; a path may be of one that was never adopted",
-        "experiments check\nexperiments check experiments/005-old --compose",
-        declare_check,
-        handle_check,
-    ),
-    Command(
-        "list",
-        "list experiments, or the runs of one with their states, or the run that made a figure",
-        "experiments list\nexperiments list experiments/011-x --json\nexperiments list --figure images/a.png",
-        declare_list,
-        handle_list,
-    ),
-    Command(
-        "adopt",
-        "make an experiment of a folder that the template did not make; nothing is overwritten",
-        "experiments adopt experiments/005-old --dry-run\n"
-        "experiments adopt experiments/005-old --source gh:lab/tc-exp-template",
-        declare_adopt,
-        handle_adopt,
-    ),
-)
-
-
 def make_parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("experiments", description=DESCRIPTION, formatter_class=plain)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        added = commands.add_parser(
-            command.name,
-            help=command.summary,
-            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-            epilog=f"examples:\n{command.examples}".replace("\n", "\n  "),
+    parser = argparse.ArgumentParser("experiments", description=DESCRIPTION, epilog=EPILOG)
+    added = parser.add_subparsers(required=True, metavar="COMMAND")
+    for entry in COMMANDS:
+        subparser = added.add_parser(
+            entry.name,
+            help=entry.summary,
+            description=f"{entry.summary[0].upper()}{entry.summary[1:]}.",
+            epilog="\n  ".join(("examples:", *entry.examples)),
             formatter_class=plain,
         )
-        command.declare(added)
-        added.set_defaults(handler=command.handler)
+        for declared in entry.arguments:
+            subparser.add_argument(*declared.names, **declared.settings)
+        subparser.set_defaults(handler=entry.handler)
     return parser
 
 

@@ -231,7 +231,7 @@ def is_starter(name: str) -> bool:
 
 def files_with_number(experiment: Experiment, run: Run, release: Release) -> list[str]:
     """Return the script's configurations and launchers that have a run's number, on any machine."""
-    if run.sweeper:
+    if run.sweeper or not run.id:
         return [name for name in run.files if (experiment.path / name).exists()]
     start, end = f"{run.script}_", f"_{run.id}"
     found = []

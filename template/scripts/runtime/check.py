@@ -7,6 +7,7 @@ FOLDER/requests  for each launcher: its name; a count and that many NAME=VALUE o
 FOLDER/problems  written: pairs of a launcher and a line
 FOLDER/notes     written: pairs of a launcher and a line
 FOLDER/inputs/LAUNCHER  written: pairs of a declared input and its checksum
+FOLDER/points/LAUNCHER  written if its configuration has a grid: for each point its name, hash and state
 
 The exit code is 0 if all checks ran, whatever they found. Required packages: python-dotenv, and hydra-core with
 omegaconf if the script uses them.
@@ -50,13 +51,13 @@ def main() -> None:
     try:
         from runtime.preflight import check
     except SystemExit as error:  # `runtime` exits if Python was started with unsuitable options
-        write_findings(folder, {launcher: ([*problems, str(error)], [], {}) for launcher, _, _ in requests})
+        write_findings(folder, {launcher: ([*problems, str(error)], [], {}, []) for launcher, _, _ in requests})
         return
     found = check(requests, ENVIRONMENT, PATH)
     write_findings(
         folder,
         {
-            launcher: (problems + each.problems, each.notes, each.inputs)
+            launcher: (problems + each.problems, each.notes, each.inputs, each.points)
             for (launcher, _, _), each in zip(requests, found, strict=True)
         },
     )
@@ -78,17 +79,20 @@ def read_requests(folder: str) -> list[tuple[str, dict[str, str], list[str]]]:
     return requests
 
 
-def write_findings(folder: str, findings: Mapping[str, tuple[list[str], list[str], Mapping[str, str]]]) -> None:
+def write_findings(folder: str, findings: Mapping[str, tuple[list[str], list[str], Mapping[str, str], list[str]]]) -> None:
     problems = [(launcher, line) for launcher, found in findings.items() for line in found[0]]
     notes = [(launcher, line) for launcher, found in findings.items() for line in found[1]]
     write_pairs(osp.join(folder, "problems"), problems)
     write_pairs(osp.join(folder, "notes"), notes)
     os.makedirs(osp.join(folder, "inputs"), exist_ok=True)
-    for launcher, (_, _, inputs) in findings.items():
+    os.makedirs(osp.join(folder, "points"), exist_ok=True)
+    for launcher, (_, _, inputs, points) in findings.items():
         write_pairs(osp.join(folder, "inputs", launcher), inputs.items())
+        if points:
+            write_pairs(osp.join(folder, "points", launcher), [points])
 
 
-def write_pairs(path: str, pairs: Iterable[tuple[str, str]]) -> None:
+def write_pairs(path: str, pairs: Iterable[Iterable[str]]) -> None:
     with open(path, "wb") as file:
         file.write(b"".join(os.fsencode(word) + b"\0" for pair in pairs for word in pair))
 

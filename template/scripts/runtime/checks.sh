@@ -5,11 +5,15 @@ readonly check_seconds=600 # the limit for a launcher's setup, and for all scrip
 check_launchers() {
   local launcher file
   for launcher in "${launchers[@]}"; do
-    file=$tree/$experiment/scripts/$launcher.slurm
+    file=$(launcher_file "$launcher")
     check_text "$launcher" "$file"
     check_options "$launcher" "$file"
   done
   preflight
+}
+
+launcher_file() { # LAUNCHER
+  printf '%s\n' "$tree/$experiment/scripts/${stems[$1]}.slurm"
 }
 
 # Check what a launcher's text shows.
@@ -17,8 +21,8 @@ check_text() { # LAUNCHER FILE
   local line message
   [[ -f $2 ]] || die "$1: git ignores it, so it cannot be pinned. Use --live."
   ! grep -q $'\r' "$2" \
-    || die "$1: it has DOS line breaks. Convert them: sed -i 's/\\r\$//' $(printf %q "$scripts/$1.slurm")"
-  grep -q '^#SBATCH' "$2" || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/$1.slurm")"
+    || die "$1: it has DOS line breaks. Convert them: sed -i 's/\\r\$//' $(printf %q "$scripts/${stems[$1]}.slurm")"
+  grep -q '^#SBATCH' "$2" || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/${stems[$1]}.slurm")"
   # Slurm silently ignores #SBATCH lines that are indented or follow a command.
   line=$(awk '/^[ \t]+#SBATCH/ || /^#SBATCH/ && command {print FNR; exit} !/^[ \t]*(#|$)/ {command = 1}' "$2")
   [[ ! $line ]] || die "$1: Slurm ignores the #SBATCH in line $line, since it is indented or follows a command"
@@ -87,7 +91,7 @@ print_job_variables() { # LAUNCHER
 preflight() {
   local launcher failed=''
   local -A groups=() findings=()
-  mkdir -- "$work/checks" "$work/inputs"
+  mkdir -- "$work/checks" "$work/inputs" "$work/points"
   inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
@@ -106,7 +110,7 @@ inspect_launchers() {
   answers=$(umask 077 && mktemp -d)
   trap 'remove "$answers"; clean_up' EXIT
   for launcher in "${launchers[@]}"; do
-    if ! is_from_template "$tree/$experiment/scripts/$launcher.slurm"; then continue; fi
+    if ! is_from_template "$(launcher_file "$launcher")"; then continue; fi
     inspect_launcher "$launcher" &
     if ((++number % 8 == 0)); then wait; fi
   done
@@ -119,7 +123,7 @@ inspect_launcher() { # LAUNCHER
   local -a variables
   mapfile -t variables < <(print_job_variables "$1")
   (cd -- "$tree" && exec timeout --kill-after=10 "$check_seconds" env "${variables[@]}" \
-    bash "$tree/$experiment/scripts/$1.slurm" --check "${overrides[@]}") \
+    bash "$(launcher_file "$1")" ${configs[$1]:+"${configs[$1]}"} --check "${overrides[@]}") \
     < /dev/null > "$answers/$1" 2> "$answers/$1.errors" || status=$?
   echo "$status" > "$answers/$1.status"
 }
@@ -130,7 +134,7 @@ inspect_launcher() { # LAUNCHER
 group_launcher() { # LAUNCHER
   local count variable
   local -a fields python run own=() shared=()
-  if ! is_from_template "$tree/$experiment/scripts/$1.slurm"; then
+  if ! is_from_template "$(launcher_file "$1")"; then
     warn "$1: only its text was checked, since it is not a launcher of the template"
     return
   fi
@@ -166,7 +170,7 @@ group_launcher() { # LAUNCHER
 
 # Check the script and the configurations in a launcher's run=( ... ). Return 1 if one is wrong.
 check_run() { # LAUNCHER WORD...
-  local word after=''
+  local word config='' after=''
   local -r launcher=$1 script=${2-}
   if [[ ! $script ]]; then
     add_finding "$launcher" "its run=( ... ) is empty"
@@ -177,12 +181,18 @@ check_run() { # LAUNCHER WORD...
   fi
   for word in "${@:3}"; do
     case $word in
-      --config-name=* | -cn=* | config=*) check_configuration "$launcher" "${word#*=}" ;;
+      --config-name=* | -cn=*) config=${word#*=} ;;
+      config=*) check_configuration "$launcher" "${word#*=}" ;;
     esac
-    if [[ $after == --config-name || $after == -cn ]]; then check_configuration "$launcher" "$word"; fi
+    if [[ $after == --config-name || $after == -cn ]]; then config=$word; fi
     after=$word
   done
+  if [[ $config ]]; then check_configuration "$launcher" "$config"; fi
   [[ ! ${findings[$launcher]-} ]] || return 1
+  if [[ $config && $script != */@(query|optuna_worker).py ]] \
+    && grep -q '^grid:' "$tree/$experiment/conf/${config%.yaml}.yaml"; then
+    check_grid "$launcher" "${config%.yaml}" || return 1
+  fi
   if ! grep -q runtime "$tree/$script"; then writes_outputs=yes; fi
 }
 
@@ -206,13 +216,14 @@ add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
   if [[ ! $group ]]; then
     group=$work/checks/${#groups[@]}
     groups[$key]=$group
-    mkdir -- "$group" "$group/inputs"
+    mkdir -- "$group" "$group/inputs" "$group/points"
     print_words "${python_words[@]}" > "$group/python"
     (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
   fi
   echo "$1" >> "$group/launchers"
-  print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" \
-    "$((${#run_words[@]} + ${#overrides[@]}))" "${run_words[@]}" "${overrides[@]}" >> "$group/requests"
+  run_words+=("${overrides[@]}")
+  if [[ ${grids[$1]-} && ${request[name]} ]]; then run_words+=(config="${grids[$1]}.${request[name]}"); fi
+  print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" "${#run_words[@]}" "${run_words[@]}" >> "$group/requests"
 }
 
 # Start Python on each group, eight at a time, and read what it found.
@@ -243,7 +254,7 @@ check_group() { # FOLDER
   echo "$status" > "$1/status"
 }
 
-# Read the findings of a group, and copy the checksums of its inputs.
+# Read the findings of a group, and copy the checksums of its inputs and the states of its points.
 read_group() { # FOLDER
   local launcher line
   local -r status=$(< "$1/status")
@@ -258,6 +269,7 @@ read_group() { # FOLDER
     warn "$launcher: $line"
   done < "$1/notes"
   cp -R -- "$1/inputs/." "$work/inputs/"
+  cp -R -- "$1/points/." "$work/points/"
 }
 
 add_finding() { # LAUNCHER LINE
@@ -269,7 +281,7 @@ add_failure() { # LAUNCHER CODE ERRORS
   local line
   line=$(grep -v '^[[:space:]]*$' "$3" | tail -n 1) || true
   # bash begins an error of the launcher itself with the launcher's path and line.
-  line=${line#"$tree/$experiment/scripts/$1.slurm: line "+([0-9]): }
+  line=${line#"$(launcher_file "$1"): line "+([0-9]): }
   if [[ $2 == 124 ]]; then
     line="its check took more than $check_seconds s. Look for a command that waits, in its setup or at the top of its script."
   fi

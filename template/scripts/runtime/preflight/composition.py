@@ -13,9 +13,12 @@ from types import ModuleType
 from typing import Any
 
 from runtime import inputs
+from runtime.campaign import EXPANDED, campaign_of, read_grid
 from runtime.files import try_to_write
-from runtime.paths import SCRIPTS
+from runtime.grid import Grid, GridError, Point
+from runtime.paths import CONF, SCRIPTS
 from runtime.preflight.findings import Findings, is_job_error, is_resolver_error, one_line
+from runtime.preflight.points import check_points
 from runtime.requirements import LACKS_RUNTIME, has_runtime, unmet_requirements, unresolved
 
 
@@ -91,19 +94,68 @@ def check_configuration(
             return found
         if not command:
             return found
-        label = command.label(entry)
+        has_run = uses_run(module)
         try:
-            cfg = command.compose(entry, script)
-        except (Exception, SystemExit) as error:
-            found.add(f"{label}: {one_line(error)}", is_note=is_job_error(error))
+            grid = grid_of(command, entry)
+        except GridError as error:
+            found.add(str(error))
             return found
-        if uses_run(module) and not has_runtime(cfg):
-            found.add(f"{label}: {LACKS_RUNTIME}")
-            return found
-        check_values(cfg, label, found, command.is_multirun)
-        if not found.problems and has_runtime(cfg):
-            check_requirements(cfg, known, found)
+        if grid:
+            check_grid(grid, command, entry, script, has_run, known, found)
+        else:
+            check_composed(command, entry, script, command.label(entry), has_run, known, found)
     return found
+
+
+def check_composed(
+    command: "Command", entry: Entry, script: str, label: str, has_run: bool, known: dict[str, str], found: Findings
+) -> dict[str, Any] | None:
+    """Compose one configuration and check it. Return its values, unresolved and without `hydra`; None if it is wrong."""
+    from omegaconf import OmegaConf
+
+    try:
+        cfg = command.compose(entry, script)
+    except (Exception, SystemExit) as error:
+        found.add(f"{label}: {one_line(error)}", is_note=is_job_error(error))
+        return None
+    if has_run and not has_runtime(cfg):
+        found.add(f"{label}: {LACKS_RUNTIME}")
+        return None
+    values: Any = OmegaConf.to_container(cfg, resolve=False)
+    values.pop("hydra", None)
+    check_values(cfg, label, found, command.is_multirun)
+    if not found.problems and has_runtime(cfg):
+        check_requirements(cfg, known, found)
+    return dict(values)
+
+
+# Grids ----------------------------------------------------------------------------------------------------------------
+
+
+def grid_of(command: "Command", entry: Entry) -> Grid | None:
+    """Return the grid of the primary configuration, if that is in conf/. Raises GridError."""
+    config = command.config_name(entry)
+    is_here = "config_path" not in command.options and osp.isfile(osp.join(CONF, f"{config}.yaml"))
+    return read_grid(config) if is_here else None
+
+
+def check_grid(
+    grid: Grid, command: "Command", entry: Entry, script: str, has_run: bool, known: dict[str, str], found: Findings
+) -> None:
+    """Check the points of a grid. A script with conf/runtime.yaml gets two words more, as `expand_arguments` adds them."""
+    config = command.config_name(entry)
+    campaign = campaign_of(config, command.overrides)
+    typed = [word for word in command.overrides if not word.startswith("config=")]
+    os.environ["RUN_NAME"] = grid.points[0].name
+
+    def compose(label: str, point: Point) -> dict[str, Any] | None:
+        options = command.options | {"config_name": point.config or config}
+        own = [f"config={campaign}", f"{EXPANDED}{point.name}"] if has_run else []
+        words = [*own[:1], *point.overrides, *typed, *own[1:]]
+        combined = Command(options, words, False)
+        return check_composed(combined, entry, script, f"conf/{config}.yaml: {label}", has_run, known, found)
+
+    check_points(grid, compose, campaign, found)
 
 
 @contextmanager
@@ -134,6 +186,10 @@ class Command:
     options: dict[str, str]
     overrides: list[str]
     is_multirun: bool
+
+    def config_name(self, entry: Entry) -> str:
+        """Return the name of the primary configuration, without .yaml."""
+        return (self.options.get("config_name") or entry.config_name or "").removesuffix(".yaml")
 
     def label(self, entry: Entry) -> str:
         """Return the configuration's name for findings: its file, if that is in this experiment."""
