@@ -8,6 +8,9 @@ from support.process import commit, edit
 from support.updating import SUBMIT, contents, tool
 
 
+RUNS = {"train": [{"gh_000": {"time": "1-00:00:00"}}]}
+
+
 @pytest.fixture
 def found(lab):
     """Return a lab with an experiment that was written without the template."""
@@ -16,7 +19,9 @@ def found(lab):
         "README.md": "mine\n",
         "conf/train_gh_000.yaml": "a: 1\n",
         "scripts/train.py": "mine\n",
-        "scripts/gh_train_000.slurm": "#!/bin/bash\npython scripts/train.py --config-name train_gh_000\n",
+        "scripts/gh_train_000.slurm": "#!/bin/bash\n"
+        "#SBATCH -p main --cpus-per-task 16 --mem=64g --gres=gpu:1 --time=1-00:00:00 # one day\n"
+        "python scripts/train.py --config-name train_gh_000\n",
         "scripts/another.slurm": "#!/bin/bash\ntrue\n",
     }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -31,11 +36,16 @@ def test_adopt_adds_missing_files_and_finds_runs(found):
     done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
     assert done.returncode == 0, done.stderr
     rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    assert {"keep README.md", "keep scripts/train.py", "run gh_000 of train"} <= set(rows)
+    assert {
+        "keep README.md",
+        "keep scripts/train.py",
+        "run gh_000 of train: time=1-00:00:00",
+        "no run another.slurm: starts no Python script",
+    } <= set(rows)
     after = contents(folder)
     assert before.items() <= after.items() and "scripts/submit.sh" in after
     answers = yaml.safe_load(after[".copier-answers.yml"])
-    assert (answers["runs"], answers["_commit"]) == ({"train": ["gh_000"]}, "v1.0.0")
+    assert (answers["runs"], answers["_commit"]) == (RUNS, "v1.0.0")
     assert (answers["title"], answers["package"], answers["queries"]) == ("005-Old_one", "torchcell", False)
     (folder / ".copier-answers.yml").unlink()  # as if killed before the last file
     assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
@@ -83,11 +93,11 @@ def test_adopted_launchers_survive_updates(found, own_template):
     assert tool(lab, "adopt", "experiments/005-Old_one", "--source", own_template.path).returncode == 0
     assert (folder / "README.md").read_text().endswith(f"documentation: {own_template.path}\n")
     answers = yaml.safe_load((folder / ".copier-answers.yml").read_text())
-    assert answers["runs"] == {"train": ["gh_000"]}, "a run has its script"
+    assert answers["runs"] == RUNS, "a run has its script"
     commit(lab.path)
     launcher = folder / "scripts/gh_train_000.slurm"
     mine = launcher.read_bytes()
-    own_template.release("v1.1.0", [SUBMIT, ("lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")])
+    own_template.release("v1.1.0", [SUBMIT, ("lab.yml", "mem: 64g", "mem: 65g")])
     done = tool(lab, "update", "--commit")
     assert done.returncode == 0 and "updated: kept launchers of its own, scripts/gh_train_000.slurm\n" in done.stdout
     assert launcher.read_bytes() == mine and "failglob" in (folder / "scripts/submit.sh").read_text()
@@ -128,16 +138,18 @@ def test_adopt_interrupted_leaves_nothing(found, monkeypatch):
         (["experiments/nowhere"], "is not a folder"),
         (["torchcell"], "is not in experiments/ of its repository. Move it there with `git mv`."),
         (
-            ["experiments/Old", "--source", "TEMPLATE"],
-            "does not have the form NNN-slug. Name the folder like 011-growth",
+            ["experiments/Old"],
+            "Old has no number, no scripts/ and no conf/, so it is not an experiment. If it is one: ",
         ),
+        (["experiments/008 a"], "has other characters in its name than letters, digits, _ and -. Rename it with `git"),
         (["experiments/005-Old_one", "--source", "--upload-pack=touch hacked"], "is not an address: "),
         (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is not an address: "),
     ],
 )
 def test_adopt_refusal_is_one_line_and_leaves_nothing(found, arguments, reason):
     lab, _ = found
-    (lab.path / "experiments/Old").mkdir()
+    for name in ("Old", "008 a"):
+        (lab.path / "experiments" / name).mkdir()
     before = contents(lab.path)
     done = tool(lab, "adopt", *(word.replace("TEMPLATE", str(lab.template.path)) for word in arguments))
     assert done.returncode in (1, 2) and reason in done.stderr

@@ -171,8 +171,8 @@ def handle_list(options: argparse.Namespace) -> int:
 
 @command(
     "adopt",
-    "make an experiment of a folder that the template did not make; nothing is overwritten",
-    argument("path", metavar="FOLDER", help="folder in experiments/ that the template did not make"),
+    "make experiments of folders that the template did not make; nothing is overwritten",
+    argument("paths", nargs="+", metavar="FOLDER", help="folder in experiments/ that the template did not make"),
     argument("--source", metavar="TEMPLATE", help="template; default: that of the other experiments"),
     argument("--dry-run", action="store_true", help="print what would be added, and add nothing"),
     examples=(
@@ -183,7 +183,7 @@ def handle_list(options: argparse.Namespace) -> int:
 def handle_adopt(options: argparse.Namespace) -> int:
     from experiments.adopt import adopt
 
-    return adopt(options.path, options.source, options.dry_run)
+    return adopt(options.paths, options.source, options.dry_run)
 
 
 def make_parser() -> argparse.ArgumentParser:

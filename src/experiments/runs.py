@@ -21,6 +21,7 @@ from experiments.template import ANSWERS, File, Release, Run, render, stamp_answ
 Request = dict[str, Any]  # the options of sbatch that a run adds to its machine's
 
 DEFAULT = "conf/default.yaml"
+CONFIG_ID = re.compile(r"_([0-9]{3}(?:_[A-Za-z0-9]+)*)$")
 TASK_SEED = re.compile(rb"^seed: \$\{task\}.*$", re.MULTILINE)
 PARAMETERS = re.compile(rb"^( *(?:params|parameters)):\n(?:\1 +.*\n)+", re.MULTILINE)
 
@@ -130,7 +131,7 @@ def fill_configurations(
     """Return the new configurations of an existing script. They never have the starter's parameters."""
     filled = {}
     for run in added:
-        newest = newest_configuration(experiment, run.script, others)
+        newest = newest_configuration(experiment.path, run.script, others)
         for config in run.configurations:
             name = f"conf/{config}.yaml"
             if name in new:
@@ -159,18 +160,19 @@ def fill_configuration(experiment: Experiment, run: Run, rendered: bytes, newest
     return Filled(fixed + settings, origin)
 
 
-def newest_configuration(experiment: Experiment, script: str, runs: Sequence[Run]) -> str:
-    """Return the script's configuration with the highest ID, else the one that the script itself names, if any."""
-    folder = experiment.path / "conf"
+def newest_configuration(folder: Path, script: str, runs: Sequence[Run]) -> str:
+    """Return a script's configuration with the highest ID: by its runs and names, or the one that its text names."""
     found = {run.config: run.id for run in runs if run.script == script and run.config and not run.sweeper}
-    for path in sorted(folder.glob(f"{script}_*.yaml")):
-        if name := re.fullmatch(r"[a-z0-9]+_([0-9]{3}(?:_[A-Za-z0-9]+)*)", path.stem.removeprefix(f"{script}_")):
-            found.setdefault(path.stem, name[1])
-    there = [config for config in found if (folder / f"{config}.yaml").is_file()]
+    others = tuple(f"{path.stem}_" for path in folder.glob(f"scripts/{script}_*.py"))
+    for path in sorted(folder.glob(f"conf/{script}_*.yaml")):
+        number = CONFIG_ID.search(path.stem)
+        if number and not path.stem.startswith(others):
+            found.setdefault(path.stem, number[1])
+    there = [config for config in found if (folder / f"conf/{config}.yaml").is_file()]
     if there:
         return max(there, key=lambda config: found[config])
-    own = Program.read(experiment.path / f"scripts/{script}.py").config
-    return own if own != Path(DEFAULT).stem and (folder / f"{own}.yaml").is_file() else ""
+    own = Program.read(folder / f"scripts/{script}.py").config
+    return own if own != Path(DEFAULT).stem and (folder / f"conf/{own}.yaml").is_file() else ""
 
 
 def empty_configuration(experiment: Experiment, script: str) -> bytes:
@@ -278,6 +280,12 @@ def parse_request(words: Sequence[str]) -> Request:
             raise Problem(f"{word} is not KEY=VALUE", "Write an option of sbatch, like mem=100g.")
         request[name] = value_of(value)
     return request
+
+
+def shown_request(request: Request) -> str:
+    """Return a request as words of `set-run`."""
+    texts = {name: {"None": "null", "True": "true"}.get(str(value), value) for name, value in request.items()}
+    return " ".join(f"{name}={text}" for name, text in texts.items())
 
 
 def value_of(text: str) -> str | int | bool | None:

@@ -156,7 +156,9 @@ class Script:
             values = self.variables.get(name[1] or name[2], ()) if name else ()
             if name and name[1] and values:
                 words += values
-            elif len(values) == 1 and " " in values[0] and not values[0].startswith(("$(", "`")):  # a command line
+            elif (
+                len(values) == 1 and " " in values[0] and not values[0].startswith(("$(", "${", "`"))
+            ):  # a command line
                 words += values[0].split()
             else:
                 words.append(word)
