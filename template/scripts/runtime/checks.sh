@@ -4,12 +4,22 @@ readonly check_seconds=600 # the limit for a launcher's setup, and for all scrip
 
 check_launchers() {
   local launcher file
+  check_bash_env
   for launcher in "${launchers[@]}"; do
     file=$(launcher_file "$launcher")
     check_text "$launcher" "$file"
     check_options "$launcher" "$file"
   done
   preflight
+}
+
+# Refuse a BASH_ENV that changes the directory. In a job, bash reads that file before the launcher.
+check_bash_env() {
+  local place
+  if [[ ! ${BASH_ENV-} ]]; then return; fi
+  place=$(cd -- "$tree" && bash -c 'pwd -P' 2> /dev/null | tail -n 1) || true
+  [[ $place == "$tree" ]] \
+    || die "BASH_ENV: $BASH_ENV changes the directory, so no launcher would find its script. Type: unset BASH_ENV"
 }
 
 launcher_file() { # LAUNCHER
@@ -22,11 +32,12 @@ check_text() { # LAUNCHER FILE
   [[ -f $2 ]] || die "$1: git ignores it, so it cannot be pinned. Use --live."
   ! grep -q $'\r' "$2" \
     || die "$1: it has DOS line breaks. Convert them: sed -i 's/\\r\$//' $(printf %q "$scripts/${stems[$1]}.slurm")"
-  grep -q '^#SBATCH' "$2" || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/${stems[$1]}.slurm")"
+  grep -q '^#SBATCH' "$2" \
+    || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/${stems[$1]}.slurm")"
   # Slurm silently ignores #SBATCH lines that are indented or follow a command.
   line=$(awk '/^[ \t]+#SBATCH/ || /^#SBATCH/ && command {print FNR; exit} !/^[ \t]*(#|$)/ {command = 1}' "$2")
   [[ ! $line ]] || die "$1: Slurm ignores the #SBATCH in line $line, since it is indented or follows a command"
-  message=$(bash -n "$2" 2>&1) || die "$1: ${message#"$2: "}"
+  message=$(bash -pn "$2" 2>&1) || die "$1: ${message#"$2: "}"
   ! is_from_template "$2" || grep -q '^run=(' "$2" || die "$1: it lacks run=( ... ), the command that it runs"
 }
 
@@ -43,29 +54,73 @@ if [[ ${1-} == --check ]]; then printf '%s\0' '' 0 "${#run[@]}" "${run[@]}" && e
 END
 }
 
-# The options of a launcher ---------------------------------------------------------------------------------------------
+# The options of a launcher --------------------------------------------------------------------------------------------
 
 # Let sbatch check a launcher with the options of the command line, and record the options that its job would have.
 check_options() { # LAUNCHER FILE
   local -a words=("${options[@]}" "$2")
-  local message
-  read_options "$1" "${words[@]}"
+  local accepted=yes
+  read_options "$1" "${words[@]}" || accepted=''
   # As a variable, SBATCH_ACCOUNT would override the launcher. It is passed only if the launcher has no account.
-  if [[ $account && ! ${slurm_options[$1 account]-} ]]; then words=(--account="$account" "${words[@]}"); fi
-  message=$(sbatch --test-only "${words[@]}" 2>&1 < /dev/null) || die "$1: ${message%$'\n'Try*}"
+  if [[ $account && ! ${slurm_options[$1 account]-} ]]; then
+    words=(--account="$account" "${words[@]}") accepted=''
+  fi
+  [[ $accepted ]] || test_options "$1" "$2" "${words[@]}"
   [[ ${slurm_options[$1 job-name]-} != */* ]] \
     || die "$1: the name of its job has a /, so Slurm could not write its log: ${slurm_options[$1 job-name]}"
   [[ ,${slurm_options[$1 export]-ALL}, == *,ALL,* ]] \
     || warn "$1: the job does not get the environment of the preflight: --export is ${slurm_options[$1 export]}"
 }
 
-# Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line.
+# Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line, and its
+# entry in `starts`. Return 1 if Slurm refuses the options.
 read_options() { # LAUNCHER WORD...
-  local line
+  local line status=0
+  sbatch --verbose --test-only "${@:2}" > "$work/options" 2>&1 < /dev/null || status=1
   while IFS= read -r line; do
     if [[ $line =~ ^sbatch:\ ([a-z-]+)\ *:\ (.*)$ ]]; then slurm_options[$1 ${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}; fi
-  done < <(sbatch --verbose --test-only "${@:2}" 2>&1 < /dev/null \
-    | sed -n '/^sbatch: defined options$/,/^sbatch: end of defined options$/p')
+  done < <(sed -n '/^sbatch: defined options$/,/^sbatch: end of defined options$/p' "$work/options")
+  record_start "$1" "$(< "$work/options")"
+  return "$status"
+}
+
+# Record the start that `sbatch --test-only` estimates. It ignores dependencies and holds.
+record_start() { # LAUNCHER MESSAGE
+  if [[ ! ${slurm_options[$1 dependency]-}${slurm_options[$1 hold]-} && $2 =~ \ to\ start\ at\ ([0-9T:-]+) ]]; then
+    starts[$1]=${BASH_REMATCH[1]}
+  fi
+}
+
+# Exit if Slurm would refuse a launcher. Warn if it would queue it without a start time.
+test_options() { # LAUNCHER FILE WORD...
+  local message
+  if message=$(LC_ALL=C sbatch --test-only "${@:3}" 2>&1 < /dev/null); then
+    record_start "$1" "$message"
+    return
+  fi
+  message=${message%$'\n'Try*}
+  if [[ $message == *"mutually exclusive"* ]]; then message+=$(list_directives "$2" "$message"); fi
+  is_queued_anyway "$1" "$message" || die "$1: $message"
+  warn "$1: Slurm does not know yet when it can start: ${message#allocation failure: }"
+}
+
+# Return whether Slurm would queue a launcher that `sbatch --test-only` refuses. A node that is down or drained counts
+# there as one that does not exist, while sbatch itself takes it into account.
+is_queued_anyway() { # LAUNCHER MESSAGE
+  local -a words=(sinfo --noheader --format=%T)
+  if [[ ${slurm_options[$1 partition]-} ]]; then words+=(--partition="${slurm_options[$1 partition]}"); fi
+  case $2 in
+    *"nodes are busy"* | *"not available now"* | *"not usable now"* | *"currently unavailable"* | *"DOWN state"*) ;;
+    *"configuration is not available"*) [[ $(ask_slurm "${words[@]}") =~ down|drain|fail|unk|boot|[*] ]] ;;
+    *) return 1 ;;
+  esac
+}
+
+# Print a launcher's #SBATCH options that a message names.
+list_directives() { # FILE MESSAGE
+  local names
+  names=$(grep -oE -e '--[a-z-]+' <<< "$2" | paste -sd '|')
+  sed -nE "s/^#SBATCH +(($names)[= ].*)/ The launcher has \1./p" "$1"
 }
 
 # Print the variables that Slurm would set in a job with the launcher's options.

@@ -45,7 +45,8 @@ pin() {
   job_folder=$code/$commit
   if [[ -e $job_folder ]]; then
     tree=$job_folder
-    is_own_copy "$job_folder" || die "$job_folder is not a copy of this experiment. Do not share slurm/code between experiments."
+    is_own_copy "$job_folder" \
+      || die "$job_folder is not a copy of this experiment. Do not share slurm/code between experiments."
   else
     tree=$copy${inner:+/$inner}
     copy_files "$copy${outer:+/$outer}"
@@ -120,9 +121,11 @@ refuse_large_untracked() {
   # The sum of the sizes in MB, and the largest file.
   read -r size largest < <(cd "$folder" && quiet_git ls-files -z --others --exclude-standard -- "${paths[@]}" \
     | xargs -0 -r stat --format='%s %n' -- 2> /dev/null \
-    | awk '{sum += $1} $1 > most {most = $1; name = substr($0, index($0, " ") + 1)} END {printf "%d %s\n", sum / 1000000, name}')
+    | awk '{sum += $1} $1 > most {most = $1; name = substr($0, index($0, " ") + 1)}
+      END {printf "%d %s\n", sum / 1000000, name}')
   if ((size > untracked_limit)); then
-    die "git does not track $size MB of files here, like $folder/$largest. Move them to DATA_ROOT, or let git ignore them."
+    die "git does not track $size MB of files here, like $folder/$largest." \
+      "Move them to DATA_ROOT, or let git ignore them."
   fi
 }
 
@@ -130,7 +133,8 @@ refuse_large_untracked() {
 warn_large_results() {
   local size name
   while read -r size name; do
-    warn "$experiment/$name has $((size / 1000000)) MB, which is too large to commit. Move it to DATA_ROOT, or let git ignore it."
+    warn "$experiment/$name has $((size / 1000000)) MB, which is too large to commit." \
+      "Move it to DATA_ROOT, or let git ignore it."
   done < <(cd "$folder" && quiet_git ls-files -z --others --exclude-standard -- results \
     | xargs -0 -r stat --format='%s %n' -- 2> /dev/null | awk -v limit="$untracked_limit" '$1 > limit * 1000000')
 }
@@ -155,11 +159,13 @@ stage_files() {
   stdin=$work/absent index_git "$folder" "$repository" "$work/index" update-index -z --skip-worktree --stdin \
     || die "$(< "$work/error")"
   index_git "$folder" "$repository" "$work/index" \
-    ls-files -z -t --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" || die "$(< "$work/error")"
+    ls-files -z -t --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" \
+    || die "$(< "$work/error")"
   sed -z -n 's/^[^S] //p' "$work/listed" > "$work/files"
   nested=$(grep -z -m 1 '/$' "$work/files" | tr -d '\0') || true
   if [[ ! $nested ]]; then
-    nested=$(index_git "$folder" "$repository" "$work/index" ls-files --stage -- "${paths[@]}" | sed -n 's/^160000 [^\t]*\t//p')
+    nested=$(index_git "$folder" "$repository" "$work/index" ls-files --stage -- "${paths[@]}" \
+      | sed -n 's/^160000 [^\t]*\t//p')
   fi
   [[ ! $nested ]] || die "$nested is another repository, so it cannot be pinned. Use --live."
   add_to_index "$repository" "$work/index"
@@ -234,13 +240,14 @@ warn_ignored() {
 # Move the copy to its final folder, and give the commit a ref, without which git would delete it one day.
 publish() {
   local message
-  message=$(quiet_git -C "$folder" -c core.filesRefLockTimeout=10000 update-ref "refs/submitted/$commit" "$commit" 2>&1) \
-    || die "$message"
+  message=$(quiet_git -C "$folder" -c core.filesRefLockTimeout=10000 \
+    update-ref "refs/submitted/$commit" "$commit" 2>&1) || die "$message"
   if [[ $tree == "$job_folder" ]]; then return; fi
   chmod -R a-w -- "$tree" # protects queued jobs from accidental edits
   chmod u+w -- "$tree"
   # Another submission may have moved an equal copy there first.
-  message=$(mv --no-target-directory -- "$tree" "$job_folder" 2>&1) || [[ -e $job_folder/submitted.json ]] || die "$message"
+  message=$(mv --no-target-directory -- "$tree" "$job_folder" 2>&1) \
+    || [[ -e $job_folder/submitted.json ]] || die "$message"
   if [[ ! -e $tree ]]; then chmod a-w -- "$job_folder"; fi
   tree=$job_folder
 }
