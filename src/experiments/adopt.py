@@ -1,5 +1,6 @@
 """`experiments adopt`: make experiments of folders that the template did not make. Nothing is overwritten."""
 
+import os
 import re
 import shlex
 import sys
@@ -181,11 +182,16 @@ def compare(folder: Path, name: str, plan: Plan) -> None:
 
 def is_in_the_way(folder: Path, name: str) -> bool:
     """Return whether a symlink, or a file for a folder or the reverse, is in the place of a file or its folders."""
-    path = folder / name
-    parents = [parent for parent in path.parents if folder in parent.parents]
-    if any((parent.exists() or parent.is_symlink()) and not parent.is_dir() for parent in parents):
-        return True
-    return path.is_symlink() or (path.exists() and not path.is_file())
+    path = str(folder)
+    parts = name.split("/")
+    for depth, part in enumerate(parts, 1):
+        path = f"{path}/{part}"
+        if not os.path.lexists(path):
+            return False
+        is_right = os.path.isdir(path) if depth < len(parts) else os.path.isfile(path) and not os.path.islink(path)
+        if not is_right:
+            return True
+    return False
 
 
 def warn_package(plan: Plan, release: Release, warned: set[str]) -> None:

@@ -321,17 +321,16 @@ def parse_candidates(
     candidates: Sequence[Candidate], others: dict[str, str], answers: Mapping[str, Any], release: Release
 ) -> list[Recognized]:
     """Return the runs that the template's rules accept, and add the reasons of the others."""
-    try:
-        found = pair(candidates, answers, release)
-    except Problem:
-        accepted: list[Candidate] = []
-        for candidate in candidates:
-            try:
-                pair([*accepted, candidate], answers, release)
-                accepted.append(candidate)
-            except Problem as problem:
-                others[candidate.launcher] = str(problem)
-        found = pair(accepted, answers, release)
+    found, rest = None, list(candidates)
+    while found is None:
+        try:
+            found = pair(rest, answers, release)
+        except Problem as problem:
+            wrong = next((each for each in reversed(rest) if is_about(problem, each)), None)
+            if wrong is None:
+                raise
+            others[wrong.launcher] = str(problem)
+            rest.remove(wrong)
     kept = []
     for recognized in found:
         if recognized.is_renamed and (words := recognized.candidate.untransferable):
@@ -339,6 +338,11 @@ def parse_candidates(
         else:
             kept.append(recognized)
     return kept
+
+
+def is_about(problem: Problem, candidate: Candidate) -> bool:
+    """Return whether the template's rules refuse this candidate."""
+    return str(problem).startswith((f'run "{candidate.token}" of {candidate.script}: ', f"script {candidate.script} "))
 
 
 def pair(candidates: Sequence[Candidate], answers: Mapping[str, Any], release: Release) -> list[Recognized]:
