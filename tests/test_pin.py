@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.lab import make_lab
@@ -470,12 +471,12 @@ def test_sparse_checkout_counts_as_unchanged(jobs, tmp_path):
     script = clone / "experiments/011-x/scripts/submit.sh"
     [number] = submitted(jobs.submit("gh_x_000", "--", "--hold", script=script, cwd=clone))
     head = git(clone, "rev-parse", "HEAD").strip()
-    assert jobs.receipt(number)["commit"] == head
+    assert Path(jobs.slurm.job(number)["WorkDir"]).name == head
     pinned = clone / "experiments/011-x/slurm/code" / head / "experiments/011-x"
     assert (pinned / "scripts/x.py").is_file() and not (pinned / "queries").exists()
     jobs.slurm("scancel", number)
     (clone / "experiments/011-x/conf/default.yaml").write_text("title: other\n")
     [number] = submitted(jobs.submit("gh_x_000", "--", "--hold", script=script, cwd=clone))
-    changed = git(clone, "diff", "--name-only", head, jobs.receipt(number)["commit"])
+    changed = git(clone, "diff", "--name-only", head, Path(jobs.slurm.job(number)["WorkDir"]).name)
     assert changed == "experiments/011-x/conf/default.yaml\n"
     jobs.slurm("scancel", number)

@@ -221,6 +221,8 @@ def test_receipt_records_the_submission(jobs, slurm):
     head = git(jobs.lab.path, "rev-parse", "HEAD")
     assert receipt == {
         "launcher": "gh_x_000\n",
+        "config": "\n",
+        "name": "\n",
         "commit": head,
         "dirty": "false\n",
         "words": "".join(f"{word}\0" for word in words),

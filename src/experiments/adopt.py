@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from experiments.errors import Problem
-from experiments.experiment import Experiment, Templates
+from experiments.experiment import Experiment, Templates, find_folder
 from experiments.files import Write, write_all
 from experiments.git import Repository
 from experiments.program import Program
@@ -97,7 +97,7 @@ def adopt_one(path: str, source: str | None, dry_run: bool, templates: Templates
 
 def open_folder(path: str) -> Experiment:
     """Return the folder at a path. Raises Problem if it cannot become an experiment."""
-    folder = Path(path).resolve()
+    folder = find_folder(path)
     if not folder.is_dir():
         raise Problem(f"{path} is not a folder")
     if (folder / ANSWERS).exists() or (folder / ANSWERS).is_symlink():

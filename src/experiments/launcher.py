@@ -101,6 +101,13 @@ class Launcher:
         """The Python scripts that it starts."""
         return [start for command in self.commands if (start := self.start_of(command))]
 
+    @property
+    def config(self) -> str:
+        """The configuration that it names in `run=( ... )`, or where it starts Python; empty if it names none."""
+        named = [option_value(self.script.variables.get("run", ()), CONFIG_NAME)]
+        named += [config for start in self.starts for config in start.configs]
+        return next((config for config in named if config and "$" not in config and ANY not in config), "")
+
     def start_of(self, command: Command) -> Start | None:
         """Return the Python script that a command starts; None if it starts none."""
         written = self.script.spread(command)

@@ -13,12 +13,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from runtime.campaign import ChosenPoint, chosen_point, configuration_hash, read_grid
-from runtime.grid import GridError
+from runtime.campaign import ChosenPoint, chosen_point, configuration_hash
 from runtime.paths import SCRIPTS
 from runtime.point_claims import ClaimError, Finished, Taken, Unknown, claim_point, this_owner
 from runtime.process import Process, candidate_names, export_run_variables, this_process
-from runtime.requirements import FIXED_KEYS, changed_names, require_needs
+from runtime.requirements import FIXED_KEYS, changed_names, grid_problems, require_needs
 
 
 class Start(Callback):
@@ -37,7 +36,7 @@ def check_and_claim(config: DictConfig, key: str) -> None:
     try:
         is_multirun, chosen = key == "hydra.sweep.dir", chosen_point()
         multirun_problems = [*swept_names(config), *subfolder_problem(config)] if is_multirun else []
-        for problem in [*grid_problem(config, is_multirun), *changed_names(config), *multirun_problems]:
+        for problem in [*grid_problems(config, is_multirun), *changed_names(config), *multirun_problems]:
             sys.exit(problem)
         if this_process().is_main:
             require_needs(config)
@@ -73,26 +72,6 @@ def subfolder_problem(config: DictConfig) -> Iterator[str]:
 
 # The hash of the configuration as it was composed, before the script could change it.
 HASHES: list[str] = []
-
-
-def grid_problem(config: DictConfig, is_multirun: bool) -> Iterator[str]:
-    """Yield a problem if a configuration with a grid starts without a point, or a point as a multirun."""
-    if chosen := chosen_point():
-        if is_multirun:
-            yield f"point={chosen.point.name}: a point is one run. Leave --multirun out."
-        return
-    if config.get("grid") is None:
-        return
-    name = str(HydraConfig.get().job.config_name)
-    try:
-        grid = read_grid(name)
-    except GridError as error:
-        yield str(error)
-        return
-    if grid is None:
-        yield f"conf/{name}.yaml: it inherits a grid. Write a grid: of its own, or `grid: null` for none."
-    else:
-        yield f"{name} has a grid of {len(grid.points)} points. Choose one, like point={grid.points[0].name}"
 
 
 def remove_grid(config: DictConfig) -> None:

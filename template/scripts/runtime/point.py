@@ -136,6 +136,19 @@ def points(config: str) -> list[tuple[str, str | None]]:
     return [(point.name, None) for point in grid.points] if grid else []
 
 
+def point_of_task(words: Sequence[str]) -> list[str]:
+    """Return the word that chooses the point of this task, or the first point of a pack's; none without a grid."""
+    from runtime.campaign import typed_config
+
+    config, task = typed_config(words), os.environ.get("SLURM_ARRAY_TASK_ID")
+    known = points(config) if config and task else []
+    if not known or not task:
+        return []
+    size = int(os.environ["SLURM_NTASKS"]) if os.environ["EXPERIMENT_MODE"] == "pack" else 1
+    number = int(task) * size
+    return [f"point={known[number][0]}"] if number < len(known) else []
+
+
 def run_folder(config: str, name: str) -> str:
     """Return the folder of a point's run, as conf/runtime.yaml gives it."""
     from runtime.campaign import campaign_of

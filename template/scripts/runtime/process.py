@@ -143,7 +143,9 @@ def export_run_variables(name: str | None = None) -> None:
     name = name or (chosen.point.name if chosen else process.job_id)
     os.environ["RUN_TASK"] = "0" if chosen else str(process.task or 0)  # seed: ${task} is the same in all points
     os.environ["RUN_RECORD"] = process.record if process.is_main else "null"
-    os.environ["RUN_LOG"] = "[console, file]" if process.is_main else "[console]"
+    os.environ.pop("RUN_LOG", None)
+    if not process.is_main:
+        os.environ["RUN_LOG"] = os.devnull
     if name:
         os.environ["RUN_NAME"] = name
     elif "RUN_NAME" not in os.environ:

@@ -23,9 +23,10 @@ LIBRARIES = ("antlr4", "hydra", "omegaconf")
 
 @dataclass
 class Findings:
-    """Problems (they stop a submission), notes (they do not), the checksums of declared inputs, and the points of a grid.
+    """Problems (they stop a submission), notes (they do not), and what else a submission records.
 
-    For each point, `points` has its name, the hash of its configuration, and its state.
+    inputs  the checksums of declared inputs
+    points  for each point of a grid, its name, the hash of its configuration, and its state
     """
 
     problems: list[str] = field(default_factory=list)
@@ -45,7 +46,7 @@ class Findings:
         self.problems += other.problems
         self.notes += other.notes
         self.inputs |= other.inputs
-        self.points += other.points
+        self.points = self.points or other.points
 
 
 def one_line(error: object) -> str:

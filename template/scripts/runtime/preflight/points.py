@@ -16,7 +16,9 @@ from runtime.point_claims import ClaimError, newest_claim
 from runtime.preflight.findings import Findings, one_line
 
 Values = dict[str, Any]  # a composed configuration: unresolved, without `hydra`
-Compose = Callable[[str, Point], Values | None]  # takes what a finding is about, and a point; None if there is a problem
+Compose = Callable[
+    [str, Point], Values | None
+]  # takes what a finding is about, and a point; None if there is a problem
 
 OTHER = "finished with another configuration"
 
@@ -50,7 +52,9 @@ def check_points(grid: Grid, compose: Compose, campaign: str, found: Findings) -
         return
     hashes = derived_hashes(grid, composed)
     if hashes is None:
-        composed |= {point.name: compose(f"point {point.name}", point) for point in grid.points if point.name not in composed}
+        composed |= {
+            point.name: compose(f"point {point.name}", point) for point in grid.points if point.name not in composed
+        }
         hashes = {name: hash_values(values) for name, values in composed.items() if values is not None}
     if found.problems:
         return
@@ -110,7 +114,10 @@ def parsed(word: str) -> tuple[list[str], Any]:
 
 
 def state_of(folder: str, expected: str) -> str:
-    """Return the state of a point: finished, finished elsewhere (another commit), OTHER, missing, or its claim's job."""
+    """Return the state of a point.
+
+    It is finished, finished elsewhere (from another commit), OTHER, missing, or the job that has claimed the point.
+    """
     try:
         with open(osp.join(folder, "provenance.json"), encoding="utf-8") as file:
             record = json.load(file)
