@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.document import SHORT, Reader
 from support.lab import Lab, write_program
 from support.process import commit, edit, run
 from support.slurm import submitted
@@ -76,7 +78,9 @@ def test_adopt_detects_the_package(found, place, package):
     lab, folder = found
     (lab.path / "src").mkdir()
     (lab.path / "torchcell").rename(lab.path / place)
-    assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
+    done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == (not package) and ("no torchcell/timestamp.py" in done.stderr) == (not package)
     assert yaml.safe_load((folder / ".copier-answers.yml").read_text())["package"] == package
     assert (folder / "scripts/timestamp.py").exists() == (not package)
 
@@ -166,6 +170,25 @@ def test_adopt_refusal_is_one_line_and_leaves_nothing(found, arguments, reason):
     done = tool(lab, "adopt", *(word.replace("TEMPLATE", str(lab.template.path)) for word in arguments))
     assert done.returncode in (1, 2) and reason in done.stderr
     assert contents(lab.path) == before
+
+
+def test_page_adopting_works(found, own_template):
+    lab, folder = found
+    lab.template = own_template
+    answers = lab.render("011-growth") / ".copier-answers.yml"
+    edit(answers, f"_src_path: {own_template.path}", f"_src_path: {SHORT}")
+    for name in ("005-old", "006-older"):
+        other = folder.with_name(name)
+        shutil.copytree(folder, other)
+        (other / "scripts/another.slurm").unlink()
+        (other / "scripts/train.py").rename(other / "scripts/fit.py")
+        edit(other / "scripts/gh_train_000.slurm", "train", "fit")
+        (other / "scripts/gh_train_000.slurm").rename(other / "scripts/gh_fit_000.slurm")
+        (other / "conf/train_gh_000.yaml").rename(other / "conf/fit_gh_000.yaml")
+    commit(lab.path)
+    Reader(lab.path, own_template.path).read("docs/adopting.md")
+    old = folder.with_name("005-old")
+    assert (old / "conf/fit_gh_002.yaml").read_text() == "a: 1\n" and (old / "scripts/fit.py").read_text() == "mine\n"
 
 
 @dataclass
@@ -272,6 +295,10 @@ def test_adopt_keeps_every_byte_and_adds_what_it_lists(replica):
         "experiments: experiments/database has no number, no scripts/ and no conf/, so it is not an experiment. "
         "If it is one: mkdir experiments/database/scripts"
     ]
+    for name, prefix in {"tcdb-002-build-speed": "tcdb-002-build-speed", "W019-echo": "W019"}.items():
+        scripts = f"experiments/{name}/scripts"
+        assert f"job_prefix={prefix}\n" in after[f"{scripts}/submit.sh"].decode()
+        assert f'PREFIX = "{prefix}"  # ' in after[f"{scripts}/runtime/paths.py"].decode()
     texts = {path.removeprefix("experiments/"): text.decode() for path, text in after.items() if path in added}
     assert not [path for path, text in texts.items() if "capacity" in text], "the starter's parameters"
     assert texts["003-fitness/conf/point_net_mmli_000.yaml"].endswith("\ndefaults: [point_net-igb_3, _self_]\n")
