@@ -109,12 +109,24 @@ def handle_set_run(options: argparse.Namespace) -> int:
 def declare_check(parser: argparse.ArgumentParser) -> None:
     declare_paths(parser)
     parser.add_argument("--compose", action="store_true", help="also compose every configuration, which needs Hydra")
+    parser.add_argument("--select", type=split_names, default=(), metavar="NAME,...", help="run only these checks")
+    parser.add_argument("--ignore", type=split_names, default=(), metavar="NAME,...", help="do not run these checks")
+    parser.add_argument(
+        "--source", metavar="TEMPLATE", help="template of folders never adopted; default: that of the other experiments"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of the checks")
+
+
+def split_names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def handle_check(options: argparse.Namespace) -> int:
-    from experiments.check import check
+    from experiments.check import Options, check, list_checks
 
-    return check(options.paths, options.compose)
+    if options.list:
+        return list_checks()
+    return check(options.paths, Options(options.select, options.ignore, options.compose, options.source))
 
 
 def declare_list(parser: argparse.ArgumentParser) -> None:
@@ -168,8 +180,9 @@ COMMANDS = (
     ),
     Command(
         "check",
-        "print what is wrong with experiments, one line each; a path may be of one that was never adopted",
-        "experiments check\nexperiments check experiments/005-old --compose",
+        "print what is wrong with experiments, one line each; a path may be of a folder that was never adopted",
+        "experiments check\nexperiments check experiments/005-old --compose\n"
+        "experiments check --ignore machine-path,version\nexperiments check --list",
         declare_check,
         handle_check,
     ),

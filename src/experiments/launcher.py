@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from experiments.sbatch import Option, parse_options
-from experiments.shell import ANY, Command, Script
+from experiments.shell import ANY, Command, Script, pattern_of
 
 CONFIG_NAME = ("--config-name", "-cn")
-CONFIG_FOLDER = ("--config-path", "-cp", "--config-dir", "-cd")
+CONFIG_PATH = ("--config-path", "-cp")
+CONFIG_DIR = ("--config-dir", "-cd")
 INTERPRETER = re.compile(r"i?python[\d.]*|torchrun|accelerate|deepspeed|uv|pixi")
 PREFIXES = {"srun", "exec", "env", "time", "nohup", "nice", "numactl"}
 SHELL = {"bash", "sh", "source", ".", "sbatch"}
@@ -52,7 +53,8 @@ class Start:
     script: str  # as written, like */experiments/006-growth/scripts/train.py; empty if there is only --config-name
     words: tuple[str, ...]  # of the whole command line, from srun to the last argument
     configs: tuple[str, ...]  # alternatives of --config-name
-    config_folder: str  # of --config-path or --config-dir; empty if none is given
+    config_folder: str  # of --config-path; * if --config-dir adds one; empty if neither is given
+    config_pattern: str = ""  # --config-name with * for every variable, whether its value is known or not
 
     @property
     def mode(self) -> str:
@@ -106,11 +108,12 @@ class Launcher:
         written = self.script.spread(command)
         words = tuple(self.script.expand(word)[0] for word in written)
         script = python_script(words)
-        configs = option_value(written, CONFIG_NAME)
-        if not script and not configs:
+        config = option_value(written, CONFIG_NAME)
+        if not script and not config:
             return None
-        texts = self.script.expand(configs) if configs else []
-        return Start(script, words, tuple(texts), option_value(words, CONFIG_FOLDER))
+        texts = self.script.expand(config) if config else []
+        folder = ANY if option_value(words, CONFIG_DIR) else option_value(words, CONFIG_PATH)
+        return Start(script, words, tuple(texts), folder, pattern_of(config))
 
     @cached_property
     def scripts(self) -> list[str]:
