@@ -1,19 +1,24 @@
 """Launchers: what their names and their text state about what they run and request. They are never executed."""
 
 import re
-from collections.abc import Iterable, Iterator
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from experiments.sbatch import Option, parse_options
-from experiments.shell import ANY, Command, Script
+from experiments.shell import ANY, Command, Script, pattern_of
 
 CONFIG_NAME = ("--config-name", "-cn")
-CONFIG_FOLDER = ("--config-path", "-cp", "--config-dir", "-cd")
+CONFIG_PATH = ("--config-path", "-cp")
+CONFIG_DIR = ("--config-dir", "-cd")
 INTERPRETER = re.compile(r"i?python[\d.]*|torchrun|accelerate|deepspeed|uv|pixi")
 PREFIXES = {"srun", "exec", "env", "time", "nohup", "nice", "numactl"}
 SHELL = {"bash", "sh", "source", ".", "sbatch"}
+# Bash cannot read this line if the file before it left a quote open: then `;;)` is not quoted, which is valid nowhere.
+FENCE = ": \";;)\" ';;)' `;;)`\n"
+
 DDP = {"torchrun", "accelerate", "deepspeed", "torch.distributed.run", "torch.distributed.launch"}
 
 
@@ -52,7 +57,8 @@ class Start:
     script: str  # as written, like */experiments/006-growth/scripts/train.py; empty if there is only --config-name
     words: tuple[str, ...]  # of the whole command line, from srun to the last argument
     configs: tuple[str, ...]  # alternatives of --config-name
-    config_folder: str  # of --config-path or --config-dir; empty if none is given
+    config_folder: str  # of --config-path; * if --config-dir adds one; empty if neither is given
+    config_pattern: str = ""  # --config-name with * for every variable, whether its value is known or not
 
     @property
     def mode(self) -> str:
@@ -113,11 +119,12 @@ class Launcher:
         written = self.script.spread(command)
         words = tuple(self.script.expand(word)[0] for word in written)
         script = python_script(words)
-        configs = option_value(written, CONFIG_NAME)
-        if not script and not configs:
+        config = option_value(written, CONFIG_NAME)
+        if not script and not config:
             return None
-        texts = self.script.expand(configs) if configs else []
-        return Start(script, words, tuple(texts), option_value(words, CONFIG_FOLDER))
+        texts = self.script.expand(config) if config else []
+        folder = ANY if option_value(words, CONFIG_DIR) else option_value(words, CONFIG_PATH)
+        return Start(script, words, tuple(texts), folder, pattern_of(config))
 
     @cached_property
     def scripts(self) -> list[str]:
@@ -163,3 +170,19 @@ def option_value(words: Iterable[str], names: tuple[str, ...]) -> str:
         if name in names:
             found = value if equals else "".join(listed[number + 1 : number + 2])
     return found
+
+
+def syntax_errors(launchers: Sequence[Launcher]) -> Iterator[tuple[Launcher, str]]:
+    """Yield the launchers that bash cannot read, each with its message. One process reads all in the time of one."""
+    texts = [launcher.text for launcher in launchers]
+    if texts and bash_message("".join(f"f() {{\n:\n{text}\n\n}}\n{FENCE}" for text in texts)):
+        for launcher in launchers:
+            if message := bash_message(launcher.text):
+                yield launcher, message
+
+
+def bash_message(text: str) -> str:
+    """Return what bash prints first about a text that it cannot read; empty if it can. Nothing is executed."""
+    done = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True)
+    lines = done.stderr.decode(errors="replace").splitlines()
+    return lines[0].removeprefix("bash: ") if lines else ""

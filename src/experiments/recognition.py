@@ -1,7 +1,6 @@
 """Recognize the runs of a folder that the template did not make, by what its launchers start and request."""
 
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import Problem
-from experiments.launcher import Launcher, LauncherName, Start
+from experiments.launcher import Launcher, LauncherName, Start, syntax_errors
 from experiments.program import Program
 from experiments.runs import CONFIG_ID, Request, make_entry, value_of
 from experiments.shell import ANY
@@ -22,9 +21,6 @@ SWEEP_ID = "wandb"
 ARGUMENT = re.compile(r"\$(?:1\b|\{1\W)")  # the launcher's first argument
 BACKGROUND = re.compile(r"[^&<>|]&[ \t]*(?:#.*)?(?:$|[;)]|done\b)", re.MULTILINE)
 SWEEP_PROGRAM = re.compile(r"^program:\s*[\"']?(\S+?\.py)[\"']?\s*$", re.MULTILINE)
-
-# Bash cannot read this line inside a quote or a substitution that the file before it left open.
-FENCE = ": \")\" ')' `)`\n"
 
 # A configuration that adopt wrote for a run whose own configuration has another name.
 INHERITS = re.compile(r"^defaults: \[(?:runtime, )?(\S+), _self_\]$", re.MULTILINE)
@@ -89,7 +85,7 @@ class Recognition:
 def recognize(folder: Path, answers: Mapping[str, Any], release: Release) -> Recognition:
     """Return the runs of a folder. A launcher is a run if it starts one script with one configuration."""
     launchers = [Launcher.read(path) for path in sorted(folder.glob("scripts/*.slurm")) if path.is_file()]
-    others = dict.fromkeys(unreadable(launchers), "bash cannot read it")
+    others = {launcher.name: f"bash cannot read it: {message}" for launcher, message in syntax_errors(launchers)}
     candidates = []
     for launcher in launchers:
         try:
@@ -100,19 +96,6 @@ def recognize(folder: Path, answers: Mapping[str, Any], release: Release) -> Rec
     candidates = give_ids(folder, drop_shared(folder, candidates, others), release.machines)
     runs = parse_candidates(candidates, others, answers, release)
     return Recognition(runs, dict(sorted(others.items())))
-
-
-def unreadable(launchers: Sequence[Launcher]) -> list[str]:
-    """Return the names of the launchers with a syntax error. One process reads all of them in the time of one."""
-    if is_bash("".join(f"f() {{\n:\n{launcher.text}\n\n}}\n{FENCE}" for launcher in launchers)):
-        return []
-    return [launcher.name for launcher in launchers if not is_bash(launcher.text)]
-
-
-def is_bash(text: str) -> bool:
-    """Return whether bash can read a text. Nothing in it is executed."""
-    done = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True)
-    return not done.returncode and not done.stderr
 
 
 def read_candidate(folder: Path, launcher: Launcher, machines: Mapping[str, Any]) -> Candidate:

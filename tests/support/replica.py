@@ -27,10 +27,10 @@ from typing import Any
 
 import yaml
 
-# How to read DATA: words in <> are substituted. `conf` lists configurations as NAME or NAME < BASE. `sweeps` are W&B sweep
-# files with their script. `ask` holds sbatch options, or keys of `asks`. `run` is MACHINE[-MODE]_ID of SCRIPT. `config`
-# defaults to SCRIPT_LABEL_ID. `swap` replaces text. `why` explains why a launcher is not a run, or must be renamed.
-# `wrong` is {KIND: WHAT}, `right` is {LOOKS LIKE: REASON}, both for a launcher or another file.
+# How to read DATA: words in <> are substituted. `conf` lists configurations as NAME or NAME < BASE. `sweeps` are W&B
+# sweep files with their script. `ask` holds sbatch options, or keys of `asks`. `run` is MACHINE[-MODE]_ID of SCRIPT.
+# `config` defaults to SCRIPT_LABEL_ID. `swap` replaces text. `why` explains why a launcher is not a run, or must be
+# renamed. `wrong` is {KIND: WHAT}, `right` is {LOOKS LIKE: REASON}, both for a launcher or another file.
 DATA: dict[str, Any] = yaml.safe_load(r"""
 lab: # its lab.yml, for a copy of the template
   {repository: https://github.com/example/cellab, package: cellab, first_run: gh_000, queries: true, machines: {
