@@ -153,6 +153,13 @@ def test_point_with_name_and_overrides_has_own_folder(campaign):
     assert (campaign.path / "experiments/011-x/results/round2.smoke/wide_0.csv").exists()
     assert not folder_of(campaign, "wide_0").exists()
 
+    # PyTorch Lightning starts further processes with the words that this process got.
+    expanded = ["++config=round2.smoke", "++point=masked_1", "lr=3e-4", "seed=1"]
+    done = start(campaign, *expanded, config="mask")
+    assert done.stdout == f"{KEYS} round2.smoke 0 64 0.0003 1 7\n", done.stderr
+    record = record_of(campaign, "masked_1", "round2.smoke")
+    assert (record["point"], record["arm"], record["axes"]) == ("masked_1", "masked", {"seed": 1})
+
 
 def test_point_by_hand_continues_after_a_kill(campaign):
     campaign.write_light("if not osp.exists(f'{run.folder}/.hydra_1'):\n    os.kill(os.getpid(), 9)")

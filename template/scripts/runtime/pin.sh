@@ -223,10 +223,10 @@ list_existing() {
 
 # Print the path of the .env that scripts load, by the rule of `find_env` in environment.py.
 find_env() {
-  local folder=$scripts
-  while [[ $folder && ! -f $folder/.env ]]; do folder=${folder%/*}; done
-  if [[ ! -f $folder/.env ]]; then folder=$root; fi
-  echo "$folder/.env"
+  local parent=$scripts
+  while [[ $parent && ! -f $parent/.env ]]; do parent=${parent%/*}; done
+  if [[ ! -f $parent/.env ]]; then parent=$root; fi
+  echo "$parent/.env"
 }
 
 # Write submitted.json, which describes the copy. Link the .env that the experiment itself finds, and the folders of the
