@@ -59,6 +59,7 @@ lint: .venv/installed
 bench: programs .venv/installed
 	.venv/bin/python benchmarks/render.py
 	.venv/bin/python benchmarks/update.py
+	.venv/bin/python benchmarks/adopt.py
 	.venv/bin/python benchmarks/list.py
 	.venv/bin/python benchmarks/query.py
 	.venv/bin/python benchmarks/sweeps.py

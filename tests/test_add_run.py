@@ -40,17 +40,52 @@ def test_add_run_adds_a_starter_or_keeps_the_users_script(old, experiment):
     )
     assert old.start("select_triples_gh_000", script="select_triples").returncode == 0
     (experiment / "scripts/mine.py").write_text("mine\n")
-    assert tool(old, "add-run", "experiments/011-x", "mine", "gh_000").returncode == 0
+    done = tool(old, "add-run", "experiments/011-x", "mine", "gh_000")
+    assert done.stderr == "conf/mine_gh_000.yaml is empty, since mine has no configuration yet. Write its values\n"
     assert (experiment / "scripts/mine.py").read_text() == "mine\n"
     assert (experiment / "scripts/gh_mine_000.slurm").is_file()
+    assert (experiment / "conf/mine_gh_000.yaml").read_text() == "defaults: [default, _self_]\n"
+
+
+STARTS = """\
+from runtime import CONF, Run
+@hydra.main(
+    version_base="1.3", config_path=CONF, config_name="base"
+)
+def main(cfg):
+    pass
+"""
+
+
+def test_add_run_of_old_script_has_no_starter_parameters(old, experiment):
+    (experiment / "scripts/fit.py").write_text(STARTS)
+    assert tool(old, "add-run", "experiments/011-x", "fit", "gh_000").returncode == 0
+    assert (experiment / "conf/fit_gh_000.yaml").read_text() == "defaults: [runtime, default, _self_]\n"
+    (experiment / "conf/fit_gh_000.yaml").unlink()
+    (experiment / "conf/base.yaml").write_text("lr: 0.1\nseed: ${task} # each its own\n")
+    done = tool(old, "add-run", "experiments/011-x", "fit", "gh_001", "gh_optuna", "delta_wandb")
+    assert "conf/fit_gh_001.yaml is a copy of conf/base.yaml\n" in done.stderr
+    assert "conf/fit_delta_wandb.yaml has no parameters yet. Write them\n" in done.stderr
+    optuna = yaml.safe_load((experiment / "conf/fit_gh_optuna.yaml").read_text())
+    assert (optuna["lr"], optuna["seed"], optuna["sweep"]["params"]) == (0.1, 0, {}) and len(optuna) == 3
+    assert optuna["sweep"]["sampler"]["_target_"] == "optuna.samplers.TPESampler"
+    wandb = yaml.safe_load((experiment / "conf/fit_delta_wandb.yaml").read_text())
+    assert wandb["parameters"] == {} and wandb["command"][-1] == "${args_no_hyphens}"
+    values = yaml.safe_load((experiment / "conf/fit_delta_wandb_run.yaml").read_text())
+    assert values == {"lr": 0.1, "seed": 0}
 
 
 @pytest.mark.parametrize(
     ("script", "token", "reason"),
     [
         ("x", "mars_002", 'unknown machine "mars"'),
-        ("x", "gh_000", "the ID 000 of x is already used"),
-        ("x", "igb_cabbi_001", "the ID 001 of x is already used"),
+        (
+            "x",
+            "gh_000",
+            "the ID 000 of x is already used by gh_000; nothing was added. Use another ID, or change that run: "
+            "`experiments set-run experiments/011-x x gh_000 mem=100g`",
+        ),
+        ("x", "igb_cabbi_001", "the ID 001 of x is already used by delta_001; nothing was added."),
         ("x", "gh-2", "must have the form MACHINE_ID"),
         ("x", "gone_002", "gone is retired and takes no new runs"),
         ("x-y", "gh_002", "is not a module name"),

@@ -17,9 +17,6 @@ def test_updating_page_works(lab, own_template):
     lab.template = own_template
     growth = lab.render("011-growth", runs={"growth": ["gh_000"]})
     other = lab.render("012-y", runs={"y": ["delta_000"]})
-    old = lab.path / "experiments/005-old"
-    (old / "scripts").mkdir(parents=True)
-    (old / "scripts/fit.py").write_text("print('fit')\n")
     for experiment in (growth, other):
         edit(experiment / ".copier-answers.yml", f"_src_path: {own_template.path}", f"_src_path: {SHORT}")
     commit(lab.path)
@@ -27,7 +24,6 @@ def test_updating_page_works(lab, own_template):
     reader = Reader(lab.path, own_template.path)
     reader.read("docs/updating.md", lambda command: commit(lab.path) if command.startswith("git diff exp") else None)
     assert "--time=1-00:00:00" in (growth / "scripts/gh_growth_000.slurm").read_text()
-    assert (old / ".copier-answers.yml").is_file() and (old / "scripts/fit.py").read_text() == "print('fit')\n"
 
 
 # Advice of the page ---------------------------------------------------------------------------------------------------

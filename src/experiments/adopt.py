@@ -1,8 +1,12 @@
-"""`experiments adopt`: make an experiment of a folder that the template did not make. Nothing is overwritten."""
+"""`experiments adopt`: make experiments of folders that the template did not make. Nothing is overwritten."""
 
-from collections.abc import Mapping
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,16 @@ from experiments.errors import Problem
 from experiments.experiment import Experiment, Templates, find_folder
 from experiments.files import Write, write_all
 from experiments.git import Repository
-from experiments.launcher import LauncherName
+from experiments.program import Program
+from experiments.recognition import (
+    Recognition,
+    Recognized,
+    ids_of_configurations,
+    ids_of_launchers,
+    inherit,
+    recognize,
+)
+from experiments.runs import DEFAULT, newest_configuration, shown_request
 from experiments.screen import show_cells
 from experiments.template import ANSWERS, Files, Release, clone_url, render, stamp_answers
 
@@ -25,20 +38,65 @@ LIBRARY = (
     "scripts/submit.sh",
     "scripts/timestamp.py",
 )
+RUNTIME = "scripts/runtime/"
+NAME = re.compile(r"[A-Za-z0-9_-]+")  # by the validator of `experiment` in copier.yml
+NUMBERED = re.compile(r"[A-Z]?[0-9]{3}-")
+
+ADD_RUN = re.compile(rb"^experiments add-run .*$", re.MULTILINE)
+QUERY = re.compile(rb"(?<=/scripts/query\.py ).*$", re.MULTILINE)
+RUN_ARRAY_END = re.compile(rb"(?<=\n)\)\n")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
-    """What adopting a folder would do."""
+    """What adopting a folder does."""
 
-    added: Files
-    kept: list[str]
-    clashes: dict[str, str]  # the reason by path
-    runs: dict[str, list[str]]
+    answers: dict[str, Any]
+    recognition: Recognition
+    added: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    clashes: dict[str, str] = field(default_factory=dict)  # the reason by path
+    rendered: Files | None = None  # None: nothing had to be rendered to know the names
 
 
-def adopt(path: str, source: str | None, dry_run: bool) -> int:
-    """Adopt a folder, and print a table of what that adds. Raises Problem, and adds nothing, if names clash."""
+def adopt(paths: Sequence[str], source: str | None, dry_run: bool) -> int:
+    """Adopt folders, and print a table for each. Returns 1 if one cannot be adopted; nothing is added to that one.
+
+    Raises Problem if there is only one, and it cannot be adopted.
+    """
+    failed = False
+    warned: set[str] = set()
+    with Templates.temporary() as templates:
+        for path in paths:
+            try:
+                adopt_one(path, source, dry_run, templates, warned)
+            except Problem as problem:
+                if len(paths) == 1:
+                    raise
+                failed = True
+                print(f"experiments: {problem}", file=sys.stderr)
+    return int(failed)
+
+
+def adopt_one(path: str, source: str | None, dry_run: bool, templates: Templates, warned: set[str]) -> None:
+    """Adopt one folder. Raises Problem, and adds nothing, if names clash."""
+    experiment = open_folder(path)
+    with experiment.lock():
+        found = absolute_source(source) if source else source_of_others(experiment)
+        template = templates.get(found)
+        release = template.release(template.find_commit(template.newest()))
+        plan = make_plan(experiment, release, dry_run)
+        warn_package(plan, release, warned)
+        show_plan(plan, experiment)
+        if plan.clashes:
+            problem = f"{path}: {len(plan.clashes)} names clash; nothing was added"
+            raise Problem(problem, "Rename those files, and run again.")
+        if not dry_run:
+            write_plan(experiment, plan, release, found)
+
+
+def open_folder(path: str) -> Experiment:
+    """Return the folder at a path. Raises Problem if it cannot become an experiment."""
     folder = find_folder(path)
     if not folder.is_dir():
         raise Problem(f"{path} is not a folder")
@@ -47,17 +105,16 @@ def adopt(path: str, source: str | None, dry_run: bool) -> int:
     experiment = Experiment(folder, Repository.find(folder))
     if folder.parent != experiment.repository.root / "experiments":
         raise Problem(f"{path} is not in experiments/ of its repository", "Move it there with `git mv`.")
-    with experiment.lock(), Templates.temporary() as templates:
-        found = absolute_source(source) if source else source_of_others(experiment)
-        template = templates.get(found)
-        release = template.release(template.find_commit(template.newest()))
-        plan = make_plan(experiment, release, clone_url(found).removesuffix(".git"))
-        show_plan(plan, experiment)
-        if plan.clashes:
-            raise Problem(f"{len(plan.clashes)} names clash; nothing was added", "Rename those files, and run again.")
-        if not dry_run:
-            write_plan(experiment, plan, release, found)
-    return 0
+    if not NAME.fullmatch(folder.name):
+        raise Problem(
+            f"{path} has other characters in its name than letters, digits, _ and -", "Rename it with `git mv`."
+        )
+    if not NUMBERED.match(folder.name) and not any((folder / name).is_dir() for name in ("scripts", "conf")):
+        raise Problem(
+            f"{path} has no number, no scripts/ and no conf/, so it is not an experiment",
+            f"If it is one: mkdir {shlex.quote(f'{path}/scripts')}",
+        )
+    return experiment
 
 
 def absolute_source(source: str) -> str:
@@ -77,76 +134,181 @@ def source_of_others(experiment: Experiment) -> str:
     return sources.pop()
 
 
-def make_plan(experiment: Experiment, release: Release, address: str) -> Plan:
-    """Compare what the template renders with what is there. Rendered pages name the template by its address.
+def make_plan(experiment: Experiment, release: Release, dry_run: bool) -> Plan:
+    """Compare what the template renders with what is there.
 
-    Questions have Copier's defaults, except the title and queries.
+    Questions have Copier's defaults, except the title and what the folder itself shows: runs, package and queries.
+    A dry run does not render, which takes most of the time, unless the content of a file decides.
     """
-    title = experiment.path.name
-    answers: dict[str, Any] = {"experiment": title, "title": title, "queries": False}
-    answers["runs"] = recognised_runs(experiment.path, answers, release)
-    rendered = render(release.folder, release.version, answers, around=experiment.repository.root)
-    added: Files = {}
-    kept, clashes = [], {}
-    for name, written in rendered.items():
-        path = experiment.path / name
-        file = replace(written, content=written.content.replace(str(release.folder).encode(), address.encode()))
-        if is_in_the_way(experiment.path, name):
-            clashes[name] = "a file or a symlink is in its place"
-        elif not path.exists():
-            added[name] = file
-        elif name.startswith(LIBRARY) and path.read_bytes() != file.content:
-            clashes[name] = "exists, but differs from the template's"
-        else:
-            kept.append(name)
-    if (experiment.path / "scripts/runtime.py").exists():
-        clashes["scripts/runtime.py"] = "the template's scripts/runtime/ would hide it"
-    return Plan(added, kept, clashes, answers["runs"])
+    folder = experiment.path
+    answers: dict[str, Any] = {"experiment": folder.name, "title": folder.name, "queries": has_queries(folder)}
+    answers["package"] = release.package_around(folder)
+    recognition = recognize(folder, answers, release)
+    plan = Plan(answers | {"runs": recognition.answer}, recognition)
+    names = [name for name in release.file_names(plan.answers) if name not in unwanted(folder, recognition)]
+    if not dry_run or any((folder / name).exists() for name in names if name.startswith(LIBRARY)):
+        plan.rendered = render(release.folder, release.version, plan.answers, around=experiment.repository.root)
+    for name in names:
+        compare(folder, name, plan)
+    if (folder / "scripts/runtime.py").exists():
+        plan.clashes["scripts/runtime.py"] = "the template's scripts/runtime/ would hide it"
+    return plan
 
 
-def recognised_runs(folder: Path, answers: Mapping[str, Any], release: Release) -> dict[str, list[str]]:
-    """Return the runs whose script, launcher and configurations have the names that the template's rules give them."""
-    runs: dict[str, list[str]] = {}
-    for launcher in sorted(folder.glob("scripts/*.slurm")):
-        for name in LauncherName.parse(launcher.stem, release.machines):
-            wanted = runs | {name.script: [*runs.get(name.script, []), name.token]}
-            try:
-                parsed = release.parse_runs(answers, wanted)
-            except Problem:
-                continue
-            [run] = [run for run in parsed if (run.script, run.token) == (name.script, name.token)]
-            needed = [f"scripts/{name.script}.py", *run.files]
-            if name.script != "query" and all((folder / file).is_file() for file in needed):
-                runs = wanted
-                break
-    return runs
+def has_queries(folder: Path) -> bool:
+    """Return whether a folder has queries for the template's query.py. A script of that name is for its own."""
+    return any(folder.glob("queries/*.cql")) and not (folder / "scripts/query.py").exists()
+
+
+def unwanted(folder: Path, recognition: Recognition) -> set[str]:
+    """Return the names of rendered files that only new experiments need: samples in the place of the user's files."""
+    names = {"queries/001_small_build.cql"} if any(folder.glob("queries/*.cql")) else set()
+    # A script whose launchers take a configuration has several, and needs no first one.
+    return names | {f"conf/{found.run.script}.yaml" for found in recognition.runs if found.candidate.takes_config}
+
+
+def compare(folder: Path, name: str, plan: Plan) -> None:
+    """Add a rendered file to the plan, by what the folder has in its place."""
+    path = folder / name
+    if is_in_the_way(folder, name):
+        plan.clashes[name] = "a file or a symlink is in its place"
+    elif not path.exists():
+        plan.added.append(name)
+    elif name.startswith(LIBRARY) and plan.rendered and path.read_bytes() != plan.rendered[name].content:
+        plan.clashes[name] = "exists, but differs from the template's"
+    else:
+        plan.kept.append(name)
 
 
 def is_in_the_way(folder: Path, name: str) -> bool:
     """Return whether a symlink, or a file for a folder or the reverse, is in the place of a file or its folders."""
-    path = folder / name
-    parents = [parent for parent in path.parents if folder in parent.parents]
-    if any((parent.exists() or parent.is_symlink()) and not parent.is_dir() for parent in parents):
-        return True
-    return path.is_symlink() or (path.exists() and not path.is_file())
+    path = str(folder)
+    parts = name.split("/")
+    for depth, part in enumerate(parts, 1):
+        path = f"{path}/{part}"
+        if not os.path.lexists(path):
+            return False
+        is_right = os.path.isdir(path) if depth < len(parts) else os.path.isfile(path) and not os.path.islink(path)
+        if not is_right:
+            return True
+    return False
+
+
+def warn_package(plan: Plan, release: Release, warned: set[str]) -> None:
+    """Warn once if the repository does not have the package of lab.yml."""
+    package = release.lab["package"]
+    if package and not plan.answers["package"] and package not in warned:
+        warned.add(package)
+        print(
+            f"warning: this repository has no {package}/timestamp.py, which lab.yml names as its package, so `package` "
+            "is recorded as ''. Name the right package there.",
+            file=sys.stderr,
+        )
 
 
 def show_plan(plan: Plan, experiment: Experiment) -> None:
-    """Print a table of what is added and kept, what clashes, and which runs are recognised."""
+    """Print a table: the runs, the launchers that are none, what is added and kept, and what clashes."""
     rows = [("clash", f"{name}: {why}") for name, why in plan.clashes.items()]
-    rows += [("add", name) for name in plan.added]
-    rows += [("keep", name) for name in plan.kept]
-    rows += [("run", f"{token} of {script}") for script, tokens in plan.runs.items() for token in tokens]
-    if not plan.runs:
-        rows.append(("no run", "no launcher and configuration follow the template's names; recorded as runs: {}"))
+    rows += [("run", describe(found)) for found in plan.recognition.runs]
+    rows += [("no run", f"{name}.slurm: {why}") for name, why in plan.recognition.others.items()]
+    folded = [name for name in plan.added if name.startswith(RUNTIME)]
+    rows += [("add", name) for name in plan.added if name not in folded]
+    rows += [("add", f"{RUNTIME} ({len(folded)} files)")] if folded else []
+    rows += [("keep", name) for name in plan.kept if not name.startswith(RUNTIME)]
     styles = ["yellow" if row[0] == "clash" else "" for row in rows]
     show_cells((experiment.name, ""), rows, styles)
 
 
+def describe(found: Recognized) -> str:
+    """Return a run in one line: its token and script, its launcher if that has another name, and what it requests."""
+    name = f"{found.run.token} of {found.run.script}"
+    launcher = f", like {found.candidate.launcher}.slurm" if found.is_renamed else ""
+    request = shown_request(found.candidate.request)
+    return f"{name}{launcher}{': ' if request else ''}{request}"
+
+
 def write_plan(experiment: Experiment, plan: Plan, release: Release, source: str) -> None:
     """Write what is added, all or nothing. The answers are last: without them the folder is not an experiment."""
-    files = dict(plan.added)
+    assert plan.rendered is not None
+    files = {name: plan.rendered[name] for name in plan.added}
     answers = files.pop(ANSWERS).content.decode()
+    for found in plan.recognition.runs:
+        for name, content in contents_of(experiment.path, found, files).items():
+            if name in files:
+                files[name] = replace(files[name], content=content)
+    address = clone_url(source).removesuffix(".git").encode()
+    for name in files:  # rendered pages name the template by its address
+        content = files[name].content.replace(str(release.folder).encode(), address)
+        files[name] = replace(files[name], content=content)
+    if "README.md" in files:
+        content = suggest_commands(files["README.md"].content, experiment, plan, release)
+        files["README.md"] = replace(files["README.md"], content=content)
     text = stamp_answers(answers, release.version, release.commit, yaml.safe_dump({"_src_path": source}))
     writes = [Write(experiment.path / name, None, file.content, file.executable) for name, file in files.items()]
     write_all([*writes, Write(experiment.path / ANSWERS, None, text.encode())])
+
+
+def contents_of(folder: Path, found: Recognized, files: Files) -> dict[str, bytes]:
+    """Return the contents of a run's new files that are not the starter's, by name.
+
+    A configuration of another name gets the values of the run's own one. A script gets the name of a module.
+    """
+    candidate, run = found.candidate, found.run
+    script, launcher = f"scripts/{run.script}.py", f"scripts/{run.launcher}.slurm"
+    contents = {script: (folder / f"scripts/{candidate.program}.py").read_bytes()}
+    if launcher in files and candidate.overrides:
+        words = "".join(f"  {shlex.quote(word)}\n" for word in candidate.overrides).encode()
+        contents[launcher] = RUN_ARRAY_END.sub(lambda end: words + end[0], files[launcher].content, count=1)
+    if run.sweeper:
+        contents |= sweep_contents(folder, found, files)
+    elif run.config:
+        contents[f"conf/{run.config}.yaml"] = inherit(candidate.config).encode()
+    return contents
+
+
+def sweep_contents(folder: Path, found: Recognized, files: Files) -> dict[str, bytes]:
+    """Return the contents of the two files of a W&B sweep: the user's, with the template's command, and its values."""
+    name = f"conf/{found.run.config}.yaml"
+    if name not in files:
+        return {}
+    sweep = (folder / f"conf/{found.candidate.config}.yaml").read_bytes()
+    if b"\ncommand:" not in b"\n" + sweep:
+        _, command, words = files[name].content.partition(b"\ncommand:")
+        sweep = sweep.rstrip(b"\n") + command + words
+    program = Program.read(folder / f"scripts/{found.candidate.program}.py")
+    values = inherit(program.config or Path(DEFAULT).stem, runtime=True)
+    return {name: sweep, f"conf/{found.run.config}_run.yaml": values.encode()}
+
+
+def suggest_commands(readme: bytes, experiment: Experiment, plan: Plan, release: Release) -> bytes:
+    """Return a README.md whose commands work here: with a free number, and configurations and queries that exist."""
+    folder = experiment.path
+    add_run = f"experiments add-run experiments/{folder.name} {suggest_run(plan, folder, release)}"
+    readme = ADD_RUN.sub(lambda _: add_run.encode(), readme)
+    for found in plan.recognition.runs:
+        config = newest_configuration(folder, found.run.script, ()) if found.candidate.takes_config else ""
+        for words in (f"{found.run.launcher} ", "--config-name ") if config else ():
+            readme = readme.replace(f"{words}{found.run.script}\n".encode(), f"{words}{config}\n".encode())
+    queries = sorted(path.stem for path in folder.glob("queries/*.cql"))
+    return QUERY.sub(lambda _: shlex.quote(queries[0]).encode(), readme) if queries else readme
+
+
+def suggest_run(plan: Plan, folder: Path, release: Release) -> str:
+    """Return a script and a token that `add-run` accepts."""
+    runs = [found.run for found in plan.recognition.runs if not found.run.sweeper]
+    machines = [name for name, machine in release.machines.items() if not machine.get("retired")]
+    script = runs[0].script if runs else first_script(folder, release)
+    machine = next((run.machine for run in runs if run.machine in machines), machines[0])
+    used = {run.id for run in runs if run.script == script} | ids_of_configurations(folder, script)
+    used |= ids_of_launchers([path.stem for path in folder.glob("scripts/*.slurm")], script, release.machines)
+    numbers = [int(id[:3]) for id in used if id]
+    return f"{script} {machine}_{max(numbers, default=-1) + 1:03}"
+
+
+def first_script(folder: Path, release: Release) -> str:
+    """Return a script of the folder that uses Hydra, else the name of a new one."""
+    for path in sorted(folder.glob("scripts/*.py")):
+        if path.stem.isidentifier() and Program.read(path).has_hydra:
+            return path.stem
+    call = "{% from 'rules/names.jinja' import default_script %}{{ default_script(experiment) }}"
+    return release.evaluate(call, experiment=folder.name)

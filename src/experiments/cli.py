@@ -152,17 +152,29 @@ def handle_set_run(options: argparse.Namespace) -> int:
     return 0
 
 
+def split_names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
 @command(
     "check",
     "print what is wrong with experiments, one line each; a path may be of one that was never adopted",
     PATHS,
     argument("--compose", action="store_true", help="also compose every configuration, which needs Hydra"),
+    argument("--select", type=split_names, default=(), metavar="NAME,...", help="run only these checks"),
+    argument("--ignore", type=split_names, default=(), metavar="NAME,...", help="do not run these checks"),
+    argument(
+        "--source", metavar="TEMPLATE", help="template of folders never adopted; default: that of the other experiments"
+    ),
+    argument("--list", action="store_true", help="print the names of the checks"),
     examples=("experiments check", "experiments check experiments/005-old --compose"),
 )
 def handle_check(options: argparse.Namespace) -> int:
-    from experiments.check import check
+    from experiments.check import Options, check, list_checks
 
-    return check(options.paths, options.compose)
+    if options.list:
+        return list_checks()
+    return check(options.paths, Options(options.select, options.ignore, options.compose, options.source))
 
 
 @command(
@@ -229,8 +241,8 @@ def handle_logs(options: argparse.Namespace) -> int:
 
 @command(
     "adopt",
-    "make an experiment of a folder that the template did not make; nothing is overwritten",
-    argument("path", metavar="FOLDER", help="folder in experiments/ that the template did not make"),
+    "make experiments of folders that the template did not make; nothing is overwritten",
+    argument("paths", nargs="+", metavar="FOLDER", help="folder in experiments/ that the template did not make"),
     argument("--source", metavar="TEMPLATE", help="template; default: that of the other experiments"),
     argument("--dry-run", action="store_true", help="print what would be added, and add nothing"),
     examples=(
@@ -241,7 +253,7 @@ def handle_logs(options: argparse.Namespace) -> int:
 def handle_adopt(options: argparse.Namespace) -> int:
     from experiments.adopt import adopt
 
-    return adopt(options.path, options.source, options.dry_run)
+    return adopt(options.paths, options.source, options.dry_run)
 
 
 class ShowVersion(argparse.Action):

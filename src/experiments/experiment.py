@@ -1,6 +1,7 @@
 """An experiment: its folder, repository, recorded answers and template."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -85,6 +86,12 @@ class Experiment:
     def name(self) -> str:
         """Its path from the current directory."""
         return os.path.relpath(self.path)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its jobs begin with, by rules/names.jinja: 011 for 011-growth."""
+        number = re.match(r"[A-Z]?[0-9]{3}(?=-)", self.path.name)
+        return number[0] if number else self.path.name
 
     @property
     def relative(self) -> str:

@@ -173,8 +173,8 @@ def unrecorded_run(receipt: Receipt, job: str) -> RunInfo:
 
 def config_of_name(experiment: Experiment, job: Job) -> str:
     """Return the configuration of a job without a receipt, from its name. Empty if it is not of this experiment."""
-    number, _, config = job.name.partition("-")
+    config = job.name.removeprefix(f"{experiment.prefix}-")
     is_query = config.startswith("query_") and (experiment.path / "scripts/query.py").exists()
-    if number != experiment.path.name.partition("-")[0]:
+    if config == job.name:
         return ""
     return config if is_query or (experiment.path / f"conf/{config}.yaml").exists() else ""

@@ -1,14 +1,25 @@
-"""Launchers: what their names and their text state about what they run and request."""
+"""Launchers: what their names and their text state about what they run and request. They are never executed."""
 
 import re
-import shlex
-from collections.abc import Iterable, Iterator
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-RUN_ARRAY = re.compile(r"^run=\(\n(.*?)^\)$", re.MULTILINE | re.DOTALL)
-CONFIG_OPTIONS = ("--config-name", "-cn")
-SHORT_OPTIONS = {"p": "partition", "A": "account"}
+from experiments.sbatch import Option, parse_options
+from experiments.shell import ANY, Command, Script, pattern_of
+
+CONFIG_NAME = ("--config-name", "-cn")
+CONFIG_PATH = ("--config-path", "-cp")
+CONFIG_DIR = ("--config-dir", "-cd")
+INTERPRETER = re.compile(r"i?python[\d.]*|torchrun|accelerate|deepspeed|uv|pixi")
+PREFIXES = {"srun", "exec", "env", "time", "nohup", "nice", "numactl"}
+SHELL = {"bash", "sh", "source", ".", "sbatch"}
+# Bash cannot read this line if the file before it left a quote open: then `;;)` is not quoted, which is valid nowhere.
+FENCE = ": \";;)\" ';;)' `;;)`\n"
+
+DDP = {"torchrun", "accelerate", "deepspeed", "torch.distributed.run", "torch.distributed.launch"}
 
 
 def is_rendered(content: bytes) -> bool:
@@ -40,89 +51,138 @@ class LauncherName:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A Python script that a launcher starts, with the texts that its words may become. Unknown parts are `*`."""
+
+    script: str  # as written, like */experiments/006-growth/scripts/train.py; empty if there is only --config-name
+    words: tuple[str, ...]  # of the whole command line, from srun to the last argument
+    configs: tuple[str, ...]  # alternatives of --config-name
+    config_folder: str  # of --config-path; * if --config-dir adds one; empty if neither is given
+    config_pattern: str = ""  # --config-name with * for every variable, whether its value is known or not
+
+    @property
+    def mode(self) -> str:
+        """How Python is started: ddp, srun or one."""
+        names = {word.rpartition("/")[2] for word in self.words}
+        return "ddp" if names & DDP else "srun" if "srun" in names else "one"
+
+
+@dataclass(frozen=True)
 class Launcher:
     """A file scripts/*.slurm."""
 
     name: str  # without .slurm
-    lines: list[str]
-    config: str  # the configuration that it names; empty if it names none
-    is_query: bool  # whether it runs a query, which has no configuration
-    is_paired: bool  # whether it names its configuration in `run=( ... )`
-    is_readable: bool = True  # whether `run=( ... )` could be split into words
+    text: str  # with its own line ends
 
     @classmethod
     def read(cls, path: Path) -> "Launcher":
-        text = path.read_text(encoding="utf-8", errors="replace")
-        lines = text.splitlines()
-        array = RUN_ARRAY.search("\n".join(lines) + "\n")
-        stated = shell_words(array[1]) if array else None
-        words = guess_words(lines) if stated is None else stated
-        is_readable = not array or stated is not None
-        return cls(path.stem, lines, config_of(words), runs_query(words), bool(array), is_readable)
+        return cls(path.stem, path.read_bytes().decode(errors="replace"))
 
-    def option_values(self, option: str) -> list[str]:
-        """Return the values of an option of sbatch in the #SBATCH lines."""
-        values = []
-        for line in self.directives():
-            words = shell_words(line)
-            if words is None:
-                words = line.split()
-            for number, word in enumerate(words):
-                name, equals, value = word.partition("=")
-                if name == f"--{option}":
-                    values.append(value if equals else "".join(words[number + 1 : number + 2]))
-                elif SHORT_OPTIONS.get(word[1:2]) == option and word.startswith("-") and not word.startswith("--"):
-                    values.append(word[2:] or "".join(words[number + 1 : number + 2]))
-        return values
+    @property
+    def file(self) -> str:
+        """Its path in the experiment."""
+        return f"scripts/{self.name}.slurm"
 
-    def directives(self) -> list[str]:
-        """Return the options of the #SBATCH lines that Slurm reads: those before the first command."""
-        found = []
-        for line in self.lines:
-            if line.startswith("#SBATCH"):
-                found.append(line.removeprefix("#SBATCH"))
-            elif line.strip() and not line.lstrip().startswith("#"):
-                break
-        return found
+    @cached_property
+    def script(self) -> Script:
+        return Script.parse(self.text)
 
-    def ignored_directives(self) -> list[str]:
-        """Return the #SBATCH lines that Slurm ignores: those after the first command, and indented ones."""
-        read = len(self.directives())
-        return [line for line in self.lines if line.lstrip().startswith("#SBATCH")][read:]
+    @cached_property
+    def commands(self) -> list[Command]:
+        """Its commands, without those that only print."""
+        return [command for command in self.script.commands if not command.is_message]
 
-    def mentions(self, config: str) -> bool:
-        """Return whether the name of a configuration is anywhere in its code, as in an array or a default value."""
-        code = "\n".join(self.code())
-        return re.search(rf"(?<!\w){re.escape(config)}(?![\w-])", code) is not None
+    @cached_property
+    def directives(self) -> list[Option]:
+        """The options in its #SBATCH lines, in order."""
+        return [option for line in self.script.directives for option in parse_options(line.words)]
 
-    def code(self) -> list[str]:
-        """Return its lines without whole-line comments."""
-        return [line for line in self.lines if not line.lstrip().startswith("#") or line.startswith("#SBATCH")]
+    @cached_property
+    def options(self) -> dict[str, str | bool]:
+        """The options in its #SBATCH lines by their long names. Slurm takes the last value of each."""
+        return {option.name: option.value for option in self.directives}
 
+    @cached_property
+    def starts(self) -> list[Start]:
+        """The Python scripts that it starts."""
+        return [start for command in self.commands if (start := self.start_of(command))]
 
-def shell_words(text: str) -> list[str] | None:
-    """Split bash into words, without comments. Returns None if a quote is not closed."""
-    try:
-        return shlex.split(text, comments=True)
-    except ValueError:
-        return None
+    @property
+    def config(self) -> str:
+        """The configuration that it names in `run=( ... )`, or where it starts Python; empty if it names none."""
+        named = [option_value(self.script.variables.get("run", ()), CONFIG_NAME)]
+        named += [config for start in self.starts for config in start.configs]
+        return next((config for config in named if config and "$" not in config and ANY not in config), "")
 
+    def start_of(self, command: Command) -> Start | None:
+        """Return the Python script that a command starts; None if it starts none."""
+        written = self.script.spread(command)
+        words = tuple(self.script.expand(word)[0] for word in written)
+        script = python_script(words)
+        config = option_value(written, CONFIG_NAME)
+        if not script and not config:
+            return None
+        texts = self.script.expand(config) if config else []
+        folder = ANY if option_value(words, CONFIG_DIR) else option_value(words, CONFIG_PATH)
+        return Start(script, words, tuple(texts), folder, pattern_of(config))
 
-def guess_words(lines: list[str]) -> list[str]:
-    """Split the commands of a launcher that the template did not make. It is only good for `--config-name NAME`."""
-    code = [line for line in lines if not line.lstrip().startswith("#")]
-    return re.split(r"[\s()'\";|&]+", "\n".join(code))
+    @cached_property
+    def scripts(self) -> list[str]:
+        """The Python and bash scripts that it runs, as written, with `*` for unknown parts."""
+        shell = [shell_script([self.script.expand(word)[0] for word in command.words]) for command in self.commands]
+        return [*(start.script for start in self.starts if start.script), *(name for name in shell if name)]
 
-
-def config_of(words: list[str]) -> str:
-    """Return the configuration of the last `--config-name NAME` or `--config-name=NAME`."""
-    found = ""
-    for number, word in enumerate(words):
-        name, _, value = word.partition("=")
-        if name in CONFIG_OPTIONS:
-            found = value or "".join(words[number + 1 : number + 2])  # --config-name="NAME" is two words of a guess
-    return found.removesuffix(".yaml").rpartition("/")[2]
+    @property
+    def runs_agents(self) -> bool:
+        """Return whether it starts agents of a W&B sweep."""
+        return any(
+            pair == ("wandb", "agent")
+            for command in self.commands
+            for pair in zip(command.words, command.words[1:], strict=False)
+        )
 
 
-def runs_query(words: list[str]) -> bool:
-    return any(word.rpartition("/")[2] == "query.py" for word in words)
+def python_script(words: Iterable[str]) -> str:
+    """Return the Python script that a command starts: the first *.py after an interpreter; empty if there is none."""
+    follows, is_first = False, True
+    for word in words:
+        name = word.rpartition("/")[2]
+        if word.endswith(".py") and (follows or is_first):
+            return word
+        # An unknown command, like "$PYTHON", may be an interpreter. An unknown argument, as in `cp "$1" x.py`, is none.
+        follows = follows or bool(INTERPRETER.fullmatch(name)) or (is_first and word == ANY)
+        is_first = is_first and (name in PREFIXES or word.startswith("-"))
+    return ""
+
+
+def shell_script(words: list[str]) -> str:
+    """Return the bash script that a command runs or submits; empty if there is none."""
+    if not words or words[0].rpartition("/")[2] not in SHELL:
+        return ""
+    return next((word for word in words[1:] if word.endswith((".sh", ".bash", ".slurm", ".sbatch"))), "")
+
+
+def option_value(words: Iterable[str], names: tuple[str, ...]) -> str:
+    """Return the value of the last `--option VALUE` or `--option=VALUE`; empty if there is none."""
+    found, listed = "", list(words)
+    for number, word in enumerate(listed):
+        name, equals, value = word.partition("=")
+        if name in names:
+            found = value if equals else "".join(listed[number + 1 : number + 2])
+    return found
+
+
+def syntax_errors(launchers: Sequence[Launcher]) -> Iterator[tuple[Launcher, str]]:
+    """Yield the launchers that bash cannot read, each with its message. One process reads all in the time of one."""
+    texts = [launcher.text for launcher in launchers]
+    if texts and bash_message("".join(f"f() {{\n:\n{text}\n\n}}\n{FENCE}" for text in texts)):
+        for launcher in launchers:
+            if message := bash_message(launcher.text):
+                yield launcher, message
+
+
+def bash_message(text: str) -> str:
+    """Return what bash prints first about a text that it cannot read; empty if it can. Nothing is executed."""
+    done = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True)
+    lines = done.stderr.decode(errors="replace").splitlines()
+    return lines[0].removeprefix("bash: ") if lines else ""

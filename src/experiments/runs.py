@@ -1,47 +1,64 @@
 """`experiments add-run` and `experiments set-run`: add and change runs, at the version that the experiment has."""
 
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from experiments.errors import Problem
 from experiments.experiment import Answers, Experiment, Templates
 from experiments.files import Write, read_now, write_all
 from experiments.git import merge_lines
 from experiments.launcher import LauncherName, is_rendered
+from experiments.program import Program
 from experiments.template import ANSWERS, File, Release, Run, render, stamp_answers
 
 Request = dict[str, Any]  # the options of sbatch that a run adds to its machine's
+
+DEFAULT = "conf/default.yaml"
+CONFIG_ID = re.compile(r"_([0-9]{3}(?:_[A-Za-z0-9]+)*)$")
+TASK_SEED = re.compile(rb"^seed: \$\{task\}.*$", re.MULTILINE)
+PARAMETERS = re.compile(rb"^( *(?:params|parameters)):\n(?:\1 +.*\n)+", re.MULTILINE)
 
 
 def add_run(path: str, script: str, tokens: Sequence[str], request: Request) -> list[str]:
     """Add runs: the missing files and the recorded answer. Returns the paths of the new files.
 
-    A new configuration is a copy of the script's newest one, if it has one.
+    The configuration of an existing script is a copy of the script's newest one, or an empty one. A new script and
+    its configuration are the starter's.
     """
     experiment = Experiment.open(path)
     with experiment.lock(), Templates.temporary() as templates:
         answers = checked_answers(experiment)
         release = templates.recorded(answers)
         entries = [make_entry(token, request) for token in tokens]
-        release.parse_runs(answers.values, {script: entries}, new=True)
+        asked = release.parse_runs(answers.values, {script: entries}, new=True)
         old = answers.values["runs"]
+        refuse_used(experiment, asked, release.parse_runs(answers.values, old))
         runs = old | {script: [*old.get(script, []), *entries]}
         parsed = release.parse_runs(answers.values, runs)
         added = [run for run in parsed if run.script == script and run.token in tokens]
         files = render(release.folder, release.version, dict(answers.values) | {"runs": runs})
         before = render(release.folder, release.version, answers.values)
         new = {name: file for name, file in files.items() if name not in before}
-        copies = copy_newest(experiment, new, added, [run for run in parsed if run not in added])
-        new |= {name: File(content) for name, (_, content) in copies.items()}
+        filled: dict[str, Filled] = {}
+        if read_now(experiment.path / f"scripts/{script}.py") is not None:
+            filled = fill_configurations(experiment, new, added, [run for run in parsed if run not in added])
+        elif DEFAULT in files:  # the starter's configuration has it among its defaults
+            new.setdefault(DEFAULT, files[DEFAULT])
+        new |= {name: File(configuration.content) for name, configuration in filled.items()}
         refuse_taken(experiment, new, added, release)
         names = [name for name in new if read_now(experiment.path / name) is None]
         writes = [Write(experiment.path / name, None, new[name].content, new[name].executable) for name in names]
         write_all([*writes, write_answers(experiment, answers, files[ANSWERS])])
     for name in names:
-        if name in copies:
-            print(f"{name} is a copy of {copies[name][0]}", file=sys.stderr)
+        if name in filled:
+            print(f"{name} {filled[name].origin}", file=sys.stderr)
     return [f"{experiment.name}/{name}" for name in names]
 
 
@@ -100,27 +117,100 @@ def find_request(runs: Mapping[str, Any], script: str, token: str, experiment: E
     return dict(entry[token] or {}) if isinstance(entry, dict) else {}
 
 
-def copy_newest(
+@dataclass(frozen=True)
+class Filled:
+    """The content of a new configuration, and where it is from: this completes the sentence `NAME ...`."""
+
+    content: bytes
+    origin: str
+
+
+def fill_configurations(
     experiment: Experiment, new: Mapping[str, File], added: Sequence[Run], others: Sequence[Run]
-) -> dict[str, tuple[str, bytes]]:
-    """Return the name and content of the script's newest configuration, for each new one that is not a sweep's."""
-    plain = [run for run in others if not run.sweeper and run.config]
-    there = [run for run in plain if (experiment.path / f"conf/{run.config}.yaml").is_file()]
-    copies = {}
+) -> dict[str, Filled]:
+    """Return the new configurations of an existing script. They never have the starter's parameters."""
+    filled = {}
     for run in added:
-        known = [other for other in there if other.script == run.script]
-        name = f"conf/{run.config}.yaml"
-        if known and not run.sweeper and name in new:
-            newest = max(known, key=lambda other: other.id)
-            source = f"conf/{newest.config}.yaml"
-            text = (experiment.path / source).read_bytes()
-            copies[name] = (source, rename_config(text, newest.config, run.config))
-    return copies
+        newest = newest_configuration(experiment.path, run.script, others)
+        for config in run.configurations:
+            name = f"conf/{config}.yaml"
+            if name in new:
+                filled[name] = fill_configuration(experiment, run, new[name].content, newest, config)
+    return filled
+
+
+def fill_configuration(experiment: Experiment, run: Run, rendered: bytes, newest: str, config: str) -> Filled:
+    """Return a copy of the script's newest configuration. A sweep also gets the template's settings of sweeps."""
+    path = experiment.path / f"conf/{newest}.yaml"
+    if newest:
+        content = rename_config(path.read_bytes(), newest, config)
+        origin = f"is a copy of conf/{newest}.yaml"
+    else:
+        content = empty_configuration(experiment, run.script)
+        origin = f"is empty, since {run.script} has no configuration yet. Write its values"
+    if not run.sweeper:
+        return Filled(content, origin)
+    if has_parameters(content, rendered):
+        return Filled(rendered, "has the starter's values")
+    if run.sweeper == "wandb" and config == run.config:
+        return Filled(without_parameters(rendered), "has no parameters yet. Write them")
+    fixed = TASK_SEED.sub(b"seed: 0 # the same for all runs of the sweep", content)
+    begin = rendered.find(b"\n# All workers")
+    settings = without_parameters(rendered[begin:]) if run.sweeper == "optuna" else b""
+    return Filled(fixed + settings, origin)
+
+
+def newest_configuration(folder: Path, script: str, runs: Sequence[Run]) -> str:
+    """Return a script's configuration with the highest ID: by its runs and names, or the one that its text names."""
+    found = {run.config: run.id for run in runs if run.script == script and run.config and not run.sweeper}
+    others = tuple(f"{path.stem}_" for path in folder.glob(f"scripts/{script}_*.py"))
+    for path in sorted(folder.glob(f"conf/{script}_*.yaml")):
+        number = CONFIG_ID.search(path.stem)
+        if number and not path.stem.startswith(others):
+            found.setdefault(path.stem, number[1])
+    there = [config for config in found if (folder / f"conf/{config}.yaml").is_file()]
+    if there:
+        return max(there, key=lambda config: found[config])
+    own = Program.read(folder / f"scripts/{script}.py").config
+    return own if own != Path(DEFAULT).stem and (folder / f"conf/{own}.yaml").is_file() else ""
+
+
+def empty_configuration(experiment: Experiment, script: str) -> bytes:
+    """Return a configuration without values of its own. A script without the runtime does not have its variables."""
+    defaults = ["runtime"] if Program.read(experiment.path / f"scripts/{script}.py").has_runtime else []
+    defaults += [Path(DEFAULT).stem] if (experiment.path / DEFAULT).is_file() else []
+    return f"defaults: [{', '.join([*defaults, '_self_'])}]\n".encode()
+
+
+def has_parameters(content: bytes, rendered: bytes) -> bool:
+    """Return whether a configuration has all of the starter's parameters, so that the starter's sweep can set them."""
+    try:
+        own, starter = yaml.safe_load(content), yaml.safe_load(rendered)
+    except (yaml.YAMLError, ValueError):
+        return False
+    parameters = starter.get("parameters") or starter.keys() - {"defaults", "sweep"}
+    return isinstance(own, dict) and own.keys() >= set(parameters)
+
+
+def without_parameters(sweep: bytes) -> bytes:
+    """Return the settings of a sweep without the starter's parameters, which are the most indented lines below."""
+    return PARAMETERS.sub(rb"\1: {}\n", sweep)
 
 
 def rename_config(text: bytes, old: str, new: str) -> bytes:
     """Replace a configuration's name in its text, but not in paths, as to a checkpoint."""
     return re.sub(rb"(?<![\w./-])" + re.escape(old.encode()) + rb"(?![\w./-])", new.encode(), text)
+
+
+def refuse_used(experiment: Experiment, asked: Sequence[Run], recorded: Sequence[Run]) -> None:
+    """Raise Problem if a recorded run has the script and ID of a new one. Machines may have a sweep each."""
+    for run in asked:
+        for other in recorded:
+            has_same_id = run.token == other.token or (run.id == other.id and not run.sweeper)
+            if run.script == other.script and has_same_id:
+                command = ["experiments", "set-run", experiment.name, run.script, other.token, "mem=100g"]
+                problem = f"the ID {run.id} of {run.script} is already used by {other.token}; nothing was added"
+                raise Problem(problem, f"Use another ID, or change that run: `{shlex.join(command)}`")
 
 
 def refuse_taken(experiment: Experiment, new: Mapping[str, File], added: Sequence[Run], release: Release) -> None:
@@ -190,6 +280,12 @@ def parse_request(words: Sequence[str]) -> Request:
             raise Problem(f"{word} is not KEY=VALUE", "Write an option of sbatch, like mem=100g.")
         request[name] = value_of(value)
     return request
+
+
+def shown_request(request: Request) -> str:
+    """Return a request as words of `set-run`."""
+    texts = {name: {"None": "null", "True": "true"}.get(str(value), value) for name, value in request.items()}
+    return " ".join(f"{name}={text}" for name, text in texts.items())
 
 
 def value_of(text: str) -> str | int | bool | None:

@@ -18,7 +18,7 @@ from runtime.environment import refuse_other_experiment, refuse_other_package
 from runtime.figures import keep_figure, write_figure
 from runtime.files import FileError, explain, link_new, temporary
 from runtime.inputs import own_paths
-from runtime.paths import EXPERIMENT, FOLDER
+from runtime.paths import FOLDER, PREFIX
 from runtime.process import this_process
 from runtime.record import Record, run_facts, versions
 from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, require_needs
@@ -70,7 +70,7 @@ class Run:
         self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no __file__
         self.chosen = chosen_point()
         self.name = cfg.trial or "_".join([cfg.config, *([self.chosen.point.name] if self.chosen else self.numbers())])
-        self.stem = cfg.trial or f"{EXPERIMENT.split('-')[0]}-{self.name}"
+        self.stem = cfg.trial or f"{PREFIX}-{self.name}"
         self.record = Record(self.folder)
         self.is_open = False
         self.columns: list[str] = []  # the columns of the run's table, once it is written
