@@ -14,7 +14,7 @@ from experiments.history import read_campaign
 from experiments.hydra_yaml import load_grid
 from experiments.receipts import Receipt
 from experiments.records import FAULTS, RunInfo, count_states, describe_counts, readable_seconds
-from experiments.screen import show_fitted
+from experiments.screen import Fit, show_fitted
 from experiments.slurm import Queue
 
 SHARED = {"default", "runtime"}  # configurations that belong to no single run
@@ -113,8 +113,8 @@ def show_points(campaign: Campaign, points: Sequence[PointInfo], array: str, rec
         titles = ("number", "point", "state", "job", "time", "overrides", "result")
         styles = ["yellow" if point.state in FAULTS else "" for point in points]
         rows = [cells_of(point) for point in points]
-        identity = ("point", "overrides")
-        show_fitted(titles, rows, styles, (*identity, "result"), optional=("job",), distinct=identity)
+        fit = Fit(optional=("job",), shortened=("result",), distinct=("point", "overrides"))
+        show_fitted(titles, rows, styles, fit)
     if any(point.is_older for point in points):
         print(f"* finished at another commit than the newest run, {campaign.commit[:10]}")
     if any(point.number is None for point in points):
