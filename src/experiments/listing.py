@@ -24,6 +24,7 @@ from experiments.records import (
     find_records,
     load_record,
     readable_seconds,
+    refuse_unknown_states,
     text_of,
 )
 from experiments.screen import Fit, show_cells, show_fitted
@@ -97,6 +98,7 @@ def list_experiments(path: str | None, chosen: Filter, as_json: bool) -> int:
     if path:
         campaigns = list(read_campaigns(histories[0], chosen))
         refuse_unknown_config(histories[0], chosen)
+        refuse_unknown_states(chosen.states, {run.state for run in histories[0].runs})
     if as_json:
         print_json(listed, chosen, campaigns if path else None)
     elif path:
