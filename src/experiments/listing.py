@@ -17,7 +17,7 @@ from experiments.screen import show_cells
 from experiments.slurm import Job, read_queue
 
 FACTS = ("Script", "Configuration", "Overrides", "Commit", "Job", "Run", "Trial")  # of a figure's metadata
-STATES = ("queued", "running", "finished", "failed", "terminated", "lost")
+STATES = ("queued", "running", "finished", "pruned", "failed", "terminated", "lost")
 
 
 @dataclass

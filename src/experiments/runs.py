@@ -103,19 +103,27 @@ def find_request(runs: Mapping[str, Any], script: str, token: str, experiment: E
 def copy_newest(
     experiment: Experiment, new: Mapping[str, File], added: Sequence[Run], others: Sequence[Run]
 ) -> dict[str, tuple[str, bytes]]:
-    """Return the name and content of the script's newest configuration, for each new one that is not a sweep's."""
+    """Return, for each new configuration, the script's newest one by its name and content. A sweep is added to it."""
     plain = [run for run in others if not run.sweeper and run.config]
     there = [run for run in plain if (experiment.path / f"conf/{run.config}.yaml").is_file()]
     copies = {}
     for run in added:
         known = [other for other in there if other.script == run.script]
-        name = f"conf/{run.config}.yaml"
-        if known and not run.sweeper and name in new:
+        name = f"conf/{run.config}{'_run' if run.sweeper == 'wandb' else ''}.yaml"
+        if known and name in new:
             newest = max(known, key=lambda other: other.id)
             source = f"conf/{newest.config}.yaml"
             text = (experiment.path / source).read_bytes()
             copies[name] = (source, rename_config(text, newest.config, run.config))
+            if run.sweeper == "optuna":
+                copies[name] = (f"{source}. Give sweep.params", copies[name][1] + sweep_of(new[name].content))
     return copies
+
+
+def sweep_of(rendered: bytes) -> bytes:
+    """Return the key `sweep` of a rendered configuration with its comment, and with ??? for its params."""
+    sweep = re.search(rb"\n(#.*\n)*sweep:\n[^\0]*", rendered)
+    return re.sub(rb"\n  params:\n(    .*\n)+", b"\n  params: ???\n", sweep[0]) if sweep else b""
 
 
 def rename_config(text: bytes, old: str, new: str) -> bytes:

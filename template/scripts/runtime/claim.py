@@ -29,7 +29,7 @@ def check_and_claim(config: DictConfig, key: str) -> None:
     """Exit if a requirement is not met, or if the folder under `key` belongs to another run. Else claim it."""
     HydraConfig.instance().set_config(config)
     try:
-        multirun_problems = [*swept_names(config), *subfolder_problem(config)] if key == "hydra.sweep.dir" else []
+        multirun_problems = [*swept_names(config), *subfolder_problem(config), *launcher_problem(config)] if key == "hydra.sweep.dir" else []
         for problem in [*changed_names(config), *multirun_problems]:
             sys.exit(problem)
         if this_process().is_main:
@@ -54,6 +54,14 @@ def subfolder_problem(config: DictConfig) -> Iterator[str]:
     subfolder = str(written["subdir"]) if isinstance(written, dict) else ""
     if osp.isabs(subfolder) or osp.pardir in subfolder.split(osp.sep):
         yield f"hydra.sweep.subdir is {subfolder}. It must be inside hydra.sweep.dir. Use hydra.sweep.dir=PATH."
+
+
+def launcher_problem(config: DictConfig) -> Iterator[str]:
+    """Yield a problem if the runs of a multirun would be started by submitit, whose processes lack scripts/."""
+    launcher = str(OmegaConf.select(config, "hydra.runtime.choices")["hydra/launcher"])
+    if launcher.startswith("submitit"):
+        advice = "Use hydra/launcher=joblib, or give the values to submit.sh"
+        yield f"hydra/launcher={launcher}: its processes cannot import the modules of this experiment. {advice}."
 
 
 def claim_run_folder(config: DictConfig, key: str) -> None:
