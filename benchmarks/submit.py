@@ -1,13 +1,16 @@
-"""Compare submit.sh with bare sbatch on a real Slurm, and pinning with `git worktree add`.
+"""Compare submit.sh with bare sbatch and with an earlier version of itself on a real Slurm, and pinning with
+`git worktree add`.
 
-Pinning is measured as a submission with --dry-run on a machine that forbids Python on login nodes, in repositories
-with other text. The megabytes of that text are arguments (default: 0 200 1000).
+The earlier version is the commit EARLIER of this repository. A shallow clone may lack it, and then the comparison is
+skipped. Pinning is measured as a submission with --dry-run on a machine that forbids Python on login nodes, in
+repositories with other text. The megabytes of that text are arguments (default: 0 200 1000).
 """
 
 import os
 import random
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,40 +23,64 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support.lab import make_lab
 from support.process import commit
 from support.slurm import Slurm, Submitter
-from support.template import copy_template
+from support.template import Template, copy_template
 
+EARLIER = "45bbab5"
 LAUNCHERS = 40
-ROUNDS = 3
+ROUNDS = 5
 
 
-def seconds(command, rounds=ROUNDS, **options):
-    """Return the least wall time of a command in seconds, since other programs may slow it down."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        subprocess.run(list(map(str, command)), check=True, capture_output=True, **options)
-        times.append(time.perf_counter() - start)
-    return min(times)
+def seconds(command, **options):
+    """Return the wall time of a command in seconds."""
+    start = time.perf_counter()
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, **options)
+    return time.perf_counter() - start
 
 
-def submissions(jobs, slurm):
-    """Return the seconds to submit one and many launchers: by bare sbatch, with pinned code, and with a preflight."""
-    rows = {}
-    for count in (1, LAUNCHERS):
-        names = [f"{{}}_x_{number:03}" for number in range(count)]
-        scripts = jobs.experiment / "scripts"
-        bare = " && ".join(f"sbatch --hold {scripts}/gh_{name[3:]}.slurm" for name in names)
-        options = {"cwd": jobs.lab.path, "env": jobs.environment, "rounds": ROUNDS if count == 1 else 1}
-        rows[f"{count} by bare sbatch"] = seconds(["bash", "-c", bare], **options)
-        for label, machine, more in (
-            ("submit.sh --live, no preflight", "igb_cabbi", ["--live"]),
-            ("submit.sh, no preflight", "igb_cabbi", []),
-            ("submit.sh", "gh", []),
-        ):
-            command = ["bash", scripts / "submit.sh", *(name.format(machine) for name in names), *more, "--", "--hold"]
-            rows[f"{count} by {label}"] = seconds(command, **options)
-        slurm("scancel", "--user", str(os.getuid()))
-    return rows
+def median_seconds(command, **options):
+    return statistics.median(seconds(command, **options) for _ in range(ROUNDS))
+
+
+def earlier_template(path):
+    """Return the template of the commit EARLIER with its own lab of the tests, or None if git lacks that commit."""
+    archive = subprocess.run(["git", "archive", EARLIER], cwd=ROOT, capture_output=True)
+    if archive.returncode:
+        return None
+    path.mkdir()
+    subprocess.run(["tar", "--extract"], cwd=path, input=archive.stdout, check=True)
+    shutil.copy(path / "tests/lab.yml", path / "lab.yml")
+    subprocess.run(["git", "init", "--quiet"], cwd=path, check=True)
+    template = Template(path, "v1.0.0")
+    template.release("v1.0.0")
+    return template
+
+
+def submissions(count, jobs, earlier, slurm):
+    """Return the median seconds to submit launchers: by bare sbatch, with pinned code, and with a preflight.
+
+    The commands take turns, since other programs of this machine slow some rounds.
+    """
+    names = [f"{{}}_x_{number:03}" for number in range(count)]
+    bare = " && ".join(f"sbatch --hold {jobs.experiment}/scripts/{name.format('gh')}.slurm" for name in names)
+    commands = {f"{count} by bare sbatch": (jobs, ["bash", "-c", bare])}
+    for label, submitter, machine, more in (
+        ("submit.sh --live, no preflight", jobs, "igb_cabbi", ["--live"]),
+        ("submit.sh, no preflight", jobs, "igb_cabbi", []),
+        ("submit.sh", jobs, "gh", []),
+        (f"submit.sh of {EARLIER}", earlier, "gh", []),
+    ):
+        if submitter:
+            launchers = [name.format(machine) for name in names]
+            command = ["bash", submitter.experiment / "scripts/submit.sh", *launchers, *more, "--", "--hold"]
+            commands[f"{count} by {label}"] = submitter, command
+    times = {name: [] for name in commands}
+    for number in range(-1, ROUNDS):  # the first round warms the caches
+        for name, (submitter, command) in commands.items():
+            taken = seconds(command, cwd=submitter.lab.path, env=submitter.environment)
+            if number >= 0:
+                times[name].append(taken)
+            slurm("scancel", "--user", str(os.getuid()))
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 # The check line of launchers for a machine that forbids Python on login nodes.
@@ -71,7 +98,7 @@ def write_text(folder, megabytes):
 
 
 def pins(jobs, sizes, folder):
-    """Return the seconds to pin a changed experiment and to add a worktree, for each size of other text in MB."""
+    """Return the median seconds to pin a changed experiment and to add a worktree, per size of other text in MB."""
     rows = {}
     command = ["bash", jobs.experiment / "scripts/submit.sh", "igb_cabbi_x_000", "--dry-run"]
     for size in sizes:
@@ -79,9 +106,10 @@ def pins(jobs, sizes, folder):
         commit(jobs.lab.path)
         with (jobs.experiment / "conf/default.yaml").open("a") as file:
             file.write(f"size{size}: {size}\n")
-        rows[f"pin beside {size} MB"] = seconds(command, cwd=jobs.lab.path, env=jobs.environment)
+        repository = {"cwd": jobs.lab.path, "env": jobs.environment}
+        rows[f"pin beside {size} MB"] = median_seconds(command, **repository)
         add = f"git worktree add --force --detach {folder}/worktree && git worktree remove --force {folder}/worktree"
-        rows[f"git worktree add beside {size} MB"] = seconds(["bash", "-c", add], cwd=jobs.lab.path)
+        rows[f"git worktree add beside {size} MB"] = median_seconds(["bash", "-c", add], **repository)
         shutil.rmtree(jobs.lab.path / f"text{size}")
     return rows
 
@@ -95,17 +123,22 @@ def main():
         slurm = Slurm(folder / "slurm")
         os.environ |= slurm.environment
         try:
-            lab = make_lab(folder / "lab", copy_template(folder / "template"))
-            runs = [f"{machine}_{number:03}" for machine in ("gh",) for number in range(LAUNCHERS)]
-            jobs = Submitter(lab, slurm, runs={"x": runs}, package="torchcell")
+            answers = {"runs": {"x": [f"gh_{number:03}" for number in range(LAUNCHERS)]}, "package": "torchcell"}
+            jobs = Submitter(make_lab(folder / "lab", copy_template(folder / "template")), slurm, **answers)
             for number in range(LAUNCHERS):  # the same launchers for a machine that forbids Python on login nodes
                 text = (jobs.experiment / f"scripts/gh_x_{number:03}.slurm").read_text()
                 text = re.sub(r"^if .* == --check .*$", lambda _: CHECK_WITHOUT_PYTHON, text, flags=re.MULTILINE)
                 (jobs.experiment / f"scripts/igb_cabbi_x_{number:03}.slurm").write_text(text)
-            commit(lab.path)
-            table(f"Submission (least of {ROUNDS})", submissions(jobs, slurm), "1 by bare sbatch")
+            commit(jobs.lab.path)
+            template = earlier_template(folder / "earlier")
+            earlier = template and Submitter(make_lab(folder / "earlier-lab", template), slurm, **answers)
+            for count in (1, LAUNCHERS):
+                rows = submissions(count, jobs, earlier, slurm)
+                table(f"Submission (median of {ROUNDS})", rows, f"{count} by submit.sh")
+            if not earlier:
+                print(f"\nNot compared with {EARLIER}, which this clone lacks. Fetch it: git fetch --unshallow")
             rows = pins(jobs, sizes, folder)
-            table(f"Pinning (least of {ROUNDS})", rows, next(iter(rows)))
+            table(f"Pinning (median of {ROUNDS})", rows, next(iter(rows)))
         finally:
             slurm.stop()
 

@@ -1,5 +1,6 @@
 """Launchers under a real Slurm: working directory, log, state, signals and requeues."""
 
+import re
 import shutil
 import time
 
@@ -41,7 +42,9 @@ def test_launcher_of_every_machine_completes(lab, slurm):
         assert job["CPUs/Task"] == str(asked["cpus-per-task"]) and job["MinMemoryNode"] == asked["mem"].upper()
         [figure] = lab.images.glob(f"011-x_{label}_{run_number}_*.png")
         assert f"figure: {figure}\n" in log.read_text()
-        assert f"{machine}_x_{run_number}: job {number}\n  log    {log}\n  watch  tail -F {log}\n" in done.stdout
+        start = r"  start  [-0-9]{10} [:0-9]{8}, as Slurm estimates\n"
+        shown = rf"{machine}_x_{run_number}: job {number}\n{start}  log    {log}\n  watch  tail -F {log}\n"
+        assert re.search(shown, done.stdout)
     records = jobs.records()
     assert [record["status"] for record in records] == ["finished"] * len(TAKES_RUNS)
     assert {record["slurm"]["SLURM_JOB_ID"] for record in records} == set(numbers)

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 
+from pathlib import Path
+
 import pytest
 from support.lab import make_lab
 from support.process import commit, git, run
@@ -22,7 +24,7 @@ def jobs(lab, slurm):
 
 def pinned_of(jobs, number):
     """Return the pinned code of a job, and its submitted.json."""
-    folder = jobs.experiment / "slurm/code" / jobs.slurm.job(number)["Comment"]
+    folder = jobs.experiment / "slurm/code" / jobs.receipt(number)["commit"]
     return folder, json.loads((folder / "submitted.json").read_text())
 
 
@@ -62,7 +64,7 @@ def test_queued_job_runs_the_code_as_submitted(jobs, slurm):
     assert "changed" not in figure.name
     assert (jobs.experiment / "results/x_gh_000.csv").is_file(), "results belong to the experiment itself"
     [record] = jobs.records()
-    assert (record["commit"], record["dirty"]) == (job["Comment"], True)
+    assert (record["commit"], record["dirty"]) == (jobs.receipt(job["JobId"])["commit"], True)
     assert 'print("the first")' in git(jobs.lab.path, "show", f"{record['commit']}:experiments/011-x/scripts/x.py")
 
 
@@ -70,13 +72,13 @@ def test_live_job_runs_the_code_at_its_start(jobs):
     head = git(jobs.lab.path, "rev-parse", "HEAD").strip()
     done = jobs.submit("--live", "gh_x_000", "--", "--hold")
     [number] = submitted(done)
-    assert f"commit {head}, live: " in done.stdout and jobs.slurm.job(number)["Comment"] == head
+    assert f"commit {head}, live: " in done.stdout and jobs.receipt(number)["commit"] == head
     jobs.in_run('print("changed")')
     assert jobs.finish(number)["JobState"] == "COMPLETED"
     assert "changed" in (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
     assert jobs.records()[0]["commit"] == head and not list((jobs.experiment / "slurm/code").iterdir())
     [number] = submitted(jobs.submit("--live", "gh_x_000", "--", "--hold"))
-    assert jobs.slurm.job(number)["Comment"] == f"{head}-dirty"
+    assert (jobs.receipt(number)["commit"], jobs.receipt(number)["dirty"]) == (head, "true")
     jobs.slurm("scancel", number)
 
 
@@ -98,7 +100,7 @@ def test_pinned_commit_is_head_or_a_commit_of_the_changes(jobs, slurm):
     head = git(jobs.lab.path, "rev-parse", "HEAD").strip()
     done = jobs.submit("gh_x_000", "--", "--hold")
     [first] = submitted(done)
-    assert done.stdout.endswith(f"commit {head}\n") and slurm.job(first)["Comment"] == head
+    assert done.stdout.endswith(f"commit {head}\n") and jobs.receipt(first)["commit"] == head
     folder, said = pinned_of(jobs, first)
     assert said == {"commit": head, "dirty": False, "experiment": str(jobs.experiment)}
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -438,7 +440,7 @@ def test_pinned_code_has_no_secrets(jobs):
     for folder in (jobs.experiment, jobs.experiment / "conf", jobs.lab.path / "torchcell"):
         (folder / ".env").write_text((jobs.lab.path / ".env").read_text())
     number = jobs.hold("gh_x_000")
-    names = git(jobs.lab.path, "ls-tree", "-r", "--name-only", jobs.slurm.job(number)["Comment"])
+    names = git(jobs.lab.path, "ls-tree", "-r", "--name-only", jobs.receipt(number)["commit"])
     assert "scripts/x.py" in names and ".env" not in names
     jobs.slurm("scancel", number)
 
@@ -448,7 +450,7 @@ def test_git_trace_output_does_not_change_the_commit(jobs):
     head = git(jobs.lab.path, "rev-parse", "HEAD").strip()
     for options in ([], ["--live"]):
         [number] = submitted(jobs.submit("gh_x_000", *options, "--", "--hold", env={"GIT_TRACE": "1"}))
-        assert jobs.slurm.job(number)["Comment"] == head
+        assert jobs.receipt(number)["commit"] == head
         jobs.slurm("scancel", number)
 
 
@@ -470,12 +472,12 @@ def test_sparse_checkout_counts_as_unchanged(jobs, tmp_path):
     script = clone / "experiments/011-x/scripts/submit.sh"
     [number] = submitted(jobs.submit("gh_x_000", "--", "--hold", script=script, cwd=clone))
     head = git(clone, "rev-parse", "HEAD").strip()
-    assert jobs.slurm.job(number)["Comment"] == head
+    assert Path(jobs.slurm.job(number)["WorkDir"]).name == head
     pinned = clone / "experiments/011-x/slurm/code" / head / "experiments/011-x"
     assert (pinned / "scripts/x.py").is_file() and not (pinned / "queries").exists()
     jobs.slurm("scancel", number)
     (clone / "experiments/011-x/conf/default.yaml").write_text("title: other\n")
     [number] = submitted(jobs.submit("gh_x_000", "--", "--hold", script=script, cwd=clone))
-    changed = git(clone, "diff", "--name-only", head, jobs.slurm.job(number)["Comment"])
+    changed = git(clone, "diff", "--name-only", head, Path(jobs.slurm.job(number)["WorkDir"]).name)
     assert changed == "experiments/011-x/conf/default.yaml\n"
     jobs.slurm("scancel", number)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -317,7 +318,7 @@ def test_launchers_of_one_script_do_not_interfere(x):
 
 
 def test_script_that_dies_or_hangs_is_reported_by_name(x):
-    change(x, "scripts/runtime/preflight/children.py", "LIMIT = 120", "LIMIT = 3")
+    change(x, "scripts/runtime/check.py", "LIMIT, LIMIT_IN_JOB = 120,", "LIMIT, LIMIT_IN_JOB = 3,")
     dies = plain(x, "os.kill(os.getpid(), 11)", script="dies")
     leaves = plain(x, "os._exit(7)", script="leaves")
     seconds = str(1_000_000 + os.getpid())
@@ -575,8 +576,24 @@ def test_folder_variables_are_checked(x):
     assert problems(x, env=dict.fromkeys(variables, "")) == not_set
     for variable, line in zip(variables, not_set, strict=True):
         assert problems(x, env={variable: ""}) == [line]
+    for folder in ("data", "./data", "~/data"):
+        line = f"DATA_ROOT names a relative path: {folder}. Write an absolute path."
+        assert problems(x, env={"DATA_ROOT": folder}) == [line]
+        assert x.start(env={"DATA_ROOT": folder}).stderr.splitlines()[0] == line
     (x.path / ".env").unlink()
     assert problems(x) == not_set
+
+
+@pytest.mark.parametrize("value", ["1", "True", "no", ""])
+def test_disabled_dotenv_is_refused_by_name(x, value):
+    disabled = {"PYTHON_DOTENV_DISABLED": value}
+    line = "DATA_ROOT is not set. PYTHON_DOTENV_DISABLED is set, so .env is not read. Unset it."
+    is_refused = value in ("1", "True") and [int(part) for part in version("python-dotenv").split(".")] >= [1, 1, 1]
+    lines = problems(x, env=disabled)
+    assert line in lines if is_refused else not lines
+    done = x.start(env=disabled)
+    assert " ".join(done.stderr.split()) == (line if is_refused else "")
+    assert problems(x, env=disabled | dotenv_values(x.path / ".env")) == []
 
 
 def test_folder_of_another_clone_is_refused(x):
@@ -627,11 +644,12 @@ def test_env_file_is_read_like_python_dotenv(x, tmp_path):
         text = line.format(folder)
         env.write_text(f"{text}\nASSET_IMAGES_DIR={tmp_path}\nEXPERIMENT_ROOT={x.path}/experiments\n")
         value = dotenv_values(env).get("DATA_ROOT")
-        wrong = (
-            f"DATA_ROOT names a folder that cannot be written: {value}"
-            if value
-            else f"DATA_ROOT is not set. Set it in {env}"
-        )
+        if not value:
+            wrong = f"DATA_ROOT is not set. Set it in {env}"
+        elif not os.path.isabs(value):
+            wrong = f"DATA_ROOT names a relative path: {value}. Write an absolute path."
+        else:
+            wrong = f"DATA_ROOT names a folder that cannot be written: {value}"
         is_right = bool(value) and os.path.isdir(value)
         assert problems(x, script) == ([] if is_right else [wrong]), text
 
@@ -668,14 +686,30 @@ def test_launcher_of_a_machine_without_login_python_is_noted(lab, slurm):
     done = jobs.submit("--dry-run", "igb_cabbi_x_000", "gh_x_001")
     assert (done.returncode, done.stdout) == (0, "igb_cabbi_x_000: ready\ngh_x_001: ready\n")
     assert done.stderr == (
-        "submit.sh: igb_cabbi_x_000: its script and inputs are not checked, "
-        "since its machine forbids Python on login nodes\n"
+        "submit.sh: igb_cabbi_x_000: the job itself checks its script, "
+        "since its machine forbids Python on login nodes. Inputs are not compared.\n"
     )
     assert list(lab.data.iterdir()) == [], "something ran where nothing may"
     for name, path in marks.items():
         path.write_text(text[name])
     (jobs.experiment / "conf/x_cabbi_000.yaml").unlink()
     assert "no configuration" in jobs.refused("igb_cabbi_x_000")
+
+
+def test_job_checks_what_a_login_node_may_not(lab, slurm):
+    runs = {"x": [{"igb_cabbi-srun_000": {"ntasks": 2}}, {"igb_cabbi_optuna": {"array": "0-1"}}]}
+    jobs = Submitter(lab, slurm, runs=runs)
+    jobs.in_run("open(run.folder + '/ran', 'w')")
+    wrong = submitted(jobs.submit("igb_cabbi_x-srun_000", "sed=3"))
+    edit(jobs.experiment / "conf/x_cabbi_optuna.yaml", "n_trials: ", "n_trials: many #")
+    wrong += submitted(jobs.submit("igb_cabbi_x_optuna", "--", "--array=0"))
+    [right] = submitted(jobs.submit("igb_cabbi_x-srun_000", "hours=30"))
+    states = [slurm.wait(number)["JobState"] for number in (*wrong, right)]
+    assert states == ["FAILED", "FAILED", "COMPLETED"]
+    logs = [path.read_text() for number in wrong for path in jobs.logs.glob(f"*_{number}*.out")]
+    assert [len(log.splitlines()) for log in logs] == [1, 1], logs
+    assert "conf/x_cabbi_000.yaml: Could not override 'sed'" in logs[0] and "n_trials" in logs[1], logs
+    assert len(list(lab.data.rglob("ran"))) == len(list(lab.data.rglob("provenance.json"))) == 1
 
 
 def test_launcher_of_every_kind_is_checked(lab, slurm):

@@ -48,10 +48,10 @@ def test_ignore_rule_does_not_stop_a_submission(jobs, slurm, rule):
     ignore(jobs.lab, rule)
     [number] = submitted(jobs.submit("gh_x_000"))
     assert slurm.wait(number)["JobState"] == "COMPLETED"
-    assert slurm.job(number)["Comment"] == git(jobs.lab.path, "rev-parse", "HEAD").strip()
+    assert jobs.receipt(number)["commit"] == git(jobs.lab.path, "rev-parse", "HEAD").strip()
     jobs.edit("conf/x_gh_000.yaml", "hours: 24", "hours: 30")
     [number] = submitted(jobs.submit("gh_x_000", "--", "--hold"))
-    pinned = jobs.slurm.job(number)["Comment"]
+    pinned = jobs.receipt(number)["commit"]
     changed = git(jobs.lab.path, "diff", "--name-only", "HEAD", pinned)
     assert changed == "experiments/011-x/conf/x_gh_000.yaml\n"
     slurm("scancel", number)
@@ -111,11 +111,11 @@ def test_results_do_not_make_a_submission_dirty(jobs, slurm):
     for options in ([], ["--live"]):
         done = jobs.submit("gh_x_000", *options, "--", "--hold")
         [number] = submitted(done)
-        assert slurm.job(number)["Comment"] == head and "-dirty" not in done.stdout
+        assert jobs.receipt(number)["commit"] == head and "-dirty" not in done.stdout
         slurm("scancel", number)
     jobs.edit("conf/default.yaml", "title: ", "more: 1\ntitle: ")
     [number] = submitted(jobs.submit("gh_x_000", "--live", "--", "--hold"))
-    assert slurm.job(number)["Comment"] == f"{head}-dirty"
+    assert (jobs.receipt(number)["commit"], jobs.receipt(number)["dirty"]) == (head, "true")
     slurm("scancel", number)
 
 
@@ -221,6 +221,8 @@ def test_receipt_records_the_submission(jobs, slurm):
     head = git(jobs.lab.path, "rev-parse", "HEAD")
     assert receipt == {
         "launcher": "gh_x_000\n",
+        "config": "\n",
+        "name": "\n",
         "commit": head,
         "dirty": "false\n",
         "words": "".join(f"{word}\0" for word in words),
@@ -246,6 +248,9 @@ def test_receipt_is_only_kept_for_a_job(lab, slurm):
 
 
 def test_receipt_does_not_replace_the_users_comment(jobs, slurm):
+    [number] = submitted(jobs.submit("gh_x_000", "--", "--hold"))
+    assert "Comment" not in slurm.job(number)
+    slurm("scancel", number)
     jobs.edit("scripts/gh_x_000.slurm", "#SBATCH --mem", "#SBATCH --comment=project-7\n#\n#SBATCH --mem")
     [number] = submitted(jobs.submit("gh_x_000", "--", "--hold"))
     assert slurm.job(number)["Comment"] == "project-7"
@@ -363,7 +368,7 @@ def test_copy_has_content_links_and_the_execute_bit(jobs, slurm):
     (scripts / "link.py").symlink_to("x.py")
     (scripts / "x.py").chmod(0o640)
     number = jobs.hold("gh_x_000")
-    copy = jobs.experiment / "slurm/code" / slurm.job(number)["Comment"] / "experiments/011-x/scripts"
+    copy = jobs.experiment / "slurm/code" / jobs.receipt(number)["commit"] / "experiments/011-x/scripts"
     assert (copy / "-dash \n line").read_bytes() == b"\r\n\0"
     assert os.readlink(copy / "link.py") == "x.py"
     assert {name: os.access(copy / name, os.X_OK) for name in ("tool.sh", "twin.sh", "x.py")} == {
@@ -384,7 +389,7 @@ def test_access_control_list_is_not_copied(jobs, slurm):
     file = jobs.experiment / "scripts/x.py"
     os.setxattr(file, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries))
     number = jobs.hold("gh_x_000")
-    copy = jobs.experiment / "slurm/code" / slurm.job(number)["Comment"] / "experiments/011-x/scripts/x.py"
+    copy = jobs.experiment / "slurm/code" / jobs.receipt(number)["commit"] / "experiments/011-x/scripts/x.py"
     assert os.getxattr(file, ACL)
     with pytest.raises(OSError, match=os.strerror(errno.ENODATA)):
         os.getxattr(copy, ACL)

@@ -993,3 +993,16 @@ def test_dirty_includes_uncommitted_inputs(lab, tmp_path):
         done = run(sys.executable, script, *words, cwd=pinned)
         assert done.returncode == 0, done.stderr
         assert sorted(record["dirty"] for record in outputs(lab)[1])[-1] is expected
+
+
+@pytest.mark.parametrize("choice", ["default", "disabled", "none", "stdout"])
+def test_job_logging_can_be_replaced(lab, choice):
+    lab.render(package="", runs={"x": ["gh_000"]})
+    lab.write_light("import logging\nlogging.getLogger('x').warning('a line')")
+    for rank in ("0", "1"):
+        env = {"RANK": rank, "TORCHELASTIC_RUN_ID": "a"}
+        done = lab.start("x_gh_000", f"hydra/job_logging={choice}", script="light", env=env)
+        assert done.returncode == 0, done.stderr
+        logs = [path.read_text().count("a line") for path in lab.data.rglob("light.log")]
+        assert logs == ([1] if choice == "default" else [])
+        assert ("a line" in done.stdout) == (choice != "disabled")

@@ -125,6 +125,8 @@ def test_shell_variables_do_not_change_the_job(jobs, slurm):
         "CDPATH": "/:/tmp:..",
         "GIT_DIR": "/nowhere",
         "GIT_INDEX_FILE": "/nowhere/index",
+        "WANDB_MODE": "offline",
+        "WANDB_SERVICE": "3-1-unix-/nowhere",
     }
     [number] = submitted(jobs.submit("gh_x_000", env=env, cwd=jobs.experiment))
     job = slurm.wait(number)
@@ -217,7 +219,7 @@ def test_options_after_dashes_exclude_scripts(two):
 def test_help_prints_the_usage_of_submit(jobs):
     done = jobs.submit("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Usage: submit.sh LAUNCHER... [KEY=VALUE...]") and "--prune" in done.stdout
+    assert done.stdout.startswith("Usage: submit.sh LAUNCHER") and "--parsable" in done.stdout
 
 
 def test_dry_run_leaves_nothing(jobs, slurm):
@@ -273,6 +275,10 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
         f"submit.sh: there is no launcher {jobs.experiment}/scripts/gh_x_999.slurm. Write overrides as KEY=VALUE."
     )
     assert jobs.refused("gh_x_000", "gh_x_000.slurm") == "submit.sh: gh_x_000 is named twice. Name it once."
+    assert jobs.refused("gh_x_000", "--", "--mem-per-cpu=2g") == (
+        "submit.sh: gh_x_000: sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive."
+        " The launcher has --mem=64g."
+    )
     jobs.edit("scripts/gh_x_000.slurm", "--mem=64g", "--memory=64g")
     assert jobs.refused("gh_x_000") == "submit.sh: gh_x_000: sbatch: unrecognized option '--memory=64g'"
     jobs.edit("scripts/gh_x_000.slurm", "#SBATCH --memory=64g", "#SBATCH --error=x.out\n#SBATCH --partition=mars")
@@ -298,6 +304,126 @@ def test_launcher_configuration_is_read_only_from_run(jobs, slurm):
     assert "hours=12" in jobs.records()[0]["command"]
 
 
+HOSTILE = {
+    "BASH_FUNC_cd%%": "() { echo moved; }",
+    "BASH_FUNC_grep%%": '() { command grep --color=always "$@"; }',
+    "BASH_FUNC_sbatch%%": "() { echo 1; }",
+    "BASHOPTS": "nocasematch:failglob:xpg_echo:localvar_inherit",
+    "CDPATH": "/:/tmp:..",
+    "ENV": "/nowhere",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GLOBIGNORE": "*",
+    "GREP_OPTIONS": "--color=always",
+    "LANGUAGE": "de",
+    "LC_ALL": "xx_YY.UTF-8",
+    "POSIXLY_CORRECT": "1",
+    "SHELLOPTS": "noclobber:noglob:posix",
+    "SQUEUE_FORMAT2": "Comment",
+    "SQUEUE_STATES": "suspended",
+    "SCANCEL_STATE": "suspended",
+    "TAR_OPTIONS": "--exclude=*.py",
+}
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_shell_settings_do_not_change_the_submission(jobs, slurm, tmp_path, umask):
+    (tmp_path / "env.sh").write_text(
+        "echo from BASH_ENV; echo from BASH_ENV >&2; alias grep=false; shopt -s expand_aliases\n"
+    )
+    env = HOSTILE | {"BASH_ENV": str(tmp_path / "env.sh"), "BASH_FUNC_module%%": "() {  echo from module\n}"}
+    jobs.edit("scripts/gh_x_000.slurm", "\nexport PYTHON", "\nmodule\nexport PYTHON")
+    command = [f"umask {umask:o}; exec bash $0 gh_x_000", jobs.experiment / "scripts/submit.sh"]
+    done = run("bash", "-pc", *command, cwd=jobs.lab.path, env=jobs.environment | env)
+    [number] = submitted(done)
+    log = jobs.logs / f"011-x_gh_000_{number}.out"
+    assert f"\n  log    {log}\n" in done.stdout
+    assert slurm.wait(number)["JobState"] == "COMPLETED", log.read_text()
+    assert "from module\n" in log.read_text() and "figure: " in log.read_text()
+    assert [path.name for path in (jobs.experiment / "slurm/code").iterdir()] == [jobs.receipt(number)["commit"]]
+
+
+def test_shell_settings_that_would_fail_are_one_line(jobs, tmp_path):
+    (tmp_path / "env.sh").write_text("cd /\n")
+    assert jobs.refused("gh_x_000", env={"BASH_ENV": str(tmp_path / "env.sh")}) == (
+        f"submit.sh: BASH_ENV: {tmp_path}/env.sh changes the directory, so no launcher would find its script."
+        " Type: unset BASH_ENV"
+    )
+    assert jobs.refused("gh_x_000", env={"TMPDIR": "/nowhere"}) == (
+        "submit.sh: TMPDIR: /nowhere is not a folder that can be written. Make it, or set TMPDIR to another one."
+    )
+
+
+# When it starts -------------------------------------------------------------------------------------------------------
+
+
+def test_estimated_start_is_printed(two, slurm):
+    done = two.submit("gh_x_000", "gh_x_001", "--", "--begin=2040-01-02T03:04:05")
+    assert done.stdout.count("\n  start  2040-01-02 03:04:05, as Slurm estimates\n  log    ") == 2
+    slurm("scancel", *submitted(done))
+    done = two.submit("gh_x_000", "--", "--hold")
+    assert "  start  " not in done.stdout
+    slurm("scancel", *submitted(done))
+
+
+def test_partition_without_nodes_is_a_warning(jobs, slurm):
+    node = slurm("sinfo", "--noheader", "--format=%n").split()[0]
+    slurm("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    try:
+        wait_until(lambda: slurm("sinfo", "--noheader", "--format=%T").split()[0] == "drained")
+        done = jobs.submit("gh_x_000")
+        line = "gh_x_000: Slurm does not know yet when it can start: Requested node configuration is not available"
+        assert done.stderr == f"submit.sh: {line}\n" and "  start  " not in done.stdout
+        [number] = submitted(done)
+        assert slurm.job(number)["JobState"] == "PENDING"
+        slurm("scancel", number)
+        before = slurm.queue()
+        done = jobs.submit("gh_x_000", "--", "--mem=9999g")
+        assert (done.returncode, done.stdout, slurm.queue()) == (1, "", before)
+        assert "Memory specification can not be satisfied" in done.stderr and done.stderr.count("\n") == 1
+    finally:
+        slurm("scontrol", "update", f"nodename={node}", "state=resume")
+        wait_until(lambda: slurm("sinfo", "--noheader", "--format=%T").split()[0] == "idle")
+
+
+# Stages ---------------------------------------------------------------------------------------------------------------
+
+CHAIN = """\
+submit() { bash experiments/011-x/scripts/submit.sh --parsable "$@"; }
+first=$(submit gh_x_000 "$@") \\
+  && second=$(submit gh_x_000 -- --dependency=afterok:$first --kill-on-invalid-dep=yes) \\
+  && third=$(submit gh_x_000 -- --dependency=afterok:$second --kill-on-invalid-dep=yes) \\
+  && echo $first $second $third
+"""
+
+
+def test_stages_start_after_one_another(jobs, slurm):
+    jobs.lab.write_light('if cfg.get("fail"): raise SystemExit(3)', script="x")
+
+    def chain(*words):
+        done = run("bash", "-c", CHAIN, "-", *words, "--", "--hold", cwd=jobs.lab.path, env=jobs.environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        first, *rest = done.stdout.split()
+        return [jobs.finish(first), *map(slurm.wait, rest)]
+
+    stages = chain()
+    assert [stage["JobState"] for stage in stages] == ["COMPLETED"] * 3
+    assert stages[0]["EndTime"] <= stages[1]["StartTime"] and stages[1]["EndTime"] <= stages[2]["StartTime"]
+    stages = chain("+fail=1")
+    assert [stage["JobState"] for stage in stages] == ["FAILED", "CANCELLED", "CANCELLED"]
+    after = f"afterok:{stages[0]['JobId']}"
+    line = jobs.refused("gh_x_000", "--", f"--dependency={after}", "--kill-on-invalid-dep=yes")
+    assert line.startswith(f"submit.sh: gh_x_000: a job that it depends on has failed: {after}")
+
+
+def test_parsable_prints_only_job_numbers(two, slurm):
+    done = two.submit("--parsable", "gh_x_000", "gh_x_001", "--", "--hold", "--export=NONE")
+    numbers = done.stdout.splitlines()
+    assert len(numbers) == 2 and set(numbers) <= set(slurm.queue())
+    assert done.stderr.count("--export is NONE") == 2
+    slurm("scancel", *numbers)
+    assert two.submit("--parsable", "--dry-run", "gh_x_000").stdout == ""
+
+
 # All or none ----------------------------------------------------------------------------------------------------------
 
 SECOND_FAILS = '[[ "$*" != *--parsable*gh_x_001* ]] || { echo "sbatch: error: gone" >&2; exit 1; }\nexec $real "$@"'
@@ -306,18 +432,16 @@ SECOND_FAILS = '[[ "$*" != *--parsable*gh_x_001* ]] || { echo "sbatch: error: go
 def test_submission_that_fails_cancels_earlier_jobs(two, slurm):
     fake_program(two, "sbatch", SECOND_FAILS)
     done = two.submit("gh_x_000", "gh_x_001", "--", "--begin=now+1hour")
-    [number] = re.findall(r"gh_x_000: job (\d+)", done.stdout)
-    assert (done.returncode, done.stderr) == (1, f"submit.sh: gh_x_001: sbatch: error: gone; cancelled: {number}\n")
-    assert slurm.wait(number)["JobState"] == "CANCELLED"
+    [number] = re.findall(r"^submit.sh: gh_x_001: sbatch: error: gone; cancelled: (\d+)\n$", done.stderr)
+    assert (done.returncode, done.stdout) == (1, "") and slurm.wait(number)["JobState"] == "CANCELLED"
 
 
 def test_submission_lists_jobs_it_could_not_cancel(two, slurm):
     fake_program(two, "sbatch", SECOND_FAILS)
     fake_program(two, "scancel", 'echo "scancel: error: no contact" >&2; exit 1')
     done = two.submit("gh_x_000", "gh_x_001", "--", "--begin=now+1hour")
-    [number] = re.findall(r"gh_x_000: job (\d+)", done.stdout)
-    assert done.returncode == 1
-    assert done.stderr.endswith(f"still queued, since scancel failed (error: no contact): {number}\n")
+    [number] = re.findall(r"; still queued, since scancel failed \(error: no contact\): (\d+)\n$", done.stderr)
+    assert (done.returncode, done.stdout) == (1, "")
     slurm("scancel", number)
 
 
@@ -345,3 +469,71 @@ def test_submission_prints_warnings_of_sbatch(two, slurm):
     assert len(numbers) == 2 and "submit.sh: gh_x_000: another\n" in done.stderr
     assert set(numbers) <= set(slurm.queue())
     slurm("scancel", *numbers)
+
+
+# What Slurm did -------------------------------------------------------------------------------------------------------
+
+TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+SECOND = '[[ "$*" == *--parsable*gh_x_001* ]] || exec $real "$@"\n'
+
+
+@pytest.mark.parametrize(
+    ("accept", "message"),
+    [
+        (f'$real "$@" > /dev/null; echo "{TIMED_OUT}" >&2; exit 1', TIMED_OUT),
+        ('$real "$@" > /dev/null', "sbatch printed no job, exit code 0"),
+        (f'(sleep 1; $real "$@") > /dev/null 2>&1 & echo "{TIMED_OUT}" >&2; exit 1', TIMED_OUT),
+    ],
+    ids=["fails", "prints nothing", "accepts later"],
+)
+def test_job_that_sbatch_lost_is_found(two, slurm, accept, message):
+    """The second launcher is one of the user's own, with a comment."""
+    two.edit("scripts/gh_x_001.slurm", "if [[ ${1-} == --check ]]", "if [[ ${1-} == --own-check ]]")
+    two.edit("scripts/submit.sh", "delays=(0 5 10 15)", "delays=(0 2)")
+    fake_program(two, "sbatch", SECOND + accept)
+    done = two.submit("gh_x_000", "gh_x_001", "--", "--hold", "--comment=mine")
+    numbers = submitted(done)
+    assert len(set(numbers)) == 2 and set(numbers) <= set(slurm.queue())
+    assert f"submit.sh: gh_x_001: Slurm accepted the job, although sbatch failed: {message}\n" in done.stderr
+    assert two.receipt(numbers[1])["launcher"] == "gh_x_001"
+    assert slurm.job(numbers[1])["Comment"] == "mine"
+    slurm("scancel", *numbers)
+
+
+def test_job_that_was_accepted_twice_is_cancelled(two, slurm):
+    before = set(slurm.queue())
+    fake_program(two, "sbatch", f'{SECOND}$real "$@" > /dev/null; $real "$@" > /dev/null; exit 1')
+    done = two.submit("gh_x_000", "gh_x_001", "--", "--hold")
+    assert (done.returncode, done.stdout) == (1, "")
+    reason = r"Slurm accepted more than one job: sbatch printed no job, exit code 1; cancelled: \d+ \d+ \d+"
+    assert re.fullmatch(rf"submit.sh: gh_x_001: {reason}\n", done.stderr)
+    wait_until(lambda: set(slurm.queue()) == before)
+
+
+def test_job_that_nobody_can_find_is_reported(two, slurm):
+    """The printed command finds it once squeue answers again."""
+    fake_program(two, "sbatch", f'{SECOND}$real "$@" > /dev/null; echo "{TIMED_OUT}" >&2; exit 1')
+    fake_program(two, "squeue", 'echo "squeue: error: no contact" >&2; exit 1')
+    done = two.submit("gh_x_000", "gh_x_001", "--", "--hold")
+    head = f"submit.sh: gh_x_001: {TIMED_OUT}; squeue failed: squeue: error: no contact; cancelled: "
+    found = re.fullmatch(rf"{re.escape(head)}(\d+)\. Look for a job of gh_x_001: (.*)\n", done.stderr)
+    assert found and (done.returncode, done.stdout) == (1, "")
+    assert slurm.wait(found[1])["JobState"] == "CANCELLED"
+    number, command = run("bash", "-c", found[2]).stdout.split()[:2]
+    receipt = two.experiment / "slurm/submitted" / command.split("/slurm/submitted/")[1].split("/")[0]
+    assert (receipt / "launcher").read_text() == "gh_x_001\n", "the job reads its receipt"
+    slurm("scancel", number)
+
+
+def test_log_path_is_printed_only_if_it_is_known(jobs, slurm, tmp_path):
+    fake_program(jobs, "squeue", f'mkdir {tmp_path}/asked 2> /dev/null && exit 1\nexec $real "$@"')
+    done = jobs.submit("gh_x_000", "--", "--hold")
+    [number] = submitted(done)
+    assert f"\n  log    {jobs.logs}/011-x_gh_000_{number}.out\n" in done.stdout
+    slurm("scancel", number)
+    fake_program(jobs, "squeue", 'echo "squeue: error: no contact" >&2; exit 1')
+    done = jobs.submit("gh_x_000", "--", "--hold")
+    [number] = submitted(done)
+    reason = "since squeue failed (squeue: error: no contact). It will be in"
+    assert f"gh_x_000: job {number}\n  log    unknown, {reason} {jobs.logs}\ncommit " in done.stdout
+    slurm("scancel", number)

@@ -24,9 +24,15 @@ SHOWN_ROOT = "/home/ada/torchcell"  # the lab's repository in all pages
 VARYING = re.compile(
     r"(?P<commit>\b[0-9a-f]{40}\b)"
     r"|(?P<time>(?<!\d)20\d\d(?:-\d\d){5}(?:-\d{6})?(?!\d))"
+    r"|(?P<start>20\d\d-\d\d-\d\d \d\d:\d\d:\d\d)"
     r"|(?P<job>(?<!\d)6[89]\d(?!\d))"
 )
-SHAPES = {"commit": "[0-9a-f]{40}", "time": r"20\d\d(?:-\d\d){5}(?:-\d{6})?", "job": r"\d+"}
+SHAPES = {
+    "commit": "[0-9a-f]{40}",
+    "time": r"20\d\d(?:-\d\d){5}(?:-\d{6})?",
+    "start": r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d",
+    "job": r"\d+",
+}
 
 
 def key_of(match):

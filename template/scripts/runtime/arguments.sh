@@ -2,7 +2,8 @@
 
 usage() {
   cat << END
-Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--dry-run] [--live] [-- SBATCH_OPTION...]
+Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--dry-run] [--live] [--parsable]
+                 [-- SBATCH_OPTION...]
        submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--overwrite] [--dry-run] [--live] [-- SBATCH_OPTION...]
        submit.sh --prune
 
@@ -12,17 +13,19 @@ KEY=VALUE      a Hydra override of the configuration
 --name NAME    a name for the points of a grid with other overrides: they run in runs/CONFIG.NAME
 --dry-run      check everything without submitting
 --live         run the files as they are when the job starts, not as they are now
+--parsable     print only the numbers of the jobs, one a line
 SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overrides the launcher's
 --prune        remove pinned code that is no longer needed by any job
 END
 }
 
-# Set `request` (mode, live, query_option, name), and the arrays `overrides`, `options` and `launchers`.
+# Set `request` (mode, live, parsable, query_option, name), and the arrays `overrides`, `options` and `launchers`.
 #
 # An element of `launchers` is a label: a launcher in scripts/ without .slurm, or that and its configuration. The label
 # is a key of `stems` (the launcher's name) and `configs` (its configuration, or empty if the launcher states it).
 parse_arguments() { # WORD...
-  declare -gA request=([mode]=submit [live]='' [query_option]='' [name]='') stems=() configs=()
+  declare -gA stems=() configs=()
+  declare -gA request=([mode]=submit [live]='' [parsable]='' [query_option]='' [name]='')
   declare -ga overrides=() options=() launchers=()
   local stem config
   while (($#)); do
@@ -34,6 +37,7 @@ parse_arguments() { # WORD...
       --dry-run) request[mode]=check ;;
       --prune) request[mode]=prune ;;
       --live) request[live]=yes ;;
+      --parsable) request[parsable]=yes ;;
       --name=*) request[name]=$(check_name "${1#*=}") ;;
       --name)
         request[name]=$(check_name "${2-}")
@@ -137,10 +141,11 @@ refuse_options() {
   done
   if ((!${#options[@]})); then return; fi
   # sbatch would submit the first word that is not an option in place of the launcher, so such a word is refused.
-  message=$(sbatch --test-only "${options[@]}" --end-of-options 2>&1 < /dev/null) || true
+  # In the C locale, since the messages of getopt are translated.
+  message=$(LC_ALL=C sbatch --test-only "${options[@]}" --end-of-options 2>&1 < /dev/null) || true
   case $message in
     *"unrecognized option '--end-of-options'"*) ;;
-    *"option '"* | *"option -- "* | *[Ii]"nvalid "*) die "${message%$'\n'Try*}" ;;
+    *"option '"* | *"option -- "* | *[Ii]"nvalid "* | *"error: --"*) die "${message%$'\n'Try*}" ;;
     *"script is empty"*) die "the last option after -- lacks its value: ${options[*]}" ;;
     *) die "only options of sbatch may follow --, but not a script: ${options[*]}" ;;
   esac

@@ -6,7 +6,7 @@
 
 # Refuse what a configuration with a grid excludes. Return 1 if there is a problem.
 check_grid() { # LAUNCHER CONFIG
-  local -r launcher=$1 file=$(launcher_file "$1") config=$2
+  local -r launcher=$1 file=$tree/$experiment/scripts/${stems[$1]}.slurm config=$2
   local override
   grids[$launcher]=$config
   for override in "${overrides[@]}"; do
@@ -25,7 +25,7 @@ check_grid() { # LAUNCHER CONFIG
 
 # Return whether a launcher's check starts Python, which some machines forbid where jobs are submitted.
 checks_python() { # FILE
-  grep -qxF -f <(print_check_lines | head -n 1) -- "$1"
+  grep -qxF -- "${check_lines[0]}" "$1"
 }
 
 # Set `arrays`, the --array of each launcher, and `summaries`, the state of its points. Remove the launchers without a
@@ -61,19 +61,18 @@ count_points() { # LAUNCHER
       if [[ ${tasks[*]: -1} != "$task" ]]; then tasks+=("$task"); fi
     fi
   done < "$work/points/$1"
-  refuse_large_array "$1" $(((number + size - 1) / size))
   summaries[$1]="${#names[@]} of $number, $finished finished, $running running"
   if ((!${#names[@]})); then return; fi
   arrays[$1]=$(join_ranges "${tasks[@]}")
-  summaries[$1]+=": $(printf '%s ' "${names[@]:0:6}")"
-  if ((${#names[@]} > 6)); then summaries[$1]+="and $((${#names[@]} - 6)) more"; fi
+  summaries[$1]+=": ${names[*]:0:6}"
+  if ((${#names[@]} > 6)); then summaries[$1]+=" and $((${#names[@]} - 6)) more"; fi
   ((!elsewhere)) || warn "$1: $elsewhere of its finished points are from another commit"
 }
 
 # Print the number of processes in a task of a pack, each of which runs a point; 1 for other launchers.
 pack_size() { # LAUNCHER
   local size=1
-  if grep -q '^export EXPERIMENT_MODE=pack' "$(launcher_file "$1")"; then
+  if grep -q '^export EXPERIMENT_MODE=pack' "$tree/$experiment/scripts/${stems[$1]}.slurm"; then
     size=${slurm_options[$1 ntasks]-$((${slurm_options[$1 ntasks-per-node]-1} * ${slurm_options[$1 nodes]-1}))}
   fi
   printf '%s\n' "$size"
@@ -90,12 +89,11 @@ live_jobs() { # LAUNCHER
   printf '\n%s\n' "$jobs"
 }
 
-refuse_large_array() { # LAUNCHER TASKS
+# Print the largest number of points that Slurm allows a launcher.
+largest_grid() { # LAUNCHER
   local largest
   largest=$(scontrol show config | sed -n 's/^MaxArraySize *= *//p')
-  if [[ $largest && $2 -gt $largest ]]; then
-    die "$1: its grid needs $2 tasks, but Slurm allows arrays of $largest (MaxArraySize). Split the grid, or use a pack"
-  fi
+  printf '%s\n' "$((${largest:-1001} * $(pack_size "$1")))"
 }
 
 # Print ascending numbers as the value of --array, like 0-3,7,9-12.
@@ -117,7 +115,7 @@ join_ranges() { # NUMBER...
 # run at a time as its machine allows, unless the array states a limit.
 limit_array() { # LAUNCHER
   local array=${slurm_options[$1 array]-${arrays[$1]-}} limit
-  limit=$(sed -n 's/^export EXPERIMENT_ARRAY_LIMIT=\([0-9]*\).*/\1/p' "$(launcher_file "$1")")
+  limit=$(sed -n 's/^export EXPERIMENT_ARRAY_LIMIT=\([0-9]*\).*/\1/p' "$tree/$experiment/scripts/${stems[$1]}.slurm")
   if [[ $array && $array != *%* && $limit ]]; then array+=%$limit; fi
   if [[ $array ]]; then arrays[$1]=$array; fi
 }

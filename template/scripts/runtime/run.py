@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from runtime import tracking
+from runtime.campaign import EXPANDED, chosen_point, configuration_hash
 from runtime.environment import refuse_other_experiment, refuse_other_package
 from runtime.figures import keep_figure, write_figure
 from runtime.files import FileError, explain, link_new, temporary
@@ -37,8 +38,8 @@ class Run:
     """The run of a script. provenance.json in the run's folder records it from start to end.
 
     folder   the folder for the record and for checkpoints; a requeued job finds them there
-    name     the name of tables: the configuration's name, then the task of a job array or pack, then the number in a
-             multirun (Hydra's -m)
+    name     the configuration's name, then the task of a job array or pack, then the number in a multirun (Hydra's
+             -m); for a point, the campaign's and the point's name
     stem     the prefix of image names: the experiment's number and `name`
     is_main  whether this process is rank 0; other processes of the run save, log and record nothing
     trial    the Optuna trial of a sweep, to report intermediate values and to suggest further params; else None
@@ -71,7 +72,8 @@ class Run:
         self.is_main = self.process.is_main
         self.folder: str = cfg.folder
         self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no __file__
-        self.name = cfg.trial or "_".join([cfg.config, *self.numbers()])
+        self.chosen = chosen_point()
+        self.name = cfg.trial or "_".join([cfg.config, *([self.chosen.point.name] if self.chosen else self.numbers())])
         self.stem = cfg.trial or f"{EXPERIMENT.split('-')[0]}-{self.name}"
         self.record = Record(self.folder)
         self.is_open = False
@@ -87,15 +89,26 @@ class Run:
 
         return [str(number) for number in (self.process.task, multirun_number()) if number is not None]
 
+    def table_name(self) -> str:
+        """Return the path of the run's table in results/, without .csv."""
+        return osp.join(self.chosen.campaign, self.chosen.point.name) if self.chosen else self.name
+
+    def configuration_hash(self) -> str:
+        """Return the hash of the configuration as it was composed. The runs of a multirun are composed one by one."""
+        from runtime.claim import HASHES, multirun_number
+
+        return HASHES[-1] if HASHES and multirun_number() is None else configuration_hash(self.cfg)
+
     def overrides(self) -> list[str]:
-        """Return the overrides as they were typed. The value of a ${oc.env:NAME} may be a secret."""
+        """Return the overrides as they were typed, after those of the point. A ${oc.env:NAME} may be a secret."""
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
         if not HydraConfig.initialized():
             return []
         typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-        return list(typed)
+        own = (EXPANDED, "++config=") if self.chosen else ()
+        return [override for override in typed if not override.startswith(own)]
 
     def __enter__(self) -> "Run":
         try:
@@ -113,11 +126,13 @@ class Run:
 
         refuse_taken_folder(self.folder, self.process)
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.job_id}
-        self.record.begin(run_facts(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
+        facts |= self.chosen.facts if self.chosen else {}
+        facts |= {"overrides": self.overrides(), "configuration_hash": self.configuration_hash()}
+        self.record.begin(run_facts(self.script) | facts | {"versions": versions()})
         self.record.identify(own_paths(self.cfg.inputs))
         require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
         if self.cfg.wandb.mode != "disabled":
-            self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts["commit"])
+            self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts["commit"], self.chosen)
         if self.cfg.profiler.enabled:
             self.profiler = cProfile.Profile()
             self.profiler.enable()
@@ -166,15 +181,19 @@ class Run:
     def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows (mappings with the same keys) to <name>.csv in the run's folder and in results/.
 
+        The table of a point is <point>.csv, in results/<campaign>/.
+
         A run has one table: a second call replaces it. A table with other keys, or that cannot be written, is kept in
         the run's folder, and the run fails at its end.
         """
         if not self.writes("table"):
             return
         plain = plain_rows(rows)
-        own, shared = (osp.join(folder, f"{self.name}.csv") for folder in (self.folder, osp.join(FOLDER, "results")))
+        shared = osp.join(FOLDER, "results", f"{self.table_name()}.csv")
+        own = osp.join(self.folder, osp.basename(shared))
         if problem := self.columns_problem(plain):
-            self.keep(shared, FileError(problem), lambda: keep_table(self.folder, self.name, plain), "tables")
+            kept = osp.basename(self.table_name())
+            self.keep(shared, FileError(problem), lambda: keep_table(self.folder, kept, plain), "tables")
             return
         self.columns = columns_of(plain)
         errors = {path: self.try_table(path, plain) for path in (own, shared)}

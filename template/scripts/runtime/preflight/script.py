@@ -21,10 +21,11 @@ MODULE = "__mp_main__"  # multiprocessing imports scripts under this name, too
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all scripts share: their environment, sys.path without its first entry, and the problems of both."""
+    """What all scripts share. `path` is sys.path without its first entry, and `limit` the seconds for one step."""
 
     environment: dict[str, str]
     path: list[str]
+    limit: int
     problems: list[str]
 
 
@@ -200,6 +201,7 @@ def merged(findings: Sequence[Findings]) -> Findings:
         for line in each.notes:
             whole.add(line, is_note=True)
         whole.inputs |= each.inputs
+        whole.points = whole.points or each.points
     return whole
 
 
