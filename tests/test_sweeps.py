@@ -441,7 +441,7 @@ def test_study_is_reproducible_by_its_seed(by_hand):
 PRUNING = """\
 with Run(cfg) as run:
         if run.trial:
-            smooth = run.trial.number and run.trial.suggest_float("noise", 0, 1)
+            smooth = run.trial.number and run.trial.suggest_float("noise", 0, 1) + run.trial.suggest_int("new", 0, 1)
             for step in range(2):
                 run.trial.report(run.trial.number % 2 + smooth / 100, step)
                 if run.trial.should_prune():
@@ -452,6 +452,7 @@ with Run(cfg) as run:
 def test_pruned_trials_are_neither_complete_nor_failed(by_hand):
     change(by_hand, "with Run(cfg):\n        pass\n", PRUNING, "scripts/x.py")
     change(by_hand, "import hydra\n", "import hydra, optuna\n", "scripts/x.py")
+    change(by_hand, "cfg.start - 0.05)", "cfg.start - 0.05) if run.trial and run.trial.number else 1", "scripts/x.py")
     with (by_hand.path / "experiments/011-x/scripts/x.py").open("a") as file:
         file.write("\nif __name__ == '__main__':\n    main()\n")
     change(by_hand, "pruner: null", "pruner: {_target_: optuna.pruners.ThresholdPruner, upper: 0.5}")
@@ -468,9 +469,10 @@ def test_pruned_trials_are_neither_complete_nor_failed(by_hand):
     done = worker(by_hand, "--report")
     assert done.returncode == 0, done.stderr
     state, header, *rows = done.stdout.splitlines()
-    assert "3 pruned" in state and header.split()[-1] == "noise"
+    assert "3 pruned" in state and header.split()[-2:] == ["noise", "new"]
     assert [row.split()[-1] == "-" for row in rows[:4]] == [row.split()[0] == "0" for row in rows[:4]]
     assert [row.count("_intermediate_values_") for row in rows[4:-1]] == [0, 0, 0, 1]
+    assert re.search(r" noise=0\.\d+ \+new=[01]$", rows[-1])
     typed = run("bash", "-c", rows[-1].removeprefix("again:  "), cwd=by_hand.path)
     assert (typed.returncode, typed.stderr) == (0, "")
 
@@ -733,6 +735,22 @@ def test_rendered_readme_command_works(by_hand):
     assert "is finished: 2 of 2 trials complete" in run("bash", "-c", work, cwd=by_hand.path).stdout
 
 
+def test_sweep_with_a_suffix_has_its_own_study(lab):
+    """All its values are equal, which the worker and the report print."""
+    experiment = lab.render(package="", runs={"x": ["gh_optuna_r2"]})
+    change(lab, "n_trials: 64", "n_trials: 2", "conf/x_gh_optuna_r2.yaml")
+    edit(experiment / "scripts/x.py", "    return error\n", "    return 1\n")
+    done = worker(lab, config="x_gh_optuna_r2")
+    state = "study 011-x_gh_optuna_r2 is finished: 2 of 2 trials complete, 0 running, 0 failed, best 1 in trial 0"
+    warning = ". All values are equal: check that the objective uses sweep.params"
+    assert done.stdout.splitlines()[-1] == f"{state}{warning}", done.stderr
+    assert {path.name for path in lab.images.iterdir()} == {"011-x_gh_optuna_r2"}
+    assert {path.name[:21] for path in lab.images.glob("*/*.png")} == {"011-x_gh_optuna_r2_0_", "011-x_gh_optuna_r2_1_"}
+    done = worker(lab, "--report", config="x_gh_optuna_r2")
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == f"{state}{warning}", done.stderr
+    assert len(list(lab.images.glob("011-x_gh_optuna_r2_*.png"))) == 3
+
+
 def test_oldest_optuna_works(by_hand):
     """All other tests use the newest version."""
     change(by_hand, "n_trials: 2", "n_trials: 8")
@@ -744,6 +762,29 @@ def test_oldest_optuna_works(by_hand):
     done = run(*uv, "--report", cwd=by_hand.path)
     assert done.returncode == 0, done.stderr
     assert len(list(by_hand.images.glob("*.png"))) == 3
+
+
+# Multiruns of Hydra ---------------------------------------------------------------------------------------------------
+
+
+def test_multirun_works_by_joblib_and_is_refused_by_submitit(lab):
+    lab.render(package="")
+    script = lab.write_light("run.log(seed=cfg.seed)")
+    uv = ["uv", "run", "--quiet", "--no-project", "--python", sys.executable]
+    uv += ["--with", "hydra-joblib-launcher==1.2.0", "--with", "hydra-submitit-launcher==1.2.0"]
+    multirun = [*uv, script, "--config-name", "x_gh_000", "-m", "seed=3,4"]
+    done = run(*multirun, "hydra/launcher=submitit_local", cwd=lab.path)
+    line = "hydra/launcher=submitit_local: its processes cannot import the modules of this experiment. "
+    line += "Use hydra/launcher=joblib, or give the values to submit.sh.\n"
+    assert (done.returncode, done.stderr) == (1, line)
+    assert list(lab.data.iterdir()) == []
+    done = run(*multirun, "hydra/launcher=joblib", cwd=lab.path)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(path.read_text()) for path in lab.data.glob("experiments/011-x/runs/*/*/*/provenance.json")]
+    assert {(each["stem"][-2:], each["status"], each["metrics"]["seed"]) for each in records} == {
+        ("_0", "finished", 3),
+        ("_1", "finished", 4),
+    }
 
 
 # Weights & Biases -----------------------------------------------------------------------------------------------------

@@ -116,7 +116,8 @@ def copy_newest(
             text = (experiment.path / source).read_bytes()
             copies[name] = (source, rename_config(text, newest.config, run.config))
             if run.sweeper == "optuna":
-                copies[name] = (f"{source}. Give sweep.params", copies[name][1] + sweep_of(new[name].content))
+                content = copies[name][1].rstrip(b"\n") + b"\n" + sweep_of(new[name].content)
+                copies[name] = (f"{source}, with a sweep. Set its params", content)
     return copies
 
 
