@@ -113,11 +113,11 @@ def copy_newest(
         if known and name in new:
             newest = max(known, key=lambda other: other.id)
             source = f"conf/{newest.config}.yaml"
-            text = (experiment.path / source).read_bytes()
-            copies[name] = (source, rename_config(text, newest.config, run.config))
+            content = rename_config((experiment.path / source).read_bytes(), newest.config, run.config)
             if run.sweeper == "optuna":
-                content = copies[name][1].rstrip(b"\n") + b"\n" + sweep_of(new[name].content)
-                copies[name] = (f"{source}, with a sweep. Set its params", content)
+                source += ", with a sweep. Set its params"
+                content = content.rstrip(b"\n") + b"\n" + sweep_of(new[name].content)
+            copies[name] = (source, content)
     return copies
 
 

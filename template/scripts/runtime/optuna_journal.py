@@ -95,7 +95,10 @@ class Journal(BaseJournalBackend):
         finally:
             self.syncs = True
         with open(self.path, "rb") as file:
-            os.fsync(file.fileno())
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, self.path) from None
 
     def begin(self) -> None:
         """Make the file, or remove a partial line that a crash left in it. A new file is shared with the group.
