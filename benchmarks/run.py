@@ -1,4 +1,4 @@
-"""Measure what a run costs: the start of a script, a refusal, and what Run adds to a bare Hydra script.
+"""Measure what a run costs: the start of a script, a refusal, and what Run and a point add to a bare Hydra script.
 
 Medians of ten interleaved rounds, with live and pinned code. The bare script only makes the same figure.
 """
@@ -54,6 +54,19 @@ main()
 """
 
 
+# The last part of a launcher, in a job that computes its point anew.
+JOB = """\
+rm -rf {lab}/data/experiments/011-x/runs/round
+export EXPERIMENT_MODE=one EXPERIMENT_SUBMISSION={lab}/receipt EXPERIMENT_JOB=9 SLURM_JOB_ID=9 SLURM_CLUSTER_NAME=lab
+export SLURM_ARRAY_JOB_ID=9 SLURM_ARRAY_TASK_ID=1
+run=({pinned}/scripts/own.py --config-name round)
+python=({python})
+source {pinned}/scripts/runtime/point.sh
+exec "${{python[@]}}" "${{run[@]}}" "$@"
+"""
+GRID = "defaults: [runtime, default, _self_]\ngrid: {arms: {a: [], b: [lr=2]}, axes: {seed: [0, 1]}}\nlr: 1\nseed: 0\n"
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder).resolve()
@@ -68,12 +81,16 @@ def main():
         copy = [BIN / "copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", "-d", "package=", "-d", runs]
         subprocess.run([*copy, source, experiment], check=True, cwd=lab)
         (experiment / "scripts/own.py").write_text(RUN)
+        (experiment / "conf/round.yaml").write_text(GRID)
+        (lab / "receipt").mkdir()
+        (lab / "receipt/points").write_text("".join(f"{name}\0{'0' * 16}\0" for name in ("a_0", "a_1", "b_0", "b_1")))
         (lab / "bare.py").write_text(BARE.format(images=lab / "images"))
         pinned = lab / "pinned/experiments/011-x"
         pinned.parent.mkdir(parents=True)
         subprocess.run(["cp", "-r", experiment, pinned], check=True)
         submitted = {"commit": "0" * 40, "dirty": False, "experiment": str(experiment)}
         (lab / "pinned/submitted.json").write_text(json.dumps(submitted))
+        (lab / "job.sh").write_text(JOB.format(lab=lab, pinned=pinned, python=sys.executable))
         bad = ["env", "DATA_ROOT=/nonexistent", "sh", "-c", '! "$@"', "sh"]
         python = sys.executable
         seconds = medians(
@@ -81,6 +98,7 @@ def main():
                 "a bare Hydra script with a figure": [python, lab / "bare.py"],
                 "the same with Run, live": [python, experiment / "scripts/own.py"],
                 "the same with Run, pinned": [python, pinned / "scripts/own.py"],
+                "a point in a job, pinned": ["bash", lab / "job.sh"],
                 "the starter's --help": [python, experiment / "scripts/x.py", "--help"],
                 "its refusal of a bad environment": [*bad, python, experiment / "scripts/x.py"],
             },

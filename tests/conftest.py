@@ -15,7 +15,7 @@ from support import skips
 from support.bolt import Bolt
 from support.lab import make_lab
 from support.process import run
-from support.slurm import Slurm
+from support.slurm import Slurm, SlurmWithAccounting
 from support.template import ROOT, Template, copy_template
 from support.updating import ACCOUNT, RUNS, SUBMIT
 
@@ -30,13 +30,14 @@ def pytest_configure():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Run all tests of the Bolt server in one process (--dist=loadgroup), because the server starts slowly.
+    """Run all tests of a server that starts slowly in one process (--dist=loadgroup): Bolt, or Slurm with a database.
 
     Each process has its own Slurm. It starts in two seconds, and most of its tests wait for jobs.
     """
     for item in items:
-        if "bolt" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("bolt"))
+        for name in ("bolt", "accounting"):
+            if name in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(name))
         skips.mark(item)
 
 
@@ -62,7 +63,7 @@ def hermetic(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         foreign = ("SLURM", "SBATCH", "SRUN", "SALLOC", "GIT_", "NEO4J", "WANDB", "HYDRA", "PYTHON")
         for name in list(os.environ):
-            if name.startswith(foreign) or name in ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"):
+            if name.startswith(foreign) or name in ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT", "COLUMNS"):
                 patch.delenv(name)
         path = [str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"]  # Debian installs slurmctld there
         patch.setenv("PATH", os.pathsep.join(path))
@@ -176,6 +177,24 @@ def slurm(needs_slurm, tmp_path_factory):
         patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
         yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def accounting_cluster(needs_slurm, tmp_path_factory):
+    missing = [name for name in ("slurmdbd", "mariadbd", "sacct") if not shutil.which(name)]
+    if missing:
+        pytest.fail(f"not installed: {', '.join(missing)}. Type: make programs, or skip: make test SKIP=slurm")
+    cluster = SlurmWithAccounting(tmp_path_factory.mktemp("accounting"))
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def accounting(accounting_cluster, monkeypatch):
+    """Use a real Slurm with accounting in this test, also if the process has another one."""
+    for name, value in accounting_cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    return accounting_cluster
 
 
 @pytest.fixture(scope="session")

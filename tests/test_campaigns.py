@@ -223,5 +223,7 @@ def test_campaign_where_python_is_forbidden_needs_tasks(lab, slurm):
     assert line.endswith("round3 has a grid, whose points cannot be counted here. Give the tasks: -- --array=0-N")
     [number] = submitted(jobs.submit("igb_cabbi_x", "round3", "--", "--array=0-1"))
     assert slurm.job(number)["ArrayTaskThrottle"] == "3"
-    assert [slurm.wait(f"{number}_{task}")["JobState"] for task in range(2)] == ["COMPLETED"] * 2
+    for task in range(2):
+        log = jobs.logs / f"011-round3_{number}_{task}.out"
+        assert slurm.wait(f"{number}_{task}")["JobState"] == "COMPLETED", log.read_text()
     assert sorted(points_of(jobs)) == ["0.1", "0.2"]

@@ -7,13 +7,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.updating import TOOL, WITH_TOOL, contents, tool
+from support.process import run
+from support.updating import TOOL, WITH_TOOL, contents, restored, tool
 
-from experiments import listing
+from experiments import history, points
 from experiments.experiment import Experiment
 from experiments.git import Repository
-from experiments.records import RunInfo, state_of
-from experiments.slurm import Job, read_queue
+from experiments.history import History, resolve_histories
+from experiments.records import RunInfo, resolve_states, state_of
+from experiments.slurm import Ended, Job, Key, Queue
 
 
 def record(lab, config, name, status, **facts):
@@ -44,7 +46,7 @@ def test_list_prints_runs_and_changes_nothing(ran):
     every, one, data = tool(ran, "list"), tool(ran, "list", "experiments/011-x"), tool(ran, "list", "--json")
     assert every.returncode == one.returncode == data.returncode == 0, every.stderr + one.stderr
     assert "1 finished, 1 failed" in every.stdout and "2 unreadable" in every.stdout and "v1.0.0" in every.stdout
-    assert "ValueError: [red]no[/x]" in one.stdout and "aaaaaaaaaa+" in one.stdout and "a.svg" in one.stdout
+    assert "ValueError: [red]no[/x]" in one.stdout and "aaaaaaaa+" in one.stdout
     [listed] = json.loads(data.stdout)
     assert listed["counts"]["finished"] == 1 and 11_000_500 < listed["runs_bytes"] < 11_005_000
     assert contents(ran.path) == before
@@ -61,6 +63,49 @@ def test_list_finds_env_files_like_a_run(ran):
         file.unlink()
     done = tool(ran, "list")
     assert done.returncode == 1 and f"DATA_ROOT is not set in {ran.path}/.env. Set it" in done.stderr
+
+
+LOADED = """\
+import os, sys
+sys.path.insert(0, "experiments/011-x/scripts")
+from dotenv import load_dotenv
+from runtime import find_env
+load_dotenv(find_env())
+print(os.path.realpath(find_env()), os.environ.get("DATA_ROOT", ""), sep="\\n")
+"""
+NEAR = "experiments/011-x/scripts/.env"
+
+
+@pytest.mark.parametrize(
+    ("files", "environment"),
+    [
+        ({".env": "DATA_ROOT=/a"}, {}),
+        ({".env": "DATA_ROOT=/a", "experiments/.env": "OTHER=1"}, {}),
+        ({".env": "DATA_ROOT=/a", NEAR: "DATA_ROOT=/b"}, {}),
+        ({".env": "DATA_ROOT=/a", NEAR: None}, {}),
+        ({"experiments/.env": None}, {"DATA_ROOT": "/c"}),
+        ({".env": "DATA_ROOT=/a"}, {"DATA_ROOT": "/c"}),
+        ({".env": "DATA_ROOT=/a"}, {"DATA_ROOT": ""}),
+        ({".env": "BASE=/a\nDATA_ROOT=${BASE}/x"}, {"BASE": "/shell"}),
+        ({".env": "BASE=/a\nDATA_ROOT=${BASE}/x"}, {}),
+        ({".env": "DATA_ROOT=/a"}, {"PYTHON_DOTENV_DISABLED": "1"}),
+    ],
+)
+def test_env_file_of_list_is_that_of_scripts(lab, files, environment):
+    """Python, bash and the command look for .env. A folder of that name (None) is skipped."""
+    lab.render()
+    (lab.path / ".env").unlink()
+    for name, text in files.items():
+        (lab.path / name).mkdir() if text is None else (lab.path / name).write_text(text)
+    env, data = lab.python("-c", LOADED, env=environment).stdout.splitlines()
+    found = Experiment.open(lab.path / "experiments/011-x")
+    assert str(history.find_env(found)) == env
+    bash = 'scripts=$1/experiments/011-x/scripts root=$1; . "$scripts/runtime/pin.sh"; find_env'
+    assert run("bash", "-c", bash, "-", lab.path).stdout == f"{env}\n"
+    with restored(lab.path, environment):
+        before = dict(os.environ)
+        assert history.load_env(history.find_env(found)).get("DATA_ROOT", "") == data
+        assert dict(os.environ) == before
 
 
 def test_list_includes_multirun_runs(lab):
@@ -120,24 +165,43 @@ def test_figure_without_metadata_is_found_in_records(ran):
 
 
 @pytest.mark.parametrize(
-    ("status", "job", "jobs", "state"),
+    ("recorded", "queued", "ended", "state"),
     [
-        ("running", "687_3", {"687_3": "RUNNING"}, "running"),
-        ("running", "687_3", {"687_4": "RUNNING"}, "lost"),
-        ("running", "687_3", {"687_3": "CONFIGURING"}, "configuring"),
-        ("terminated", "687_3", {"687_3": "PENDING"}, "queued"),
-        ("finished", "687_3", {"687_3": "COMPLETING"}, "finished"),
-        ("finished", "687_3", {}, "finished"),
-        ("running", None, {}, "running"),
-        ("running", "687_3", None, "running"),
+        ("running", "RUNNING", "", "running"),
+        ("running", "CONFIGURING", "", "configuring"),
+        ("terminated", "PENDING", "", "queued"),
+        ("terminated", "RUNNING", "", "terminated"),
+        ("finished", "COMPLETING", "", "finished"),
+        ("finished", "", "", "finished"),
+        ("running", "", "", "lost"),
+        ("running", "", "COMPLETED", "lost"),
+        ("running", "", "OUT_OF_MEMORY", "out of memory"),
+        ("running", "", "FAILED", "failed"),
+        ("running", "", "BOOT_FAIL", "node failed"),
+        ("terminated", "", "TIMEOUT", "time limit"),
+        ("terminated", "", "FAILED", "terminated"),
+        ("failed", "", "CANCELLED", "failed"),
+        ("", "", "COMPLETED", "finished"),
+        ("", "", "NEW_WORD", "new word"),
+        ("", "", "", "no record"),
     ],
 )
-def test_state_combines_record_and_queue(status, job, jobs, state):
-    queue = None if jobs is None else {id: Job(id, said, "011-x_gh_000", "/lab") for id, said in jobs.items()}
-    assert state_of(status, job, {}, queue) == state
+def test_state_combines_record_and_slurm(recorded, queued, ended, state):
+    job = Job("687_3", queued, "any", "/lab") if queued else None
+    end = Ended("687_3", ended, "any", "/lab", "0:9") if ended else None
+    assert state_of(recorded, job, end, is_here=True) == state
 
 
-def test_queued_jobs_are_matched_by_name_and_folder(lab):
+def test_state_without_slurm_is_the_recorded_one():
+    assert state_of("running", None, None, is_here=False) == "running"
+
+
+def test_array_numbers_are_grouped():
+    assert points.array_of([9, 3, 7, 10, 12, 11]) == "3,7,9-12"
+    assert points.array_of([]) == "" and points.array_of([0, 1]) == "0-1"
+
+
+def test_jobs_without_a_receipt_are_matched_by_name(lab):
     """A colleague's clone has jobs of the same names, so the user is not enough."""
     root = lab.path.resolve()
     found = Experiment(lab.render(runs={"x": ["gh_000"]}).resolve(), Repository(root))
@@ -151,19 +215,20 @@ def test_queued_jobs_are_matched_by_name_and_folder(lab):
         "7": Job("7", "RUNNING", "011-x_gh_000", str(root)),
         "8": Job("8", "PENDING", "011-query_gh_001", str(root)),
     }
-    known = [RunInfo("x_gh_000", "7", "running", "7", "7")]
-    waiting = {run.job: run.state for run in listing.waiting(found, known, jobs)}
-    assert waiting == {"1": "queued", "2_3": "configuring", "8": "queued"}
+    known = [RunInfo("x_gh_000", "7", "running", "7", entry="7")]
+    history = History(found, root, known, {})
+    resolve_histories([history], Queue("lab", jobs))
+    states = {run.job: run.state for run in history.runs}
+    assert states == {"1": "queued", "2_3": "configuring", "7": "running", "8": "queued"}
 
 
-def test_state_of_another_clusters_job_is_not_lost():
-    """Two clusters can share a disk. A job missing from this queue may run on the other."""
-    elsewhere = {"slurm": {"SLURM_CLUSTER_NAME": "elsewhere"}}
-    queue = {"7": Job("7", "PENDING", "blast", "/lab")}
-    assert state_of("running", "7", elsewhere, {}) == state_of("running", "7", elsewhere, queue) == "running"
-    assert state_of("finished", "7", elsewhere, queue) == "finished"
-    here = {"slurm": {"SLURM_JOB_NAME": "011-x_gh_000"}}
-    assert state_of("running", "7", here, queue) == "lost" and state_of("finished", "7", here, queue) == "finished"
+def test_job_of_another_cluster_keeps_its_state(lab):
+    """Two clusters can share a disk. Both use the same numbers, and jobs are renamed."""
+    queue = Queue("here", {"7": Job("7", "PENDING", "blast", "/lab")})
+    clusters = {"here": "queued", "elsewhere": "running", "": "queued"}
+    runs = [RunInfo("x", "7", "running", "7", cluster, "7") for cluster in clusters]
+    resolve_states(runs, queue, {Key("third", "7"): Ended("7", "TIMEOUT", "blast", "/lab", "0:0")})
+    assert {run.cluster: run.state for run in runs} == clusters
 
 
 def test_queued_tasks_of_a_throttled_array_are_listed(lab, slurm, monkeypatch):
@@ -172,7 +237,7 @@ def test_queued_tasks_of_a_throttled_array_are_listed(lab, slurm, monkeypatch):
     options = ["--hold", "--parsable", "--array=3-5%1", "--job-name=011-x_gh_000", f"--chdir={lab.path}", "--wrap=true"]
     number = slurm("sbatch", *options).strip()
     try:
-        jobs = read_queue()
+        jobs = Queue.read().jobs
         assert {f"{number}_{task}" for task in (3, 4, 5)} <= jobs.keys()
         done = tool(lab, "list", "experiments/011-x")
         assert done.stdout.count(" queued") == 3 and f"{number}_4" in done.stdout

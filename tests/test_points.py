@@ -1,9 +1,19 @@
 """Points of a campaign: one run per point, by hand and in jobs, each computed exactly once."""
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import struct
+import sys
+import time
+from collections import Counter
+from random import Random
 
 import pytest
+from support.process import edit, run, wait_until
+from wandb.proto import wandb_internal_pb2
 
 ROUND2 = """\
 defaults: [runtime, default, _self_]
@@ -22,6 +32,8 @@ mask: null
 MASK = "defaults: [runtime, default, _self_]\nhidden: 64\nlr: 1e-3\nseed: ${task}\nmask: 7\n"
 PRINT = 'print(sorted(set(cfg)), cfg.config, cfg.task, cfg.hidden, cfg.lr, cfg.seed, cfg.mask)\nrun.table([{"a": 1}])'
 KEYS = "['config', 'folder', 'hidden', 'inputs', 'lr', 'mask', 'profiler', 'seed', 'task', 'title', 'trial', 'wandb']"
+
+LOG_HEADER, LOG_BLOCK = struct.Struct("<IHB"), 32768
 
 
 @pytest.fixture
@@ -141,6 +153,13 @@ def test_point_with_name_and_overrides_has_own_folder(campaign):
     assert (campaign.path / "experiments/011-x/results/round2.smoke/wide_0.csv").exists()
     assert not folder_of(campaign, "wide_0").exists()
 
+    # PyTorch Lightning starts further processes with the words that this process got.
+    expanded = ["++config=round2.smoke", "++point=masked_1", "lr=3e-4", "seed=1"]
+    done = start(campaign, *expanded, config="mask")
+    assert done.stdout == f"{KEYS} round2.smoke 0 64 0.0003 1 7\n", done.stderr
+    record = record_of(campaign, "masked_1", "round2.smoke")
+    assert (record["point"], record["arm"], record["axes"]) == ("masked_1", "masked", {"seed": 1})
+
 
 def test_point_by_hand_continues_after_a_kill(campaign):
     campaign.write_light("if not osp.exists(f'{run.folder}/.hydra_1'):\n    os.kill(os.getpid(), 9)")
@@ -171,3 +190,342 @@ def test_point_held_elsewhere_is_refused(campaign):
     folder.mkdir()
     (folder / "provenance.json").write_text("{}")
     assert refusal(start(campaign, "point=wide_0")) == f"{folder} belongs to another run. Move it away."
+
+
+def test_point_in_wandb_has_group_name_and_tags(campaign):
+    """The values are those of W&B's own offline file."""
+    done = start(campaign, "point=wide_0", "wandb.mode=offline")
+    assert done.returncode == 0, done.stderr
+    run = offline_run(folder_of(campaign, "wide_0"))
+    assert (run.run_group, run.display_name, list(run.tags)) == ("round2", "wide_0", ["wide", "seed=0"])
+    write_conf(campaign, round2=ROUND2 + "wandb: {group: mine, name: own, tags: [a]}\n")
+    assert start(campaign, "point=wide_1", "wandb.mode=offline").returncode == 0
+    run = offline_run(folder_of(campaign, "wide_1"))
+    assert (run.run_group, run.display_name, list(run.tags)) == ("mine", "own", ["a"])
+
+
+def offline_run(folder):
+    """Return the run in W&B's offline file: a log in the format of LevelDB, after seven bytes."""
+    [path] = folder.glob("wandb/offline-run-*/*.wandb")
+    data, offset, content = path.read_bytes(), 7, b""
+    while True:
+        if LOG_BLOCK - offset % LOG_BLOCK < LOG_HEADER.size:  # the rest of a block is padding
+            offset += LOG_BLOCK - offset % LOG_BLOCK
+        _, size, kind = LOG_HEADER.unpack_from(data, offset)
+        offset += LOG_HEADER.size + size
+        content += data[offset - size : offset]
+        if kind in (1, 4):  # the whole, or the last part of a record
+            record = wandb_internal_pb2.Record.FromString(content)
+            content = b""
+            if record.HasField("run"):
+                return record.run
+
+
+CLAIMS = """\
+import os, sys
+sys.path.insert(0, "experiments/011-x/scripts")
+from dataclasses import replace
+from runtime import write_json
+from runtime import point_claims as claims
+
+folder = os.path.join(sys.argv[1], "wide_0")
+first = claims.Owner("lab", "7", "3", 0, "node", None, None, None)
+second = replace(first, restart=1)
+other = replace(first, job="8")
+
+def attempt(owner, gone=()):
+    try:
+        claims.claim_point(folder, owner, gone)
+    except Exception as error:
+        return type(error).__name__, str(error) or getattr(error, "words", ())
+    return claims.newest_claim(folder)
+
+assert attempt(first) == (1, first)
+assert attempt(first) == (1, first), "the same job continues"
+assert attempt(other) == ("Unknown", ("lab", "7_3", "wide_0"))
+assert attempt(other, ["7", "8_3"])[0] == "Unknown"
+assert attempt(second) == (2, second), "a later restart takes over"
+assert attempt(first) == ("Taken", "restart 1 of job 7_3 computes it")
+assert attempt(other, ["7_3"]) == (3, other)
+assert attempt(replace(first, cluster="delta"))[0] == "ClaimError"
+assert not claims.write_claim(claims.claim_path(folder, 3), first)
+look = claims.newest_claim
+claims.newest_claim = lambda folder: [look(folder), write_json(f"{folder}/provenance.json", {"status": "finished"})][0]
+assert attempt(first, ["8_3"])[0] == "Finished", "the holder finished after the first look"
+assert attempt(other)[0] == "Finished"
+"""
+
+
+def test_claims_have_one_holder(campaign):
+    done = campaign.python("-c", CLAIMS, campaign.data)
+    assert done.returncode == 0, done.stderr
+
+
+SCHEMA = """\
+from dataclasses import dataclass
+from typing import Any
+from hydra.core.config_store import ConfigStore
+
+@dataclass
+class Schema:
+    title: str = ""
+    config: str = ""
+    folder: str = ""
+    task: int = 0
+    trial: Any = None
+    inputs: Any = None
+    profiler: Any = None
+    wandb: Any = None
+    seed: int = 0
+    FIELDS
+
+ConfigStore.instance().store("schema", Schema)
+"""
+
+
+def test_point_with_schema_needs_two_fields(campaign):
+    write_conf(campaign, typed="defaults: [schema, runtime, _self_]\ngrid: {axes: {seed: [0, 1]}}\n")
+    light = campaign.write_light("print(cfg.seed, sorted(cfg)[:3])")
+    plain = light.read_text()
+    for fields, output in (("pass", ""), ("grid: Any = None; point: Any = None", "1 ['config', 'folder', 'inputs']\n")):
+        light.write_text(plain.replace("\n@hydra", f"\n{SCHEMA.replace('FIELDS', fields)}\n@hydra"))
+        done = start(campaign, "point=1", config="typed")
+        assert done.stdout == output, done.stderr
+        if fields == "pass":
+            code = "import sys; from runtime.requirements import missing_fields as f; print(f(sys.argv[1]), f('x'))"
+            told = campaign.python("-c", f"import sys; sys.path[0] = 'experiments/011-x/scripts'; {code}", done.stderr)
+            assert told.stdout == "Add the fields `grid: Any = None` and `point: Any = None` to Schema. None\n"
+
+
+# In jobs --------------------------------------------------------------------------------------------------------------
+
+LAUNCHER = """\
+#!/bin/bash
+set -eEuo pipefail
+trap 'echo "line ${{BASH_LINENO[-2]}} failed: $BASH_COMMAND" >&2' ERR
+export EXPERIMENT_MODE={mode} EXPERIMENT_SUBMISSION='' EXPERIMENT_JOB=''
+if [[ ${{1-}} == --submission=* ]]; then EXPERIMENT_SUBMISSION=${{1#*=}} && shift; fi
+if [[ ${{ENVIRONMENT-}} == BATCH ]]; then EXPERIMENT_JOB=${{SLURM_ARRAY_JOB_ID:-${{SLURM_JOB_ID-}}}}; fi
+run=(
+  experiments/011-x/scripts/light.py
+  --config-name round2
+)
+python=( {python} )
+source experiments/011-x/scripts/runtime/point.sh
+exec {srun} "${{python[@]}}" "${{run[@]}}" "$@"
+"""
+SRUN = "srun --export=ALL --label --kill-on-bad-exit={}"
+
+# A run that waits before its last step until the file `go` exists. It notes its end, and whether another one computes
+# the same point at the same time.
+WORK = """\
+import fcntl, json
+from pathlib import Path
+folder, data = Path(run.folder), Path(os.environ["DATA_ROOT"])
+lock = open(folder / "lock", "w")
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    (data / "overlap").touch()
+checkpoint = folder / "checkpoint.json"
+done = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
+(folder / "pid").write_text(str(os.getpid()))
+with open(data / "log", "a") as log:
+    for step in range(done, 4):
+        log.write(f"{folder.name} {step}\\n")
+        log.flush()
+        while step == 2 and not (data / "go").exists():
+            time.sleep(0.05)
+        write_json(checkpoint, step + 1)
+"""
+
+
+class Jobs:
+    """Jobs of the campaign on a real Slurm."""
+
+    def __init__(self, lab, slurm, mode="one"):
+        self.lab, self.slurm = lab, slurm
+        srun = "" if mode == "one" else SRUN.format(int(mode != "pack"))
+        (lab.path / "job.sh").write_text(LAUNCHER.format(mode=mode, python=sys.executable, srun=srun))
+        self.logs = lab.data / "logs"
+        self.logs.mkdir()
+
+    def submit(self, array, *words, options=()):
+        log = self.logs / "%A_%a.out"
+        command = ["sbatch", "--parsable", f"--array={array}", f"--output={log}", "--open-mode=append", *options]
+        return run(*command, "job.sh", *words, cwd=self.lab.path, check=True).stdout.strip()
+
+    def live(self):
+        """Return the tasks that Slurm has. A requeued task would wait for two minutes, so let it start now."""
+        tasks = self.slurm("squeue", "--noheader", "--array", "--format=%i %T").split()
+        for task, state in zip(tasks[::2], tasks[1::2], strict=True):
+            if state == "PENDING":
+                self.slurm("scontrol", "update", f"jobid={task}", "StartTime=now", check=False)
+        return tasks[::2]
+
+    def wait(self):
+        wait_until(lambda: not self.live(), 120, self.output, every=0.3)
+
+    def output(self):
+        return "".join(path.read_text() for path in sorted(self.logs.iterdir()))
+
+    def states(self, job):
+        return Counter(
+            self.slurm("squeue", "--noheader", "--states=all", "--array", "--format=%T", f"--jobs={job}").split()
+        )
+
+
+@pytest.fixture
+def jobs(campaign, slurm):
+    return Jobs(campaign, slurm)
+
+
+def owner_of(folder):
+    return json.loads(max((folder / "claims").iterdir()).read_text())
+
+
+def test_points_are_computed_once_whatever_is_killed(campaign, jobs):
+    """Two arrays compute six points. Twenty times, a running one is killed, cancelled or requeued."""
+    light = campaign.write_light(WORK)
+    edit(light, "from runtime import CONF", "from runtime import write_json, CONF")
+    first, second = jobs.submit("0-5"), jobs.submit("0-5")
+    folders = [folder_of(campaign, f"{arm}_{seed}") for arm in ("reference", "wide", "masked") for seed in (0, 1)]
+
+    def running():
+        return [folder for folder in folders if is_alive(folder)]
+
+    wait_until(lambda: len(running()) == 6, 60, jobs.output)
+    wait_until(lambda: len(jobs.live()) == 6, 60, jobs.output)
+    assert jobs.states(first) + jobs.states(second) == {"RUNNING": 6, "COMPLETED": 6}
+    assert jobs.output().count("computes it\n") == 6
+
+    random = Random(29)
+    attacks = 5 * ["kill", "kill", ["scancel"], ["scontrol", "requeue"]]
+    random.shuffle(attacks)
+    for attack in attacks:
+        wait_until(lambda: jobs.live() and running(), 60, jobs.output)
+        folder = random.choice(running())
+        owner = owner_of(folder)
+        task = f"{owner['job']}_{owner['task']}"
+        if attack == "kill":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+        else:
+            jobs.slurm(*attack, task)
+        time.sleep(random.random() / 2)
+        if len(running()) < 4:
+            jobs.submit("0-5")
+    (campaign.data / "go").touch()
+    for _ in range(5):
+        jobs.wait()
+        if all(is_finished(folder) for folder in folders):
+            break
+        jobs.submit("0-5")
+    log = (campaign.data / "log").read_text()
+    assert not (campaign.data / "overlap").exists(), jobs.output()
+    for folder in folders:
+        record = json.loads((folder / "provenance.json").read_text())
+        assert record["status"] == "finished", jobs.output()
+        assert [attempt["status"] for attempt in record["attempts"]].count("finished") == 1
+        assert log.count(f"{folder.name} 3\n") == 1, log
+    assert sum(len(list((folder / "claims").iterdir())) for folder in folders) >= 20
+    before = log
+    again = jobs.submit("0-5")
+    jobs.wait()
+    assert jobs.states(again) == {"COMPLETED": 6} and (campaign.data / "log").read_text() == before
+
+
+def is_alive(folder):
+    """Return whether the process of a point has begun and runs."""
+    try:
+        os.kill(int((folder / "pid").read_text()), 0)
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return False
+    return True
+
+
+def is_finished(folder):
+    path = folder / "provenance.json"
+    return path.exists() and json.loads(path.read_text())["status"] == "finished"
+
+
+def test_pack_processes_claim_points_of_their_own(campaign, slurm):
+    """Six points need two packs of four processes. The last two processes have none."""
+    jobs = Jobs(campaign, slurm, mode="pack")
+    number = jobs.submit("0-1", options=["--ntasks=4"])
+    jobs.wait()
+    assert jobs.states(number) == {"COMPLETED": 2}, jobs.output()
+    assert jobs.output().count("has 6 points, and this process has none\n") == 2
+    names = ["masked_0", "masked_1", "reference_0", "reference_1", "wide_0", "wide_1"]
+    assert sorted(path.name for path in folder_of(campaign, "").iterdir()) == names
+    assert [record_of(campaign, name)["status"] for name in names] == 6 * ["finished"]
+    assert [record_of(campaign, name)["job"] for name in names[2:4]] == [f"{number}_0", f"{number}_1"]
+
+    for name in ("wide_0", "wide_1"):  # one holder is gone, the other is not
+        (folder_of(campaign, name) / "provenance.json").unlink()
+    claim = folder_of(campaign, "wide_1") / "claims/002"
+    held = jobs.submit("0", options=["--hold"])
+    claim.write_text(json.dumps(owner_of(folder_of(campaign, "wide_1")) | {"job": held, "task": "0"}))
+    again = jobs.submit("0-1", "wandb.mode=disabled", options=["--ntasks=4"])
+    wait_until(lambda: jobs.states(again)["COMPLETED"] == 2, 60, jobs.output)
+    assert f"point wide_1: job {held}_0 computes it\n" in jobs.output()
+    assert record_of(campaign, "wide_0")["overrides"][-1] == "wandb.mode=disabled"
+    slurm("scancel", held)
+
+
+def test_srun_processes_compute_one_point(campaign, slurm):
+    campaign.write_light("print('rank', run.process.rank, run.folder)\nrun.table([{'a': run.process.rank}])")
+    jobs = Jobs(campaign, slurm, mode="srun")
+    number = jobs.submit("3", options=["--ntasks=3"])
+    jobs.wait()
+    assert jobs.states(number) == {"COMPLETED": 1}, jobs.output()
+    folder = folder_of(campaign, "wide_1")
+    assert sorted(jobs.output().splitlines()) == [f"{rank}: rank {rank} {folder}" for rank in range(3)]
+    assert (folder / "wide_1.csv").read_text() == "a\n0\n"
+    assert {path.name for path in (folder / "claims").iterdir()} == {"001"}
+
+
+def test_point_of_job_follows_its_receipt(campaign, jobs, tmp_path):
+    """The receipt has the points with their hashes, and the campaign's name."""
+    assert start(campaign, "point=wide_0").returncode == 0
+    found = record_of(campaign, "wide_0")["configuration_hash"]
+    receipt = tmp_path / "receipt"
+    receipt.mkdir()
+    points = f"wide_0\0{found}\0wide_0\0{found[::-1]}\0wide_1\0{found}\0"
+    (receipt / "points").write_text(points)
+    number = jobs.submit("0-3", f"--submission={receipt}", "title=Other")
+    jobs.wait()
+    assert jobs.states(number) == {"COMPLETED": 2, "FAILED": 2}, jobs.output()
+    logs = [(jobs.logs / f"{number}_{task}.out").read_text() for task in range(4)]
+    assert logs[0] == "point wide_0 of round2 is finished\n"
+    assert logs[1].startswith("point wide_0 of round2: it is finished with another configuration. Move ")
+    assert logs[2].endswith(" round2 0 256 0.0006 1 None\n")
+    assert logs[3] == "round2 has 3 points. Submit it with --array=0-2.\n"
+    (receipt / "name").write_text("smoke\n")
+    number = jobs.submit("0", f"--submission={receipt}", "lr=7")
+    jobs.wait()
+    assert jobs.states(number) == {"COMPLETED": 1}, jobs.output()
+    assert record_of(campaign, "wide_0", "round2.smoke")["overrides"] == ["hidden=256", "lr=6e-4", "seed=0", "lr=7"]
+    assert sorted(path.name for path in receipt.iterdir()) == ["name", "points"]
+
+
+def test_point_by_hand_asks_slurm_about_its_holder(campaign, jobs, tmp_path):
+    held = jobs.submit("0", options=["--hold"])
+    folder = folder_of(campaign, "wide_0")
+    (folder / "claims").mkdir(parents=True)
+    claim = {"cluster": "lab", "job": held, "task": "0", "restart": 0, "host": "x", "pid": None, "started": None}
+    (folder / "claims/001").write_text(json.dumps(claim | {"submission": None}))
+    line = refusal(start(campaign, "point=wide_0"))
+    assert line == f"point wide_0 of round2: job {held}_0 computes it. Wait until it ends."
+    (tmp_path / "slurm.conf").write_text("ClusterName=lab\n")
+    silent = {"SLURM_CONF": str(tmp_path / "slurm.conf"), "SLURM_CLUSTER_NAME": "lab"}
+    line = refusal(start(campaign, "point=wide_0", env=silent))
+    assert line.startswith(f"job {held}_0 holds a point, and Slurm does not answer about it: squeue: ")
+    ids = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "2"}
+    job = silent | ids | {"ENVIRONMENT": "BATCH"}
+    done = run("bash", "job.sh", cwd=campaign.path, env=os.environ | job)
+    assert done.returncode == 1 and done.stderr.splitlines()[0] == line
+    jobs.slurm("scancel", held)
+    done = start(campaign, "point=wide_0")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (folder / "claims").iterdir()} == {"001", "002"}

@@ -359,6 +359,15 @@ def test_preflight_failure_is_reported_as_such(x):
     assert done.returncode == 1 and "AttributeError: 'Source' object has no attribute 'imports'" in done.stderr
 
 
+def test_configuration_that_is_not_read_is_noted(x):
+    texts = {"import sys": False, "import argparse": True, "import sys\nsys.argv": True, "import hydra": False}
+    for text, is_read in texts.items():
+        script = write(x, f"{text}\nif __name__ == '__main__':\n    print(1)\n")
+        answer = preflight(x, [script, "--config-name", "x_gh_000"], [script])
+        note = f"{script}: it does not read its configuration, since it has no hydra.main"
+        assert (answer.problems, answer.notes) == ([], [] if is_read else [("a", note)]), text
+
+
 def test_script_without_guard_is_read_only(x):
     guard = 'if __name__ == "__main__":\n    main()\n'
     change(x, "scripts/x.py", guard, "main()\n")

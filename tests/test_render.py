@@ -38,6 +38,7 @@ LAYOUT = {
     "scripts/runtime/files.py",
     "scripts/runtime/grid.py",
     "scripts/runtime/hydra_help.py",
+    "scripts/runtime/hydra_yaml.py",
     "scripts/runtime/inputs.py",
     "scripts/runtime/locks.py",
     "scripts/runtime/optuna_journal.py",

@@ -1,6 +1,7 @@
 """Install the command from a folder or an address, by uvx, uv or pip."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ from support.template import ROOT
 from support.updating import is_new, tool
 
 from experiments.cli import COMMANDS
+
+VERSION = re.findall('^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[0]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,9 @@ def test_pip_installs_the_package_alone(tmp_path):
     done = run(target / "bin/experiments", "list", cwd=tmp_path, env=environment)
     assert done.returncode == 1 and done.stderr.startswith("experiments: not a git repository")
     assert not (target / "tests").exists() and (target / "experiments/cli.py").is_file()
-    for name in ("figure_metadata.py", "grid.py"):
+    done = run(target / "bin/experiments", "--version", cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stdout) == (0, f"experiments {VERSION}\n"), done.stderr
+    for name in ("figure_metadata.py", "grid.py", "hydra_yaml.py"):
         module, shared = target / "experiments" / name, ROOT / "template/scripts/runtime" / name
         assert not module.is_symlink() and module.read_bytes() == shared.read_bytes()
 

@@ -1,6 +1,8 @@
 """Update: an experiment with work at risk is skipped unchanged, with the reason and the remedy."""
 
+import os
 import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -78,10 +80,63 @@ def test_conflict_skips_only_its_experiment(old, experiment):
     assert contents(experiment) == before
     assert is_new(experiment.with_name("012-y"))
     assert git(old.path, "diff", "--name-only", "--diff-filter=U") == ""
-    # Copier would overwrite edits hidden from git, so the message must not recommend it.
+    # Edits hidden from git are refused before conflicts.
     git(old.path, "update-index", "--assume-unchanged", launcher)
     launcher.write_text(launcher.read_text() + "# mine\n")
     assert skipped(by_tool(old), experiment, "scripts/delta_x_001.slurm has uncommitted changes")
+
+
+HOSTILE = """\
+[apply]
+whitespace = error
+[color]
+ui = always
+[core]
+excludesFile = {excludes}
+quotePath = true
+[diff]
+noprefix = true
+external = /bin/false
+[merge]
+conflictStyle = diff3
+[status]
+showUntrackedFiles = no
+"""
+
+
+def test_conflict_advice_works_under_any_git_settings(old, experiment, tmp_path, monkeypatch):
+    launcher, submit = experiment / "scripts/delta_x_001.slurm", experiment / "scripts/submit.sh"
+    edit(launcher, "bfjt-delta-gpu", "my-account")
+    submit.write_text(submit.read_text() + "# mine  \n")
+    commit(old.path)
+    (tmp_path / "excludes").write_text("*.slurm\nsubmit.sh\n")
+    settings = tmp_path / "gitconfig"
+    settings.write_text(Path(os.environ["GIT_CONFIG_GLOBAL"]).read_text())
+    settings.write_text(settings.read_text() + HOSTILE.format(excludes=tmp_path / "excludes"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    [line] = [line for line in by_tool(old).stdout.splitlines() if "by hand: " in line]
+    program, *advice = shlex.split(line.partition("by hand: ")[2])
+    assert program == "experiments" and git(old.path, "status", "--porcelain") == ""
+    done = tool(old, *advice)
+    assert done.returncode == 3 and "conflict: in scripts/delta_x_001.slurm. Edit the text between " in done.stdout
+    assert "failglob" in submit.read_text() and submit.read_text().endswith("# mine  \n")
+    sides = r"<<<<<<< this experiment\n.*my-account\n.*>>>>>>> v1\.1\.0\n"
+    assert re.search(sides, launcher.read_text(), re.DOTALL) and "new-account" in launcher.read_text()
+    name = "experiments/011-x/scripts/delta_x_001.slurm"
+    assert git(old.path, "diff", "--no-ext-diff", "--no-color", "--name-only", "--diff-filter=U").strip() == name
+    assert f"{name} has conflicts of a merge" in tool(old, *advice).stdout
+    assert run("git", "commit", "--message", "x", cwd=old.path).returncode != 0
+    git(old.path, "checkout", "--theirs", "--", name)
+    git(old.path, "add", name)
+    assert is_new(experiment)
+    commit(old.path)
+    assert "up to date" in by_tool(old).stdout
+
+
+def test_conflicts_and_commit_cannot_be_combined(old):
+    done = tool(old, "update", "--commit", "--conflicts")
+    line = "experiments: --commit and --conflicts cannot be combined. Resolve the conflicts, then commit.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
 def test_ignored_file_is_not_overwritten(own_old):

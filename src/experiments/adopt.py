@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from experiments.errors import Problem
-from experiments.experiment import Experiment, Templates
+from experiments.experiment import Experiment, Templates, find_folder
 from experiments.files import Write, write_all
 from experiments.git import Repository
 from experiments.launcher import LauncherName
@@ -39,7 +39,7 @@ class Plan:
 
 def adopt(path: str, source: str | None, dry_run: bool) -> int:
     """Adopt a folder, and print a table of what that adds. Raises Problem, and adds nothing, if names clash."""
-    folder = Path(path).resolve()
+    folder = find_folder(path)
     if not folder.is_dir():
         raise Problem(f"{path} is not a folder")
     if (folder / ANSWERS).exists() or (folder / ANSWERS).is_symlink():

@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 
 from experiments.errors import Problem, one_line, reason
-from experiments.experiment import Answers, Experiment, Templates, find_each
+from experiments.experiment import Answers, Experiment, Templates, find_each, find_folder
 from experiments.git import Repository
 from experiments.launcher import Launcher, LauncherName
+from experiments.points import find_configurations
 from experiments.template import ANSWERS, Release, Run
 
-SHARED = {"default", "runtime"}  # configurations that belong to no single run
 LARGEST_TEXT = 1_000_000  # bytes: larger files are not searched for conflict markers
 
 # Both take linear time: no part can match what the part before it matches.
@@ -52,8 +52,7 @@ class Context:
     @cached_property
     def configurations(self) -> list[str]:
         """The configurations that a run may name."""
-        names = sorted(path.stem for path in self.path.glob("conf/*.yaml") if path.is_file())
-        return [name for name in names if name not in SHARED]
+        return find_configurations(self.path)
 
 
 def find_version(context: Context) -> Iterator[Finding]:
@@ -263,7 +262,7 @@ def findings(experiment: Experiment, templates: Templates, compose: bool) -> Ite
 
 def open_folder(path: str) -> Experiment:
     """Return the experiment at a path, adopted or not. Raises Problem if there is none."""
-    folder = Path(path).resolve()
+    folder = find_folder(path)
     if not (folder / ANSWERS).exists() and not (folder / "scripts").is_dir():
         raise Problem(f"{path} has neither {ANSWERS} nor scripts/, so it is not an experiment")
     return Experiment(folder, Repository.find(folder))

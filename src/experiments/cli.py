@@ -60,10 +60,19 @@ def count_from_one(text: str) -> int:
     return number
 
 
+def state_name(text: str) -> str:
+    """Return a state as it is printed: time-limit is "time limit"."""
+    return text.lower().replace("-", " ").replace("_", " ")
+
+
 count_from_one.__name__ = "number"  # what argparse calls it
 
-PATH = argument("path", metavar="PATH", help="an experiment")
+PATH = argument("path", metavar="PATH", help="an experiment: its folder, its name or its number")
 PATHS = argument("paths", nargs="*", metavar="PATH", help="an experiment; default: all under experiments/")
+JSON = argument("--json", action="store_true", help="print JSON")
+STATE = argument(
+    "--state", nargs="+", default=[], type=state_name, metavar="STATE", help="only in these states, like failed lost"
+)
 
 
 @command(
@@ -79,17 +88,22 @@ PATHS = argument("paths", nargs="*", metavar="PATH", help="an experiment; defaul
         help="number of experiments to render in parallel",
     ),
     argument("--commit", action="store_true", help="make one commit per experiment"),
+    argument("--conflicts", action="store_true", help="write both sides of a conflict, between <<<<<<< and >>>>>>>"),
     argument("--dry-run", action="store_true", help="print what would change, and change nothing"),
     examples=(
         "experiments update --dry-run",
         "experiments update --commit --jobs 2",
         "experiments update --vcs-ref v1.2.0",
+        "experiments update --conflicts experiments/011-x",
     ),
 )
 def handle_update(options: argparse.Namespace) -> int:
     from experiments.update import Options, update
 
-    return update(options.paths, Options(options.vcs_ref, options.commit, options.dry_run), options.jobs)
+    if options.commit and options.conflicts:
+        raise Problem("--commit and --conflicts cannot be combined", "Resolve the conflicts, then commit.")
+    wanted = Options(options.vcs_ref, options.commit, options.dry_run, options.conflicts)
+    return update(options.paths, wanted, options.jobs)
 
 
 @command(
@@ -155,18 +169,62 @@ def handle_check(options: argparse.Namespace) -> int:
     "list",
     "list experiments, or the runs of one with their states, or the run that made a figure",
     argument("path", nargs="?", metavar="PATH", help="list the runs of this experiment; default: all experiments"),
-    argument("--json", action="store_true", help="print JSON"),
+    STATE,
+    argument("--config", nargs="+", default=[], metavar="CONFIG", help="only runs of these configurations"),
+    argument("--last", type=count_from_one, metavar="N", help="only the N newest runs"),
+    argument("--points", action="store_true", help="one row per point of a campaign and per run of a sweep"),
+    JSON,
     argument("--figure", metavar="FILE", help="print which run made a figure"),
     examples=(
         "experiments list",
-        "experiments list experiments/011-x --json",
+        "experiments list 011-x --state failed lost",
+        "experiments list experiments/011-x --config round2 --points",
         "experiments list --figure images/a.png",
     ),
 )
 def handle_list(options: argparse.Namespace) -> int:
-    from experiments.listing import list_experiments
+    from experiments.listing import Filter, list_experiments, show_figure
 
-    return list_experiments(options.path, options.json, options.figure)
+    if options.figure:
+        return show_figure(options.path, options.figure, options.json)
+    chosen = Filter(options.state, options.config, options.last, options.points)
+    if chosen != Filter([], []) and not options.path:
+        raise Problem("no experiment is named", "Write its PATH before --state, --config, --last or --points.")
+    return list_experiments(options.path, chosen, options.json)
+
+
+@command(
+    "points",
+    "print the points of a campaign with their states, and the array that submits the unfinished ones",
+    PATH,
+    argument("config", metavar="CONFIG", help="a configuration with a grid"),
+    argument("--name", metavar="NAME", help="the points of `submit.sh ... --name NAME`"),
+    STATE,
+    JSON,
+    examples=(
+        "experiments points 011-x round2",
+        "experiments points 011-x round2 --state failed missing",
+        "experiments points 011-x round2 --name smoke --json",
+    ),
+)
+def handle_points(options: argparse.Namespace) -> int:
+    from experiments.points import list_points
+
+    return list_points(options.path, options.config, options.name, options.state, options.json)
+
+
+@command(
+    "logs",
+    "print the path and the content of a job's log",
+    PATH,
+    argument("run", nargs="?", metavar="RUN", help="a job, a run or a point; default: the newest log"),
+    argument("--follow", action="store_true", help="print what is added, until Ctrl-C"),
+    examples=("experiments logs 011-x", "experiments logs 011-x 687_3 --follow", "experiments logs 011-x wide_0"),
+)
+def handle_logs(options: argparse.Namespace) -> int:
+    from experiments.logs import show_log
+
+    return show_log(options.path, options.run, options.follow)
 
 
 @command(
@@ -186,9 +244,23 @@ def handle_adopt(options: argparse.Namespace) -> int:
     return adopt(options.path, options.source, options.dry_run)
 
 
+class ShowVersion(argparse.Action):
+    """Print the version of the installed package. To find it takes longer than to parse the words."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"experiments {version('tc-exp-template')}")
+        except PackageNotFoundError:
+            parser.exit(1, "experiments: this is a checkout, which has no version. Type `git describe` there.\n")
+        parser.exit()
+
+
 def make_parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("experiments", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="print the version")
     added = parser.add_subparsers(required=True, metavar="COMMAND")
     for entry in COMMANDS:
         subparser = added.add_parser(

@@ -13,6 +13,7 @@ import yaml
 
 from experiments.errors import Problem, one_line
 from experiments.git import Blob, Repository
+from experiments.grid import nearest
 from experiments.template import ANSWERS, SOURCE_ENTRY, Release, Template
 
 REQUIRED = {"_src_path", "_commit", "experiment", "runs"}
@@ -73,7 +74,7 @@ class Experiment:
     @classmethod
     def open(cls, path: str | Path) -> "Experiment":
         """Return the experiment in a folder with an answers file. Raises Problem."""
-        folder = Path(path).resolve()
+        folder = find_folder(path)
         if not (folder / ANSWERS).is_file():
             may_be_one = folder.is_dir() and folder.parent.name == "experiments"
             adopt = f"To make it one, run `experiments adopt {shlex.quote(str(path))}`."
@@ -149,6 +150,22 @@ class Templates:
         """Return the release that an experiment has."""
         template = self.get(answers.source)
         return template.release(template.find_recorded(answers.version, answers.commit))
+
+
+def find_folder(path: str | Path) -> Path:
+    """Return the folder of a path, or of a name in experiments/: 020-solubility, or 020 alone. Raises Problem."""
+    folder, name = Path(path).resolve(), str(path)
+    if folder.exists() or "/" in name:
+        return folder
+    root = Repository.find(Path(".")).root / "experiments"
+    folders = [each.name for each in sorted(root.iterdir()) if each.is_dir()] if root.is_dir() else []
+    found = [each for each in folders if each == name] or [each for each in folders if each.startswith(f"{name}-")]
+    if len(found) == 1:
+        return root / found[0]
+    if found:
+        raise Problem(f'"{name}" may be any of: {", ".join(found)}', "Write one of them.")
+    names = ", ".join(nearest(name, folders))
+    raise Problem(f'unknown experiment "{name}"; the nearest of {len(folders)} in experiments/: {names}')
 
 
 def is_experiment(folder: Path) -> bool:

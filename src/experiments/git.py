@@ -19,6 +19,7 @@ GIT = (
     *("-c", "core.safecrlf=false"),
 )
 SECONDS = 120  # the time that one git command may take
+CONFLICTS = range(1, 128)  # exit codes of `git merge-file`: the number of conflicts
 REGULAR, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"  # modes of files in git
 
 # Operations that may be in progress in a repository, by the file or folder in .git that marks them.
@@ -159,6 +160,14 @@ class Repository:
             raise Problem(f"no branch is checked out in {self.root}", "Switch to one, or leave out --commit.")
         ask_git(self.root, "var", "GIT_COMMITTER_IDENT")
 
+    def leave_unmerged(self, path: str, versions: Sequence[Blob], contents: Sequence[bytes]) -> None:
+        """Record a conflict of a path in the index: its old version, mine and the new one."""
+        for content in contents:
+            run_git(self.root, "hash-object", "-w", "--stdin", "--no-filters", data=content)
+        lines = [f"0 {'0' * len(versions[0].id)}\t{path}\0"]
+        lines += [f"{blob.mode} {blob.id} {stage}\t{path}\0" for stage, blob in enumerate(versions, start=1)]
+        run_git(self.root, "update-index", "-z", "--index-info", data=os.fsencode("".join(lines)))
+
     def commit(self, written: Sequence[str], deleted: Sequence[str], message: str) -> None:
         """Commit these paths alone, ignored or not, whatever else is staged. The commit is not signed."""
         if written:
@@ -187,12 +196,22 @@ def forget_hook_variables() -> None:
 
 def merge_lines(mine: bytes, old: bytes, new: bytes) -> bytes | None:
     """Return git's three-way merge of a text, or None if it conflicts."""
+    try:
+        return merge_texts({"mine": mine, "old": old, "new": new}, accept=(0,))
+    except GitError as error:
+        if error.code in CONFLICTS:
+            return None
+        raise
+
+
+def mark_conflicts(texts: Mapping[str, bytes]) -> bytes:
+    """Return the merge of mine, old and new, each with its name, with both sides of a conflict between markers."""
+    return merge_texts(texts, accept=(0, *CONFLICTS))
+
+
+def merge_texts(texts: Mapping[str, bytes], accept: Sequence[int]) -> bytes:
+    labels = [word for name in texts for word in ("-L", name)]
     with tempfile.TemporaryDirectory(prefix="merge-") as folder:
-        for name, content in {"mine": mine, "old": old, "new": new}.items():
-            Path(folder, name).write_bytes(content)
-        try:
-            return run_git(folder, "merge-file", "--stdout", "--quiet", "mine", "old", "new")
-        except GitError as error:
-            if 0 < error.code < 128:  # the number of conflicts
-                return None
-            raise
+        for number, content in enumerate(texts.values()):
+            Path(folder, str(number)).write_bytes(content)
+        return run_git(folder, "merge-file", "--stdout", "--quiet", *labels, "0", "1", "2", accept=accept)

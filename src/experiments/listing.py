@@ -2,22 +2,58 @@
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-
-from dotenv import dotenv_values
 
 from experiments.errors import Problem, one_line
 from experiments.experiment import Experiment, Templates, find_all
 from experiments.figure_metadata import read_metadata
-from experiments.records import RunInfo, figures_of, find_records, load_record, read_run, text_of
-from experiments.screen import show_cells
-from experiments.slurm import Job, read_queue
+from experiments.history import History, read_histories, runs_folder
+from experiments.points import Campaign, find_configurations, make_campaign, read_grid, unknown_configuration
+from experiments.records import (
+    FAULTS,
+    RunInfo,
+    count_states,
+    describe_counts,
+    figures_of,
+    find_records,
+    load_record,
+    readable_seconds,
+    text_of,
+)
+from experiments.screen import show_cells, show_fitted
+from experiments.slurm import Queue
 
 FACTS = ("Script", "Configuration", "Overrides", "Commit", "Job", "Run", "Trial")  # of a figure's metadata
-STATES = ("queued", "running", "finished", "pruned", "failed", "terminated", "lost")
+SWEEP = re.compile(r"_(optuna|wandb)(_|$)")  # in the name of a sweep's configuration
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which runs to list."""
+
+    states: Sequence[str] = ()
+    configs: Sequence[str] = ()
+    last: int | None = None
+    each_point: bool = False  # also points and trials, one row each
+
+    @property
+    def chooses_runs(self) -> bool:
+        """Whether single runs were asked for, so that campaigns and sweeps are not one row."""
+        return self.each_point or bool(self.states) or self.last is not None
+
+    def apply(self, runs: Iterable[RunInfo]) -> list[RunInfo]:
+        """Return the runs that pass, the oldest first."""
+        passed = [run for run in runs if self.has_config(run.config) and (not self.states or run.state in self.states)]
+        return passed[-self.last :] if self.last else passed
+
+    def has_config(self, name: str) -> bool:
+        return not self.configs or name in self.configs
 
 
 @dataclass
@@ -34,47 +70,46 @@ class ExperimentInfo:
 
     def counts(self) -> dict[str, int]:
         """Return the number of runs in each state."""
-        found: dict[str, int] = {}
-        for run in self.runs:
-            found[run.state] = found.get(run.state, 0) + 1
-        return found
+        return count_states(run.state for run in self.runs)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return everything about it, for JSON. A record may be large, and is not copied."""
+        own = {name: value for name, value in vars(self).items() if name != "runs"}
+        return own | {"counts": self.counts(), "runs": [vars(run) for run in self.runs]}
 
 
-def list_experiments(path: str | None, as_json: bool, figure: str | None) -> int:
-    """Print experiments, or the runs of one, or the run that made a figure."""
-    if figure:
-        return show_figure(path, figure, as_json)
-    experiments = find(path)
-    jobs = read_queue()
+@dataclass(frozen=True)
+class Group:
+    """Runs that are listed as one row: a campaign or a sweep."""
+
+    name: str
+    size: str  # like 96 points
+    summary: str
+    is_faulty: bool
+
+
+def list_experiments(path: str | None, chosen: Filter, as_json: bool) -> int:
+    """Print experiments, or the runs of one."""
+    experiments = [Experiment.open(path)] if path else find_all()
+    histories = read_histories(experiments, Queue.read(), whole=as_json)
     with Templates.temporary() as templates:
-        listed = [read_experiment(experiment, jobs, templates) for experiment in experiments]
+        listed = [read_experiment(history, templates) for history in histories]
+    if path:
+        campaigns = list(read_campaigns(histories[0], chosen))
+        refuse_unknown_config(histories[0], chosen)
     if as_json:
-        print(json.dumps([asdict(each) | {"counts": each.counts()} for each in listed], indent=2))
+        print_json(listed, chosen, campaigns if path else None)
     elif path:
-        show_runs(listed[0])
+        show_experiment(listed[0], campaigns, chosen)
     else:
         show_experiments(listed)
     return 0
 
 
-def find(path: str | None) -> list[Experiment]:
-    return [Experiment.open(path)] if path else find_all()
-
-
-def runs_folder(experiment: Experiment) -> Path:
-    """Return the folder of its runs. DATA_ROOT is found as the runs find it: in the environment, else in .env."""
-    scripts = experiment.path / "scripts"
-    files = [folder / ".env" for folder in (scripts, *scripts.parents)]
-    env = next((file for file in files if file.is_file()), experiment.repository.root / ".env")
-    data = (dict(dotenv_values(env)) | dict(os.environ)).get("DATA_ROOT")
-    if not data:
-        raise Problem(f"DATA_ROOT is not set in {env}", "Set it: the runs' folders are below it.")
-    return Path(data, "experiments", experiment.path.name, "runs")
-
-
-def read_experiment(experiment: Experiment, jobs: Mapping[str, Job] | None, templates: Templates) -> ExperimentInfo:
+def read_experiment(history: History, templates: Templates) -> ExperimentInfo:
     """Return an experiment with its runs, also if its answers or its template have a problem."""
-    listed = ExperimentInfo(experiment.name)
+    experiment = history.experiment
+    listed = ExperimentInfo(experiment.name, runs=history.runs)
     try:
         answers = experiment.answers()
         listed.version = answers.version
@@ -82,32 +117,33 @@ def read_experiment(experiment: Experiment, jobs: Mapping[str, Job] | None, temp
         listed.newest = template.newer_than(answers.version, template.find_recorded(answers.version, answers.commit))
     except Problem as problem:
         listed.problem = str(problem)
-    folder = runs_folder(experiment)
-    listed.runs = [read_run(record, folder, jobs) for record in find_records(folder)]
-    listed.runs += waiting(experiment, listed.runs, jobs or {})
-    listed.runs.sort(key=lambda run: (run.started or "9", run.config, run.name))
-    listed.runs_bytes = size_of(folder)
+    listed.runs_bytes = size_of(history.folder)
     listed.code_bytes = size_of(experiment.path / "slurm/code")
     return listed
 
 
-def waiting(experiment: Experiment, runs: list[RunInfo], jobs: Mapping[str, Job]) -> list[RunInfo]:
-    """Return the jobs of this experiment, by their name and folder, that have no record yet."""
-    known = {run.entry for run in runs}
-    number = experiment.path.name.partition("-")[0]
-    root = str(experiment.repository.root)
-    found = []
-    for job in jobs.values():
-        is_ours = job.folder == root or job.folder.startswith(f"{root}/")
-        if is_ours and job.name.startswith(f"{number}-") and job.id not in known:
-            config = job.name.removeprefix(f"{number}-")
-            if (experiment.path / f"conf/{config}.yaml").exists() or is_query_job(experiment, config):
-                found.append(RunInfo(config, "", job.label, job.id, job.id))
-    return found
+def read_campaigns(history: History, chosen: Filter) -> Iterator[Campaign]:
+    """Yield the campaigns: each configuration with a grid, and each folder CONFIG.NAME of its runs."""
+    folder = history.experiment.path
+    names = {run.config for run in history.runs}
+    for config in find_configurations(folder):
+        try:
+            grid = read_grid(folder, config)
+        except Problem as problem:
+            if chosen.has_config(config):
+                yield Campaign(config, [], [run for run in history.runs if run.config == config], problem=str(problem))
+            continue
+        for name in sorted({config, *(name for name in names if name.startswith(f"{config}."))}):
+            if grid and chosen.has_config(name):
+                runs = [run for run in history.runs if run.config == name]
+                yield make_campaign(name, grid, runs, history.receipts)
 
 
-def is_query_job(experiment: Experiment, config: str) -> bool:
-    return config.startswith("query_") and (experiment.path / "scripts/query.py").exists()
+def refuse_unknown_config(history: History, chosen: Filter) -> None:
+    names = {run.config for run in history.runs} | {*find_configurations(history.experiment.path)}
+    for name in chosen.configs:
+        if name not in names:
+            raise Problem(unknown_configuration(name, sorted(names)))
 
 
 def size_of(folder: str | Path) -> int:
@@ -133,37 +169,129 @@ def readable_size(number: int) -> str:
     return ""
 
 
+def print_json(listed: Sequence[ExperimentInfo], chosen: Filter, campaigns: Sequence[Campaign] | None) -> None:
+    """Print one experiment per line. `campaigns` are those of a single experiment."""
+    found = []
+    for each in listed:
+        facts = each.as_dict() | {"runs": [vars(run) for run in chosen.apply(each.runs)]}
+        if campaigns is not None:
+            facts["campaigns"] = [campaign.as_dict() for campaign in campaigns]
+        found.append(json.dumps(facts))
+    print("[" + ",\n".join(found) + "]")
+
+
 def show_experiments(listed: list[ExperimentInfo]) -> None:
     """Print a row for each experiment."""
     rows, styles = [], []
     for each in listed:
         version = f"{each.version}, newest {each.newest}" if each.newest else each.version
         counts = each.counts()
-        order = [*STATES, *sorted(counts.keys() - set(STATES))]
-        states = ", ".join(f"{counts[state]} {state}" for state in order if state in counts)
         newest = max((run.started for run in each.runs), default="")[:16].replace("T", " ")
         sizes = (readable_size(each.runs_bytes), readable_size(each.code_bytes))
-        rows.append((each.name, version or each.problem, states or "no runs", newest, *sizes))
-        styles.append("yellow" if counts.keys() & {"failed", "lost", "unreadable"} else "")
-    show_cells(("experiment", "version", "runs", "newest", "runs' folders", "slurm/code"), rows, styles)
+        rows.append((each.name, version or each.problem, describe_counts(counts) or "no runs", newest, *sizes))
+        styles.append(style_of(counts))
+    titles = ("experiment", "version", "runs", "newest", "runs' folders", "slurm/code")
+    show_fitted(titles, rows, styles, ("experiment", "version", "runs"), ("runs' folders", "slurm/code"))
 
 
-def show_runs(listed: ExperimentInfo) -> None:
-    """Print a row for each run of an experiment."""
+def style_of(states: Collection[str]) -> str:
+    return "yellow" if any(state in FAULTS for state in states) else ""
+
+
+def show_experiment(listed: ExperimentInfo, campaigns: Sequence[Campaign], chosen: Filter) -> None:
+    """Print a row for each campaign and sweep of an experiment, and for each other run."""
     version = f"{listed.version}, but the newest release is {listed.newest}" if listed.newest else listed.version
     print(f"{listed.name}: {version or one_line(listed.problem)}")
     print(f"runs' folders {readable_size(listed.runs_bytes)}, slurm/code {readable_size(listed.code_bytes)}")
-    rows, styles = [], []
-    for run in listed.runs:
-        state = f"{run.state}: {run.error}" if run.error else run.state
-        commit = run.commit[:10] + ("+" if run.dirty else "")  # with uncommitted changes
-        started = run.started[:19].replace("T", " ")
-        rows.append((run.config, run.name or "-", run.job or "-", started, commit, run.figure, state))
-        styles.append("yellow" if run.state in ("failed", "lost", "unreadable") else "")
-    if rows:
-        show_cells(("configuration", "run", "job", "started", "commit", "newest figure", "state"), rows, styles)
-    else:
+    runs, groups = chosen.apply(listed.runs), list[Group]()
+    if not chosen.chooses_runs:
+        groups, runs = group_runs(runs, campaigns)
+    elif chosen.each_point or "missing" in chosen.states:
+        runs = sorted([*runs, *missing_points(campaigns, chosen)], key=lambda run: run.config)
+    if groups:
+        print()
+        rows = [(group.name, group.size, group.summary) for group in groups]
+        styles = ["yellow" if group.is_faulty else "" for group in groups]
+        show_fitted(("config", "size", "states"), rows, styles, ("config",), distinct=("config",))
+    if runs:
+        print()
+        show_runs(runs)
+    elif not groups:
         print("no runs")
+
+
+def group_runs(runs: Sequence[RunInfo], campaigns: Sequence[Campaign]) -> tuple[list[Group], list[RunInfo]]:
+    """Return the campaigns and sweeps, and the runs that belong to none."""
+    groups = [
+        Group(each.name, f"{len(each.grid_points)} points", each.summary, bool(each.problem or style_of(each.counts)))
+        for each in campaigns
+    ]
+    single = [run for run in runs if run.config not in {each.name for each in campaigns}]
+    single += [run for campaign in campaigns for run in campaign.others]
+    sweeps: dict[str, list[RunInfo]] = {}
+    for run in single:
+        if is_trial(run):
+            sweeps.setdefault(run.config, []).append(run)
+    for name, trials in sweeps.items():
+        counts = count_states(run.state for run in trials)
+        groups.append(Group(name, f"{len(trials)} runs", describe_counts(counts), bool(style_of(counts))))
+    return groups, [run for run in single if not is_trial(run)]
+
+
+def is_trial(run: RunInfo) -> bool:
+    """Return whether a run belongs to a sweep: of Optuna or W&B, or of Hydra's --multirun, whose runs have a number."""
+    return bool(run.name) and (bool(SWEEP.search(run.config)) or "/" in run.name)
+
+
+def missing_points(campaigns: Sequence[Campaign], chosen: Filter) -> list[RunInfo]:
+    """Return the points without a run, as runs."""
+    missing = (
+        RunInfo(campaign.name, point.name, point.state, overrides=point.overrides)
+        for campaign in campaigns
+        for point in campaign.points
+        if not point.run and point.state == "missing"
+    )
+    return [run for run in missing if not chosen.states or run.state in chosen.states]
+
+
+def show_runs(runs: Sequence[RunInfo]) -> None:
+    """Print a row for each run."""
+    now = datetime.now().astimezone()
+    words = order_overrides(runs)
+    rows = [
+        (
+            run.config,
+            run.name or run.job or "-",
+            run.state,
+            short_time(run.started or run.submitted, now),
+            readable_seconds(run.seconds(now)),
+            run.commit[:8] + ("+" if run.dirty else ""),  # with uncommitted changes
+            text,
+            run.result,
+        )
+        for run, text in zip(runs, words, strict=True)
+    ]
+    titles = ("config", "run", "state", "started", "time", "commit", "overrides", "result")
+    styles = [style_of([run.state]) for run in runs]
+    identity = ("config", "run", "overrides")
+    show_fitted(titles, rows, styles, (*identity, "result"), optional=("commit",), distinct=identity)
+
+
+def order_overrides(runs: Sequence[RunInfo]) -> list[str]:
+    """Return the overrides of each run, last those that not all runs of its configuration have.
+
+    A cell that is shortened in the middle shows these.
+    """
+    sizes = Counter(run.config for run in runs)
+    used = Counter((run.config, word) for run in runs for word in set(run.own_overrides))
+    return [
+        " ".join(sorted(run.own_overrides, key=lambda word: used[run.config, word] < sizes[run.config])) for run in runs
+    ]
+
+
+def short_time(text: str, now: datetime) -> str:
+    """Return the minute of a time of this year, and the day of an earlier one."""
+    return text[5:16].replace("T", " ") if text[:4] == str(now.year) else text[:10]
 
 
 def show_figure(path: str | None, figure: str, as_json: bool) -> int:
@@ -171,7 +299,7 @@ def show_figure(path: str | None, figure: str, as_json: bool) -> int:
     file = Path(figure).resolve()
     if not file.is_file():
         raise Problem(f"{figure} is not a file")
-    facts = read_facts(file) or find_in_records(find(path), file)
+    facts = read_facts(file) or find_in_records([Experiment.open(path)] if path else find_all(), file)
     if not facts:
         raise Problem(f"{figure} has no metadata of a run, and no run's record names it")
     if as_json:

@@ -30,7 +30,7 @@ class Refusal:
     """Why a file cannot be updated."""
 
     reason: str
-    is_conflict: bool = False  # both sides changed the same lines: a person can resolve that with Copier
+    is_conflict: bool = False  # both sides changed the same lines: a person can resolve that
 
 
 def decide(mine: File | None, old: File | None, new: File | None) -> Decision:

@@ -2,44 +2,117 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.slurm import QUEUED, Job, own_cluster
+from experiments.slurm import ENDS, QUEUED, Ended, Job, Key, Queue
 
 LARGEST_RECORD = 10_000_000  # bytes
+STATES = (  # in the order of a summary; Slurm has more words
+    "queued",
+    "running",
+    "finished",
+    "pruned",
+    "failed",
+    *dict.fromkeys(ENDS.values()),
+    "terminated",
+    "lost",
+    "no record",
+    "unreadable",
+    "missing",
+)
+FAULTS = (*STATES[4:-4], "lost", "unreadable")
+POINT_WORDS = ("config=", "++config=", "point=", "++point=")  # these choose a point; its name has them already
 
 
 @dataclass
 class RunInfo:
     """A run that was started or is queued."""
 
-    config: str
+    config: str  # the folder of its runs: CONFIG, or CONFIG.NAME
     name: str
-    state: str
+    state: str  # until `resolve_states`, the state of its record; empty if it has none
     job: str | None = None
+    cluster: str = ""
     entry: str = ""  # the job as squeue lists it; all runs of a pack have one
     started: str = ""
+    finished: str = ""
     commit: str = ""
     dirty: bool = False
     error: str | None = None
+    overrides: list[str] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
     figure: str = ""  # the newest one
     folder: str = ""
+    submission: str = ""  # the folder of its receipt
+    submitted: str = ""  # when, if there is a receipt but no record
+    point: str = ""  # of a campaign
+    is_live: bool = False  # whether it runs or waits
+    record: dict[str, Any] = field(default_factory=dict)  # everything; only if asked for
+
+    @property
+    def key(self) -> Key:
+        return Key(self.cluster, self.entry)
+
+    @property
+    def task(self) -> int | None:
+        """The index in the job array."""
+        task = self.entry.partition("_")[2]
+        return int(task) if task.isdecimal() else None
+
+    @property
+    def own_overrides(self) -> list[str]:
+        """The overrides without the words that choose a point."""
+        return [word for word in self.overrides if not word.startswith(POINT_WORDS)]
+
+    @property
+    def result(self) -> str:
+        """Its error or its newest numbers, in one line."""
+        return self.error or " ".join(f"{name}={short_number(value)}" for name, value in self.metrics.items())
+
+    def seconds(self, now: datetime) -> float | None:
+        """Return how long it ran, or has run until now; None if that is not known."""
+        end = self.finished or (now.isoformat() if self.state == "running" else "")
+        with suppress(ValueError, TypeError):
+            return (datetime.fromisoformat(end) - datetime.fromisoformat(self.started)).total_seconds()
+        return None
+
+
+def short_number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def readable_seconds(seconds: float | None) -> str:
+    """Return a duration in two units: 12s, 3m12s, 2h05m, 3d04h. Empty if it is not known."""
+    if seconds is None or seconds < 0:
+        return ""
+    whole = round(seconds)
+    for unit, part, size, inner in (("d", "h", 86400, 3600), ("h", "m", 3600, 60), ("m", "s", 60, 1)):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // inner:02}{part}"
+    return f"{whole}s"
 
 
 def find_records(folder: Path) -> Iterator[Path]:
     """Yield the record of each run: in CONFIGURATION/RUN, or for Hydra's --multirun in CONFIGURATION/RUN/NUMBER."""
     for config in folders_in(folder):
-        for run in folders_in(config):
-            record = Path(run, "provenance.json")
-            if record.is_file():
-                yield record
-            else:
-                records = (Path(number, "provenance.json") for number in folders_in(run))
-                yield from filter(Path.is_file, records)
+        yield from find_records_of(config)
+
+
+def find_records_of(config: str | Path) -> Iterator[Path]:
+    """Yield the records in the folder of a configuration."""
+    for run in folders_in(config):
+        record = Path(run, "provenance.json")
+        if record.is_file():
+            yield record
+        else:
+            records = (Path(number, "provenance.json") for number in folders_in(run))
+            yield from filter(Path.is_file, records)
 
 
 def folders_in(folder: str | Path) -> list[str]:
@@ -48,21 +121,32 @@ def folders_in(folder: str | Path) -> list[str]:
     return []
 
 
-def read_run(record: Path, folder: Path, jobs: Mapping[str, Job] | None) -> RunInfo:
-    """Return the run of a record; `folder` holds all runs of the experiment."""
+def read_run(record: Path, folder: Path, whole: bool = False) -> RunInfo:
+    """Return the run of a record, with the state in the record. `folder` holds all runs of the experiment."""
     config, *name = record.parent.relative_to(folder).parts
-    run = RunInfo(config, "/".join(name), "unreadable", folder=str(record.parent))
+    return fill_run(RunInfo(config, "/".join(name), "unreadable", folder=str(record.parent)), record, whole)
+
+
+def fill_run(run: RunInfo, record: Path, whole: bool = False) -> RunInfo:
+    """Add to a run what its record has."""
     found = load_record(record)
     if not found:
         return run
+    slurm = slurm_of(found)
+    run.state = text_of(found.get("status")) or "unreadable"
     run.job = text_of(found.get("job")) or None
-    run.started = text_of(found.get("started"))
+    run.cluster = text_of(slurm.get("SLURM_CLUSTER_NAME"))
+    run.entry = queue_entry(found) if run.job else ""
+    run.started, run.finished = text_of(found.get("started")), text_of(found.get("finished"))
     run.commit = text_of(found.get("commit"))
     run.dirty = found.get("dirty") is True
     run.error = text_of(found.get("error")) or None
+    run.overrides = texts_of(found.get("overrides"))
+    run.metrics = mapping_of(found.get("metrics"))
     run.figure = (figures_of(found) or [""])[-1]
-    run.entry = queue_entry(found) if run.job else ""
-    run.state = state_of(text_of(found.get("status")), run.entry, found, jobs)
+    run.submission = text_of(found.get("submission"))
+    run.point = text_of(found.get("point"))
+    run.record = found if whole else {}
     return run
 
 
@@ -77,8 +161,7 @@ def load_record(record: Path) -> dict[str, Any]:
 
 def figures_of(found: Mapping[str, Any]) -> list[str]:
     """Return the figures that a run has made, the newest last."""
-    figures = found.get("figures")
-    return [text_of(figure) for figure in figures] if isinstance(figures, list) else []
+    return texts_of(found.get("figures"))
 
 
 def queue_entry(found: Mapping[str, Any]) -> str:
@@ -90,35 +173,63 @@ def queue_entry(found: Mapping[str, Any]) -> str:
 
 def slurm_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return Slurm's variables in a record."""
-    slurm = found.get("slurm")
-    return slurm if isinstance(slurm, dict) else {}
+    return mapping_of(found.get("slurm"))
+
+
+def mapping_of(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def texts_of(value: Any) -> list[str]:
+    return [text_of(each) for each in value] if isinstance(value, list) else []
 
 
 def text_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def state_of(status: str, entry: str, record: Mapping[str, Any], jobs: Mapping[str, Job] | None) -> str:
-    """Return a run's state: Slurm's if its job is in the queue, else that of its record.
+# States ---------------------------------------------------------------------------------------------------------------
 
-    A running job that is not in this cluster's queue is lost. Without squeue, for a job of another cluster, and for a
-    run by hand, the record's state stands.
+
+def needs_end(run: RunInfo, queue: Queue) -> bool:
+    """Return whether sacct may know better how a run ended: it was killed, or received a signal."""
+    return bool(run.entry) and run.state in ("", "running", "terminated") and not queue.find(run.key)
+
+
+def resolve_states(runs: list[RunInfo], queue: Queue, ends: Mapping[Key, Ended]) -> None:
+    """Replace the states of records by those that Slurm knows better."""
+    for run in runs:
+        job, ended, recorded = queue.find(run.key), ends.get(run.key), run.state
+        if run.entry:
+            run.state = state_of(recorded, job, ended, queue.has(run.cluster))
+        if ended and run.state != recorded:
+            run.error = ended.error or (None if ended.is_known_end else run.error)
+        run.is_live = run.state == "running" or (job is not None and run.state == job.label)
+
+
+def state_of(recorded: str, job: Job | None, ended: Ended | None, is_here: bool) -> str:
+    """Return a run's state: Slurm's if its job is in the queue or was ended by Slurm, else that of its record.
+
+    A running job of this cluster that Slurm does not have is lost. Without an answer from Slurm, and for a job of
+    another cluster, the record's state stands.
     """
-    if not entry or jobs is None or not (entry in jobs or status == "running") or not is_here(record):
-        return status or "unreadable"
-    job = jobs.get(entry)
-    if job and is_named(record, job.name):
-        return job.label if status in ("running", "") or job.state in QUEUED else status
-    return "lost" if status == "running" else status or "unreadable"
+    if job:
+        return job.label if recorded in ("running", "") or job.state in QUEUED else recorded
+    if ended and recorded == "terminated":
+        return ended.label if ended.is_known_end else recorded
+    if ended and recorded in ("running", ""):
+        return "lost" if (ended.state, recorded) == ("COMPLETED", "running") else ended.label
+    if recorded == "running" and is_here:
+        return "lost"
+    return recorded or "no record"
 
 
-def is_named(record: Mapping[str, Any], name: str) -> bool:
-    """Return whether a job has the name in a record. A newly installed Slurm uses the same numbers again."""
-    known = slurm_of(record).get("SLURM_JOB_NAME")
-    return not known or known == name
+def count_states(states: Iterable[str]) -> dict[str, int]:
+    """Return the number of each state, in the order of STATES."""
+    counts = Counter(states)
+    return {state: counts[state] for state in [*STATES, *sorted(counts.keys() - set(STATES))] if counts[state]}
 
 
-def is_here(record: Mapping[str, Any]) -> bool:
-    """Return whether a record is of this cluster, or names none."""
-    cluster = slurm_of(record).get("SLURM_CLUSTER_NAME")
-    return not cluster or cluster == own_cluster()
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Return `80 finished, 1 failed`."""
+    return ", ".join(f"{number} {state}" for state, number in counts.items())

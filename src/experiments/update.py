@@ -14,10 +14,10 @@ from typing import ParamSpec, TypeVar
 from experiments.errors import Problem, reason
 from experiments.experiment import Answers, Experiment, Templates, find_each
 from experiments.files import write_all
-from experiments.git import SUBMODULE, Blob, hash_blob, merge_lines
+from experiments.git import SUBMODULE, Blob, hash_blob, mark_conflicts, merge_lines
 from experiments.guard import Change, plan_writes
 from experiments.launcher import is_rendered
-from experiments.merge import Refusal, merge_file
+from experiments.merge import Refusal, merge_file, merged_mode
 from experiments.screen import show_cells, show_progress
 from experiments.template import ANSWERS, File, Files, Release, render, stamp_answers
 from experiments.workers import start_workers
@@ -35,12 +35,14 @@ class Options:
     ref: str | None = None  # a version of the template; None: its newest release
     commit: bool = False
     dry_run: bool = False
+    conflicts: bool = False  # write both sides of a conflict, instead of skipping the experiment
 
 
 class Status(Enum):
     UPDATED = "updated"
     UP_TO_DATE = "up to date"
     WOULD_CHANGE = "would change"
+    CONFLICT = "conflict"
     SKIPPED = "skipped"
 
 
@@ -78,18 +80,28 @@ class Pending:
     new_files: Future[Files]
 
 
+@dataclass(frozen=True)
+class Conflict:
+    """A file in which a person and the release changed the same lines."""
+
+    path: str
+    mine: File
+    old: File
+    new: File
+
+
 @dataclass
 class Merged:
     """The result of merging all files of an experiment."""
 
     changes: list[Change]  # the answers last: until they are written, the experiment has its old version
-    conflicts: list[Change]  # without a change: a person and the template changed the same lines
+    conflicts: list[Conflict]
     refusals: list[str]  # files that cannot be merged at all, each with the reason
     own_launchers: list[str]  # launchers of an adopted experiment that the template did not make: they stay
 
 
 def update(paths: list[str], options: Options, jobs: int) -> int:
-    """Update experiments, and print a row for each. Returns SKIPPED if one was skipped, else 0."""
+    """Update experiments, and print a row for each. Returns SKIPPED if one was skipped or has conflicts, else 0."""
     experiments, problems = find_each(paths, Experiment.open)
     rows = [Row(experiment.name) for experiment in experiments]
     with Templates.temporary() as templates, start_workers(min(jobs, len(experiments))) as workers:
@@ -158,14 +170,17 @@ def apply_update(pending: Pending, options: Options) -> Outcome:
     with experiment.lock():
         if experiment.committed() != pending.committed:
             raise Problem("it was committed to in the meantime", "Run it again.")
-        # Uncommitted work is refused before conflicts: Copier, the remedy for conflicts, would overwrite it.
-        writes = plan_writes(experiment, [*merged.changes, *merged.conflicts])
-        refuse_conflicts(merged, pending)
+        # Uncommitted work is refused before conflicts, since the remedy for conflicts refuses it too.
+        changes = [*(mark_conflict(each, pending) for each in merged.conflicts), *merged.changes]
+        writes = plan_writes(experiment, changes)
+        refuse_conflicts(merged, pending, options)
         if options.dry_run:
-            return Outcome(Status.WOULD_CHANGE, ", ".join(change.path for change in merged.changes))
+            return Outcome(Status.WOULD_CHANGE, ", ".join(change.path for change in changes))
         if options.commit:
             experiment.repository.refuse_commits()
         write_all(writes)
+        if merged.conflicts:
+            return leave_conflicts(merged.conflicts, pending)
         if options.commit:
             commit_update(merged.changes, pending)
     own = ", ".join(merged.own_launchers)
@@ -187,7 +202,7 @@ def merge_versions(pending: Pending) -> Merged:
         elif path.endswith(".slurm") and path in mine and not is_rendered(mine[path].content):
             merged.own_launchers.append(path)
         elif result.is_conflict:
-            merged.conflicts.append(make_change(path, mine[path], pending))
+            merged.conflicts.append(Conflict(path, mine[path], old[path], new[path]))
         else:
             merged.refusals.append(f"{path} {result.reason}")
     merged.changes.append(make_change(ANSWERS, new_answers(new[ANSWERS], pending), pending))
@@ -217,16 +232,36 @@ def new_answers(rendered: File, pending: Pending) -> File:
     return replace(rendered, content=text.encode())
 
 
-def refuse_conflicts(merged: Merged, pending: Pending) -> None:
-    """Raise Problem with every file that conflicts or cannot be merged.
+def mark_conflict(conflict: Conflict, pending: Pending) -> Change:
+    """Return the change that writes both sides of a conflict."""
+    labels = ("this experiment", pending.old.version, pending.new.version)
+    texts = (conflict.mine.content, conflict.old.content, conflict.new.content)
+    content = mark_conflicts(dict(zip(labels, texts, strict=True)))
+    mode = merged_mode(conflict.mine, conflict.old, conflict.new)
+    return make_change(conflict.path, File(content, mode), pending)
 
-    Copier is the remedy for conflicts only, since it writes both sides. A file that cannot be merged it would replace.
-    """
+
+def leave_conflicts(conflicts: Sequence[Conflict], pending: Pending) -> Outcome:
+    """Record conflicts in the index, so that git refuses to commit before they are resolved."""
+    repository = pending.experiment.repository
+    like = pending.committed[ANSWERS].id
+    with repository.lock():
+        for conflict in conflicts:
+            versions = (conflict.old, conflict.mine, conflict.new)
+            blobs = [Blob(file.mode, hash_blob(file.content, like)) for file in versions]
+            contents = [file.content for file in versions]
+            repository.leave_unmerged(pending.experiment.tracked(conflict.path), blobs, contents)
+    paths = ", ".join(conflict.path for conflict in conflicts)
+    return Outcome(Status.CONFLICT, f"in {paths}. Edit the text between <<<<<<< and >>>>>>>, then `git add` it.")
+
+
+def refuse_conflicts(merged: Merged, pending: Pending, options: Options) -> None:
+    """Raise Problem with every file that cannot be merged, or that conflicts unless conflicts are to be written."""
     if merged.refusals:
         raise Problem("; ".join(merged.refusals), "Give your file another name, commit, and run again.")
-    if merged.conflicts:
-        paths = ", ".join(change.path for change in merged.conflicts)
-        command = ["copier", "update", "--defaults", "--vcs-ref", pending.new.version, pending.experiment.name]
+    if merged.conflicts and not options.conflicts:
+        paths = ", ".join(conflict.path for conflict in merged.conflicts)
+        command = ["experiments", "update", "--conflicts", "--vcs-ref", pending.new.version, pending.experiment.name]
         raise Problem(f"conflict in {paths}", f"Resolve it by hand: {shlex.join(command)}")
 
 
@@ -244,8 +279,9 @@ def commit_update(changes: Sequence[Change], pending: Pending) -> None:
 
 
 def report(rows: Sequence[Row]) -> int:
-    """Print the table of an update. Returns SKIPPED if an experiment was skipped, else 0."""
-    skipped = [row.outcome is not None and row.outcome.status is Status.SKIPPED for row in rows]
+    """Print the table of an update. Returns SKIPPED if an experiment was skipped or has conflicts, else 0."""
+    left = (Status.SKIPPED, Status.CONFLICT)
+    skipped = [row.outcome is not None and row.outcome.status in left for row in rows]
     cells = [(row.name, row.old, row.new, str(row.outcome)) for row in rows]
     show_cells(("experiment", "from", "to", "result"), cells, ["yellow" if each else "" for each in skipped])
     return SKIPPED if any(skipped) else 0

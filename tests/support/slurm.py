@@ -18,6 +18,8 @@ class Slurm:
 
     def __init__(self, folder):
         self.folder = folder
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.daemons = []
         host = socket.gethostname().split(".")[0]
         user = pwd.getpwuid(os.getuid()).pw_name
         for name in ("state", "spool"):
@@ -44,7 +46,6 @@ class Slurm:
             "ProctrackType": "proctrack/linuxproc",
             "TaskPlugin": "task/none",
             "JobAcctGatherType": "jobacct_gather/none",
-            "AccountingStorageType": "accounting_storage/none",
             "JobSubmitPlugins": "lua",
             "SelectType": "select/cons_tres",
             "SelectTypeParameters": "CR_Core_Memory",
@@ -57,7 +58,7 @@ class Slurm:
             "DefMemPerCPU": 1000,
             "SlurmdParameters": "config_overrides",
             "GresTypes": "gpu",
-        }
+        } | self.accounting()
         lines = [f"{name}={value}" for name, value in settings.items()]
         lines.append(f"NodeName={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=520000 Gres=gpu:4 State=UNKNOWN")
         lines.append(f"PartitionName=DEFAULT Nodes={host} State=UP MaxTime=INFINITE")
@@ -74,17 +75,18 @@ class Slurm:
         }
         for name, text in files.items():
             (folder / name).write_text(text + "\n")
-        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
-        self.daemons = [
-            subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", *command],
-                env=os.environ | self.environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for command in (["slurmctld", "-D", "-c", "-i"], ["slurmd", "-D"])
-        ]
+        self.start("slurmctld", "-D", "-c", "-i")
+        self.start("slurmd", "-D")
         wait_until(lambda: self("sinfo", "--noheader", "--format=%T", check=False).split()[:1] == ["idle"])
+
+    def accounting(self):
+        """Return the settings of slurm.conf for accounting, after what they need is started."""
+        return {"AccountingStorageType": "accounting_storage/none"}
+
+    def start(self, *command):
+        """Start a daemon, which ends with this process."""
+        options = {"env": os.environ | self.environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.daemons.append(subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command], **options))
 
     def __call__(self, *command, check=True):
         """Run a Slurm command and return its output."""
@@ -110,6 +112,66 @@ class Slurm:
         for daemon in reversed(self.daemons):
             daemon.terminate()
             daemon.wait(60)
+
+
+class SlurmWithAccounting(Slurm):
+    """The same Slurm with a database of jobs, which sacct reads. It starts in four seconds."""
+
+    def accounting(self):
+        user, port = pwd.getpwuid(os.getuid()).pw_name, free_port()
+        self.socket = self.folder / "db.sock"
+        self.environment |= {"MYSQL_UNIX_PORT": str(self.socket)}
+        self.start_database(user)
+        settings = {
+            "AuthType": "auth/none",
+            "DbdHost": "localhost",
+            "DbdAddr": "127.0.0.1",
+            "DbdPort": port,
+            "SlurmUser": user,
+            "PidFile": self.folder / "slurmdbd.pid",
+            "LogFile": self.folder / "slurmdbd.log",
+            "StorageType": "accounting_storage/mysql",
+            "StorageHost": "localhost",
+            "StorageLoc": "slurm_acct_db",
+            "StorageUser": user,
+        }
+        file = self.folder / "slurmdbd.conf"
+        file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        file.chmod(0o600)  # slurmdbd refuses any other mode
+        own = {
+            "AccountingStorageType": "accounting_storage/slurmdbd",
+            "AccountingStorageHost": "127.0.0.1",
+            "AccountingStoragePort": port,
+        }
+        # sacctmgr needs these before the rest of the file is known.
+        first = {"ClusterName": "lab", "SlurmctldHost": "localhost", "AuthType": "auth/none"} | own
+        (self.folder / "slurm.conf").write_text("".join(f"{name}={value}\n" for name, value in first.items()))
+        self.start("slurmdbd", "-D")
+        wait_until(lambda: self.try_to("sacctmgr", "--immediate", "add", "cluster", "lab"))
+        return own
+
+    def start_database(self, user):
+        """Start MariaDB without a network, with a socket in the folder."""
+        data = self.folder / "db"
+        data.mkdir(mode=0o700)
+        common = ["--no-defaults", f"--datadir={data}", f"--user={user}"]
+        authentication = ["--auth-root-authentication-method=socket", f"--auth-root-socket-user={user}"]
+        run("mariadb-install-db", *common, *authentication, "--skip-test-db", check=True)
+        own = [f"--socket={self.socket}", f"--pid-file={self.folder}/db.pid", f"--log-error={self.folder}/db.log"]
+        limits = ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=48M", "--innodb-lock-wait-timeout=900"]
+        speed = ["--innodb-flush-log-at-trx-commit=0", "--performance-schema=OFF", "--loose-innodb-use-native-aio=0"]
+        self.start("mariadbd", *common, *own, "--skip-networking", "--skip-log-bin", *limits, *speed)
+        wait_until(lambda: self.try_to("mariadb-admin", "--no-defaults", f"--socket={self.socket}", "ping"))
+
+    def try_to(self, *command):
+        return run(*command, env=os.environ | self.environment).returncode == 0
+
+    def set_end(self, number, state):
+        """Change the end of a job in the database. This machine cannot enforce a limit of memory."""
+        words = "PENDING RUNNING SUSPENDED COMPLETED CANCELLED FAILED TIMEOUT NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE"
+        states = [*words.split(), "OUT_OF_MEMORY"]
+        query = f"update lab_job_table set state={states.index(state)} where id_job={number}"
+        run("mariadb", "--no-defaults", f"--socket={self.socket}", "slurm_acct_db", "--execute", query, check=True)
 
 
 ACCOUNTS = """\

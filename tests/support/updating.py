@@ -108,14 +108,14 @@ def is_new(experiment):
 
 
 def skipped(done, experiment, reason):
-    """Check whether the tool skipped this experiment for a reason. It recommends Copier only for conflicts."""
+    """Check whether the tool skipped this experiment for a reason. It advises --conflicts only for conflicts."""
     [line] = [line for line in done.stdout.splitlines() if line.startswith(f"experiments/{experiment.name} ")]
-    by_hand = f"by hand: copier update --defaults --vcs-ref v1.1.0 experiments/{experiment.name}"
+    by_hand = f"by hand: experiments update --conflicts --vcs-ref v1.1.0 experiments/{experiment.name}"
     return (
         done.returncode == 3
         and "skipped: " in line
         and reason in line
-        and ("copier update" not in line if "conflict in" not in line else line.rstrip().endswith(by_hand))
+        and ("--conflicts" not in line if "conflict in" not in line else line.rstrip().endswith(by_hand))
     )
 
 

@@ -7,6 +7,7 @@ requirements  check what a configuration needs: values, inputs, settings of W&B
 inputs        check the declared input files, and detect changes after submission
 claim         check a run and claim its folder before Hydra makes it
 grid          expand the `grid:` of a configuration into points
+hydra_yaml    load YAML as Hydra does
 campaign      give a script the overrides of its point
 point         choose and claim the point of a job
 point_claims  claim a point, so that one process computes it

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runtime.grid import Grid, GridError, Point, nearest, override_text
+from runtime.hydra_yaml import load_grid
 from runtime.paths import CONF
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-TOP_LEVEL = re.compile(r"^grid:", re.MULTILINE)
 TYPED, EXPANDED = "point=", "++point="
 CONFIG_OPTIONS = ("--config-name", "-cn")
 WORD = re.compile(r"[A-Za-z0-9_-]+")
@@ -26,16 +26,6 @@ WORD = re.compile(r"[A-Za-z0-9_-]+")
 # Keys of a configuration that change nothing of what a run computes.
 UNHASHED = ("hydra", "grid", "point", "config", "folder", "title", "trial", "wandb", "profiler")
 UNHASHED_OVERRIDE = re.compile(rf"[+~]*({'|'.join(UNHASHED)})([.@=].*)?", re.DOTALL)
-
-# A float as Hydra reads it: 1e-3 is one, unlike in YAML 1.1.
-FLOAT = re.compile(
-    r"[-+]?[0-9]+(?:_[0-9]+)*\.[0-9_]*(?:[eE][-+]?[0-9]+)?"
-    r"|[-+]?[0-9]+(?:_[0-9]+)*[eE][-+]?[0-9]+"
-    r"|\.[0-9]+(?:_[0-9]+)*(?:[eE][-+][0-9]+)?"
-    r"|[-+]?[0-9]+(?:_[0-9]+)*(?::[0-5]?[0-9])+\.[0-9_]*"
-    r"|[-+]?\.(?:inf|Inf|INF)"
-    r"|\.(?:nan|NaN|NAN)"
-)
 
 
 # The grid -------------------------------------------------------------------------------------------------------------
@@ -45,34 +35,11 @@ def read_grid(config: str) -> Grid | None:
     """Return the grid in a file of conf/, or None without one. `grid: null` is none. Raises GridError."""
     try:
         with open(osp.join(CONF, f"{config}.yaml"), encoding="utf-8") as file:
-            text = file.read()
+            value = load_grid(file.read())
+        return None if value is None else Grid.parse(value)
     except FileNotFoundError:
         raise GridError(f"conf/{config}.yaml: there is no such file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise GridError(f"conf/{config}.yaml: {' '.join(str(error).split())}") from None
-    if not TOP_LEVEL.search(text):
-        return None
-    value = load_yaml(text, config)["grid"]
-    try:
-        return None if value is None else Grid.parse(value)
-    except GridError as error:
-        raise GridError(f"conf/{config}.yaml: {error}") from None
-
-
-def load_yaml(text: str, config: str) -> Any:
-    """Return the values of a configuration, as Hydra reads them. Raises GridError."""
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """Read 1e-3 as a number, and 2020-01-01 as text."""
-
-    date = "tag:yaml.org,2002:timestamp"
-    resolvers = yaml.SafeLoader.yaml_implicit_resolvers.items()
-    Loader.yaml_implicit_resolvers = {first: [each for each in pairs if each[0] != date] for first, pairs in resolvers}
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"(?:{FLOAT.pattern})$"), list("-+0123456789."))
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
+    except (OSError, ValueError, GridError) as error:
         raise GridError(f"conf/{config}.yaml: {' '.join(str(error).split())}") from None
 
 

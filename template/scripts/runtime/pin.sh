@@ -221,13 +221,19 @@ list_existing() {
   done
 }
 
+# Print the path of the .env that scripts load, by the rule of `find_env` in environment.py.
+find_env() {
+  local parent=$scripts
+  while [[ $parent && ! -f $parent/.env ]]; do parent=${parent%/*}; done
+  if [[ ! -f $parent/.env ]]; then parent=$root; fi
+  echo "$parent/.env"
+}
+
 # Write submitted.json, which describes the copy. Link the .env that the experiment itself finds, and the folders of the
 # working directory to which Hydra writes in scripts without conf/runtime.yaml.
 write_metadata() {
-  local env=$scripts differs=true
-  while [[ $env && ! -f $env/.env ]]; do env=${env%/*}; done
-  if [[ ! -f $env/.env ]]; then env=$root; fi
-  ln -s -- "$env/.env" "$tree/.env"
+  local differs=true
+  ln -s -- "$(find_env)" "$tree/.env"
   ln -s -- "$root/outputs" "$root/multirun" "$tree/"
   if [[ $commit == "$head" ]]; then differs=false; fi
   { printf '{"commit": "%s", "dirty": %s, "experiment": "%s"}\n' "$commit" "$differs" "${folder//\"/\\\"}" \

@@ -1,6 +1,7 @@
 """Check what a configuration needs: values, inputs, and valid settings of Weights & Biases."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -69,6 +70,12 @@ def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | N
             continue
         if isinstance(value, Container) and not OmegaConf.is_interpolation(node, key):
             yield from unresolved(value, name)
+
+
+def missing_fields(error: str) -> str | None:
+    """Return what to add to a structured configuration, if an error of Hydra is that it lacks the keys of a grid."""
+    match = re.search(r"Key '(?:grid|point)' not in '(\w+)'", error)
+    return f"Add the fields `grid: Any = None` and `point: Any = None` to {match[1]}." if match else None
 
 
 def changed_names(cfg: "DictConfig") -> Iterator[str]:

@@ -164,6 +164,8 @@ class Script:
             return Findings(notes=[note])
         if self.needs_own_process:
             arguments = self.arguments
+        elif not entries and not self.source.reads_arguments and names_configuration(arguments):
+            return Findings(notes=[f"{self.path}: it does not read its configuration, since it has no hydra.main"])
         found = [self.configuration(entry, arguments) for entry in entries]
         sound = [each for each in found if not each.problems]
         if not sound:
@@ -190,6 +192,11 @@ class Script:
         for part in name.split("."):
             value = getattr(value, part, None)
         return value
+
+
+def names_configuration(arguments: Sequence[str]) -> bool:
+    """Return whether arguments choose a configuration by Hydra's option."""
+    return any(word.split("=")[0] in ("--config-name", "-cn") for word in arguments)
 
 
 def merged(findings: Sequence[Findings]) -> Findings:

@@ -1,0 +1,1 @@
+../../template/scripts/runtime/hydra_yaml.py
