@@ -115,6 +115,22 @@ def test_add_run_copies_the_newest_configuration(old, experiment):
     assert done.stderr == "conf/x_gh_002.yaml is a copy of conf/x_delta_001.yaml\n"
 
 
+def test_add_run_adds_a_sweep_to_the_newest_configuration(old, experiment):
+    (experiment / "conf/x_delta_001.yaml").write_text("defaults: [runtime, default]\nhours: 99 # x_delta_001")
+    done = tool(old, "add-run", "experiments/011-x", "x", "gh_optuna_r2", "gh_wandb")
+    assert done.stderr == (
+        "conf/x_gh_optuna_r2.yaml is a copy of conf/x_delta_001.yaml, with a sweep. Set its params\n"
+        "conf/x_gh_wandb_run.yaml is a copy of conf/x_delta_001.yaml\n"
+    )
+    text = (experiment / "conf/x_gh_optuna_r2.yaml").read_text()
+    assert text.startswith("defaults: [runtime, default]\nhours: 99 # x_gh_optuna_r2\n\n# All workers ")
+    cfg = yaml.safe_load(text)
+    assert cfg["hours"] == 99 and cfg["sweep"].pop("params") == "???"
+    assert (cfg["sweep"]["study"], cfg["sweep"]["objective"]) == ("011-x_gh_optuna_r2", "x.main")
+    assert (experiment / "conf/x_gh_wandb_run.yaml").read_text().endswith("hours: 99 # x_gh_wandb")
+    assert yaml.safe_load((experiment / "conf/x_gh_wandb.yaml").read_text())["method"] == "bayes"
+
+
 def test_add_run_accepts_sbatch_options(old, experiment):
     done = tool(old, "add-run", "experiments/011-x", "x", "gh-pack_002", "ntasks=4", "time=0-12:00:00", "comment=007")
     assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ STATES = (  # in the order of a summary; Slurm has more words
     "queued",
     "running",
     "finished",
+    "pruned",
     "failed",
     *dict.fromkeys(ENDS.values()),
     "terminated",
@@ -26,7 +27,7 @@ STATES = (  # in the order of a summary; Slurm has more words
     "unreadable",
     "missing",
 )
-FAULTS = (*STATES[3:-4], "lost", "unreadable")
+FAULTS = (*STATES[4:-4], "lost", "unreadable")
 POINT_WORDS = ("config=", "++config=", "point=", "++point=")  # these choose a point; its name has them already
 
 

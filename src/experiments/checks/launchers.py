@@ -248,6 +248,6 @@ def shared_number(context: Context) -> Iterator[Finding]:
 
 
 def is_successor(one: Launcher, other: Launcher) -> bool:
-    """Return whether one of two launchers is the template's for a run of an adopted experiment, and one is the user's."""
+    """Return whether one launcher is the template's for an adopted run, and the other is the user's."""
     rendered = [is_rendered(launcher.text.encode()) for launcher in (one, other)]
     return rendered[0] != rendered[1] and one.config == other.config != ""
