@@ -5,6 +5,9 @@ import re
 import struct
 from xml.etree import ElementTree
 
+# The keys of a figure's metadata that state how it was made, as they are listed.
+PROVENANCE = ("Script", "Configuration", "Overrides", "Command", "Commit", "Job", "Run", "Trial")
+
 PNG = b"\x89PNG\r\n\x1a\n"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 PDF_ENTRY = re.compile(rb"/(\w+) \(((?:[^\\()]|\\.)*)\)", re.DOTALL)
