@@ -124,6 +124,16 @@ def commit_new(part: str, path: str) -> None:
         raise
 
 
+def mkdir_exclusive(folder: str) -> bool:
+    """Make a folder. Return False if it exists already."""
+    os.makedirs(osp.dirname(folder), exist_ok=True)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        return False
+    return True
+
+
 def make_shared_folder(folder: str) -> None:
     """Make a folder and its parents. The group can write to them if it can write to the existing parent."""
     if osp.isdir(folder):

@@ -141,6 +141,7 @@ class Check:
         values: Any = OmegaConf.to_container(cfg, resolve=False)
         values.pop("hydra", None)
         check_values(cfg, label, self.found, command.is_multirun)
+        self.found.is_unrecorded |= not has_runtime(cfg)
         if has_runtime(cfg):
             self.found.problems += grid_problems(cfg, command.is_multirun)
             if not self.found.problems:
