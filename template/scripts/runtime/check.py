@@ -100,9 +100,7 @@ def find(requests: Sequence[Request], environment: dict[str, str], lost: list[st
     except SystemExit as error:  # `runtime` exits if Python was started with unsuitable options
         return [Found([*lost, str(error)]) for _ in requests]
     found = check(requests, environment, PATH, limit)
-    return [
-        Found(lost + each.problems, each.notes, each.inputs, each.points, each.is_unrecorded) for each in found
-    ]
+    return [Found(lost + each.problems, each.notes, each.inputs, each.points, each.is_unrecorded) for each in found]
 
 
 def lost_variables(expected: Iterable[str]) -> list[str]:
@@ -129,7 +127,9 @@ def read_requests(folder: str) -> list[Request]:
 
 def write_findings(folder: str, launchers: Sequence[str], findings: Sequence[Found]) -> None:
     named = dict(zip(launchers, findings, strict=True))
-    write_pairs(osp.join(folder, "problems"), [(name, line) for name, found in named.items() for line in found.problems])
+    write_pairs(
+        osp.join(folder, "problems"), [(name, line) for name, found in named.items() for line in found.problems]
+    )
     write_pairs(osp.join(folder, "notes"), [(name, line) for name, found in named.items() for line in found.notes])
     for kind in ("inputs", "points", "unrecorded"):
         os.makedirs(osp.join(folder, kind), exist_ok=True)

@@ -154,8 +154,7 @@ def run_configuration(config: str, python: Sequence[str], words: Sequence[str]) 
     script, chosen = expand(list(words), has_runtime=False)
     if chosen:
         CHOSEN.append(chosen)
-    own = ("point=", f"config={chosen.campaign}") if chosen else ()
-    overrides = [word for word in words[1:] if is_override(word) and not word.startswith(own)]
+    overrides = [word for word in script[1:] if is_override(word)]
     run_script(chosen.campaign if chosen else config, python, script, overrides, chosen)
 
 
