@@ -104,8 +104,9 @@ class Launcher:
 
     @cached_property
     def starts(self) -> list[Start]:
-        """The Python scripts that it starts."""
-        return [start for command in self.commands if (start := self.start_of(command))]
+        """The Python scripts that it starts, without the template's own check of a job."""
+        found = [start for command in self.commands if (start := self.start_of(command))]
+        return [start for start in found if not start.script.endswith("scripts/runtime/check.py")]
 
     @property
     def config(self) -> str:
