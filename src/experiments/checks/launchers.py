@@ -83,17 +83,21 @@ def values_of(launcher: Launcher, option: str) -> list[str]:
     return [part for part in value.split(",") if part] if isinstance(value, str) else []
 
 
-def known_values(context: Context, option: str) -> set[str]:
-    """Return the values of an option in lab.yml and in recorded runs."""
+def known_values(context: Context, launcher: Launcher, option: str) -> set[str]:
+    """Return the values of an option in lab.yml, and for a launcher of the template, in recorded runs.
+
+    A run that was recorded from a user's own launcher has whatever that launcher requests.
+    """
     known = {str(machine.get("sbatch", {}).get(option)) for machine in context.machines.values()}
-    return known | {str(run.options.get(option)) for run in context.runs}
+    runs = context.runs if is_rendered(launcher.text.encode()) else []
+    return known | {str(run.options.get(option)) for run in runs}
 
 
 @check
 def unknown_partition(context: Context) -> Iterator[Finding]:
     """A partition that no machine of lab.yml has."""
-    known = known_values(context, "partition")
     for launcher in context.launchers if context.machines else []:
+        known = known_values(context, launcher, "partition")
         for value in values_of(launcher, "partition"):
             if value not in known:
                 yield Finding(launcher.file, f"requests partition {one_line(value)}, which no machine of lab.yml has")
@@ -102,8 +106,8 @@ def unknown_partition(context: Context) -> Iterator[Finding]:
 @check
 def dead_account(context: Context) -> Iterator[Finding]:
     """An account that no machine of lab.yml has, on a partition whose machine has another."""
-    known = known_values(context, "account")
     for launcher in context.launchers if context.machines else []:
+        known = known_values(context, launcher, "account")
         partitions = values_of(launcher, "partition")
         hosts = [
             machine for machine in context.machines.values() if machine.get("sbatch", {}).get("partition") in partitions
