@@ -23,7 +23,7 @@ Request = dict[str, Any]  # the options of sbatch that a run adds to its machine
 DEFAULT = "conf/default.yaml"
 CONFIG_ID = re.compile(r"_([0-9]{3}(?:_[A-Za-z0-9]+)*)$")
 TASK_SEED = re.compile(rb"^seed: \$\{task\}.*$", re.MULTILINE)
-PARAMETERS = re.compile(rb"^( *(?:params|parameters)):\n(?:\1 +.*\n)+", re.MULTILINE)
+PARAMETERS = re.compile(rb"^( *)(params|parameters):\n(?:\1 +.*\n)+", re.MULTILINE)
 
 
 def add_run(path: str, script: str, tokens: Sequence[str], request: Request) -> list[str]:
@@ -194,7 +194,7 @@ def has_parameters(content: bytes, rendered: bytes) -> bool:
 
 def without_parameters(sweep: bytes) -> bytes:
     """Return the settings of a sweep without the starter's parameters, which are the most indented lines below."""
-    return PARAMETERS.sub(rb"\1: {}\n", sweep)
+    return PARAMETERS.sub(rb"\1\2: {}\n", sweep)
 
 
 def rename_config(text: bytes, old: str, new: str) -> bytes:
