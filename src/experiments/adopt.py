@@ -104,7 +104,8 @@ def open_folder(path: str) -> Experiment:
     if (folder / ANSWERS).exists() or (folder / ANSWERS).is_symlink():
         raise Problem(f"{path} is an experiment already: it has {ANSWERS}", "Run `experiments update` to update it.")
     # All experiments of a repository are in one, which is asked once, unless a folder is a repository of its own.
-    experiment = Experiment(folder, Repository.find(folder) if (folder / ".git").exists() else repository_around(folder.parent))
+    is_repository = (folder / ".git").exists()
+    experiment = Experiment(folder, Repository.find(folder) if is_repository else repository_around(folder.parent))
     if folder.parent != experiment.repository.root / "experiments":
         raise Problem(f"{path} is not in experiments/ of its repository", "Move it there with `git mv`.")
     if not NAME.fullmatch(folder.name):
