@@ -61,6 +61,7 @@ bench: programs .venv/installed
 	.venv/bin/python benchmarks/update.py
 	.venv/bin/python benchmarks/adopt.py
 	.venv/bin/python benchmarks/list.py
+	.venv/bin/python benchmarks/check.py
 	.venv/bin/python benchmarks/query.py
 	.venv/bin/python benchmarks/sweeps.py
 	.venv/bin/python benchmarks/run.py

@@ -1,4 +1,4 @@
-"""Measure `experiments list` and `experiments check` with forty experiments and 10,000 records of runs."""
+"""Measure `experiments list`, `points` and `check` with forty experiments and 10,000 records of runs."""
 
 import json
 import os
@@ -15,16 +15,48 @@ from update import git, monorepo
 EXPERIMENTS = [f"{number:03}-x" for number in range(40)]
 RECORDS = 250  # of each experiment
 ROUNDS = 3
+GRID = f"""\
+defaults: [runtime, default, _self_]
+grid:
+  arms: {{{", ".join(f"arm{number}: [lr={number}]" for number in range(36))}}}
+  axes: {{seed: [0, 1, 2, 3, 4, 5, 6, 7]}}
+"""
+POINTS = [f"arm{arm}_{seed}" for arm in range(36) for seed in range(8)]
 
 
 def write_records(data):
     for name in EXPERIMENTS:
         for number in range(RECORDS):
-            folder = data / "experiments" / name / "runs/x_gh_000" / f"{number:05}"
-            folder.mkdir(parents=True)
-            record = {"status": "finished", "job": None, "started": "2026-01-02T03:04:05+00:00", "figures": []}
-            versions = {f"package_{other}": "1.2.3" for other in range(60)}
-            (folder / "provenance.json").write_text(json.dumps(record | {"versions": versions}, indent=2))
+            write_record(data / "experiments" / name / "runs/x_gh_000" / f"{number:05}")
+
+
+def write_record(folder, **facts):
+    folder.mkdir(parents=True)
+    record = {"status": "finished", "job": None, "started": "2026-01-02T03:04:05+00:00", "figures": []}
+    record |= {"finished": "2026-01-02T04:04:05+00:00", "overrides": ["lr=6e-4", "model.hidden=256"]}
+    record |= {"metrics": {f"number_{other}": 0.123456 for other in range(10)}}
+    record |= {"versions": {f"package_{other}": "1.2.3" for other in range(60)}}
+    (folder / "provenance.json").write_text(json.dumps(record | facts, indent=2))
+
+
+def write_campaign(lab, data):
+    """Write a grid of 288 points with a record each, one receipt, and a squeue that lists their tasks as running."""
+    experiment = lab / "experiments/000-x"
+    (experiment / "conf/round2.yaml").write_text(GRID)
+    for number, point in enumerate(POINTS):
+        slurm = {"SLURM_JOB_ID": "900", "SLURM_ARRAY_JOB_ID": "900", "SLURM_ARRAY_TASK_ID": str(number)}
+        facts = {"status": "running", "job": f"900_{number}", "slurm": slurm, "point": point}
+        write_record(data / "experiments/000-x/runs/round2" / point, **facts)
+    receipt = experiment / "slurm/submitted/2026-01-02-03-04-05-01234567"
+    receipt.mkdir(parents=True)
+    for name, text in {"job": "900", "launcher": "gh_x", "config": "round2", "words": ""}.items():
+        (receipt / name).write_text(text)
+    jobs = "\n".join(f"900_{number}\x1fRUNNING\x1f000-round2\x1f{lab}" for number in range(len(POINTS)))
+    squeue = lab / "bin/squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f"#!/bin/sh\ncat << END\n{jobs}\nEND\n")
+    squeue.chmod(0o755)
+    os.environ["PATH"] = f"{squeue.parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def seconds(lab, *words):
@@ -45,7 +77,11 @@ def main():
         (lab / ".env").write_text(f"DATA_ROOT={folder}/data\n")
         write_records(Path(folder, "data"))
         print(f"\nForty experiments with {40 * RECORDS:,} records (median of {ROUNDS})\n")
-        for words in (["list"], ["list", "--json"], ["list", "experiments/000-x"], ["check"]):
+        for words in (["list"], ["list", "--json"], ["list", "001-x"], ["check"]):
+            print(f"  {' '.join(words):>24}   {statistics.median(seconds(lab, *words) for _ in range(ROUNDS)):5.2f} s")
+        write_campaign(lab, Path(folder, "data"))
+        print(f"\nA campaign of {len(POINTS)} points, all in the queue (median of {ROUNDS})\n")
+        for words in (["points", "000-x", "round2"], ["list", "000-x"]):
             print(f"  {' '.join(words):>24}   {statistics.median(seconds(lab, *words) for _ in range(ROUNDS)):5.2f} s")
         print()
 

@@ -1,8 +1,8 @@
 """Measure the trials per second of 1, 2 and 8 workers with a trivial objective, and count lost and repeated trials.
 
-optuna_worker.py is compared with bare loops of ask and tell over a journal, SQLite and PostgreSQL (Debian's
-postgresql). Times are from a study's first trial to its last, without the start of Python. The number of trials is an
-argument (default: 64).
+optuna_worker.py is compared with itself at an earlier commit, which composed the configuration of each trial anew, and
+with bare loops of ask and tell over a journal, SQLite and PostgreSQL (Debian's postgresql). Times are from a study's
+first trial to its last, without the start of Python. The number of trials is an argument (default: 64).
 """
 
 import contextlib
@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support.process import free_port
 
 WORKERS = (1, 2, 8)
+EARLIER = "45bbab5"
 SCRIPT = """\
 import hydra
 from runtime import Run
@@ -111,28 +112,39 @@ def ours(lab, workers, wanted):
     return measure("011-x_gh_optuna", str(journal), folders, crashed, wanted)
 
 
+def make_lab(lab, version, wanted):
+    """Render an experiment with a sweep of a trivial objective, at a commit of the template."""
+    answers = ["--data", "runs={x: [gh_optuna]}", "--data", "package="]
+    copy = [BIN / "copier", "copy", "--quiet", "--defaults", f"--vcs-ref={version}", *answers, ROOT]
+    subprocess.run([*copy, lab / "experiments/011-x"], check=True, capture_output=True)
+    conf = (lab / "experiments/011-x/conf/x_gh_optuna.yaml").read_text()
+    files = {
+        "experiments/011-x/scripts/x.py": SCRIPT,
+        "experiments/011-x/conf/x_gh_optuna.yaml": conf.replace("n_trials: 64", f"n_trials: {wanted}"),
+        ".gitignore": "/data\n",
+    }
+    return repository(lab, files)
+
+
+def has_commit(name):
+    found = subprocess.run(["git", "cat-file", "-e", f"{name}^{{commit}}"], cwd=ROOT, capture_output=True)
+    return found.returncode == 0
+
+
 def main():
     wanted = int(sys.argv[1]) if sys.argv[1:] else 64
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder, "postgresql")) as server:
         quiet_git(folder)
-        lab = Path(folder, "lab")
-        answers = ["--data", "runs={x: [gh_optuna]}", "--data", "package="]
-        copy = [BIN / "copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", *answers, ROOT]
-        subprocess.run([*copy, lab / "experiments/011-x"], check=True, capture_output=True)
-        conf = (lab / "experiments/011-x/conf/x_gh_optuna.yaml").read_text()
-        repository(
-            lab,
-            {
-                "experiments/011-x/scripts/x.py": SCRIPT,
-                "experiments/011-x/conf/x_gh_optuna.yaml": conf.replace("n_trials: 64", f"n_trials: {wanted}"),
-                ".gitignore": "/data\n",
-            },
-        )
+        labs = {"optuna_worker.py": make_lab(Path(folder, "lab"), "HEAD", wanted)}
+        if has_commit(EARLIER):
+            labs[f"at {EARLIER}"] = make_lab(Path(folder, "earlier"), EARLIER, wanted)
+        else:
+            print(f"This clone lacks commit {EARLIER}, so it is not measured. Run: git fetch --unshallow")
         storages = {"journal": f"{folder}/journal.log", "SQLite": f"sqlite:///{folder}/sqlite.db", "PostgreSQL": server}
         print(f"\n{wanted} trials of a trivial objective\n")
         for workers in WORKERS:
-            rows = {"optuna_worker.py": ours(lab, workers, wanted)}
+            rows = {name: ours(lab, workers, wanted) for name, lab in labs.items()}
             rows |= {f"bare loop, {name}": bare(url, workers, wanted) for name, url in storages.items()}
             for name, (rate, lost, twice, crashed) in rows.items():
                 print(

@@ -79,6 +79,10 @@ WRONG = [
         changed("machines", "gh", "sbatch", "time", to=43200),
         "machine gh: sbatch: time is 43200, because YAML reads",
     ),
+    (
+        changed("machines", "gh", "sbatch", "cpus-per-gpu", to=4),
+        "machine gh: sbatch: cpus-per-task and cpus-per-gpu exclude each other. Remove one of them",
+    ),
     (changed("machines", "gh", "sbatch", "mem", to=1.5), "machine gh: sbatch: mem must be text, a whole number"),
     (changed("machines", "gh", "sbatch", "requeue", to=False), "machine gh: sbatch: requeue is false"),
     (changed("machines", "gh", "sbatch", "comment", to="a\nb"), "machine gh: sbatch: comment has a quote, a backslash"),

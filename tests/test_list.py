@@ -100,8 +100,9 @@ def test_env_file_of_list_is_that_of_scripts(lab, files, environment):
     env, data = lab.python("-c", LOADED, env=environment).stdout.splitlines()
     found = Experiment.open(lab.path / "experiments/011-x")
     assert str(history.find_env(found)) == env
-    bash = 'scripts=$1/experiments/011-x/scripts root=$1; . "$scripts/runtime/pin.sh"; find_env'
-    assert run("bash", "-c", bash, "-", lab.path).stdout == f"{env}\n"
+    pin = found.path / "scripts/runtime/pin.sh"
+    bash = 'root=$1 scripts=$1/experiments/011-x/scripts; readonly root scripts folder; . "$2"; find_env'
+    assert run("bash", "-c", bash, "-", lab.path, pin).stdout == f"{env}\n"
     with restored(lab.path, environment):
         before = dict(os.environ)
         assert history.load_env(history.find_env(found)).get("DATA_ROOT", "") == data

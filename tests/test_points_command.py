@@ -142,6 +142,9 @@ def test_list_prints_one_row_per_campaign_and_sweep(campaign):
     assert every["runs"][0]["record"]["versions"] == {"numpy": "2"}
     done = tool(campaign, "list", "011-x", "--config", "round3")
     assert done.returncode == 1 and 'unknown configuration "round3"; the nearest' in done.stderr
+    for words in (["list", "011-x"], ["points", "011-x", "round2"]):
+        done = tool(campaign, *words, "--state", "faild")
+        assert done.returncode == 1 and 'unknown state "faild"; expected some of: queued, ' in done.stderr
     done = tool(campaign, "list", "--last", "1")
     assert done.returncode == 1 and done.stderr.startswith("experiments: no experiment is named. Write its PATH")
 
@@ -201,7 +204,8 @@ def test_points_of_jobs_without_a_record(campaign, monkeypatch):
     states = [point["state"] for point in found["points"]]
     waiting, finished, missing = "queued", "finished", "missing"
     assert states[:6] == [waiting, missing, waiting, finished, finished, waiting]
-    assert states[6:9] == ["failed", missing, "out of memory"] and found["array"] == "1,6-8"
+    assert states[6:9] == ["failed", missing, "out of memory"]
+    assert found["array"] == "0,3-4", "the newest submission was a pack of two points a task"
 
 
 def test_logs_prints_the_log_of_a_job(campaign, monkeypatch):

@@ -98,6 +98,12 @@ WRONG = [
         {"x": [{"gh_000": {"cpus_per_task": 4}}]},
         '"cpus_per_task" is not a long option of sbatch. Write cpus-per-task',
     ),
+    ("runs", {"x": [{"gh_000": {"mem": "4g", "mem-per-cpu": "1g"}}]}, "mem and mem-per-cpu exclude each other."),
+    (
+        "runs",
+        {"x": [{"gh_000": {"cpus-per-gpu": 4, "tres-per-task": "cpu:4"}}]},
+        "cpus-per-gpu and tres-per-task exclude",
+    ),
     ("runs", {"x": [{"gh_000": {"c": 4}}]}, '"c" is not a long option of sbatch'),
     ("runs", {"x": [{"gh_000": {1: 4}}]}, "1 is not a long option of sbatch"),
     ("runs", {"x": [{"gh_000": {"--mem": "4g"}}]}, '"--mem" is not a long option of sbatch'),
@@ -383,11 +389,18 @@ def test_options_of_the_template_are_refused(plain_template, tmp_path, name):
 
 @pytest.mark.parametrize(
     ("own", "others"),
-    [("mem", ["mem-per-cpu", "mem-per-gpu"]), ("gres", ["gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task"])],
+    [
+        ("mem", ["mem-per-cpu", "mem-per-gpu"]),
+        ("cpus-per-task", ["cpus-per-gpu", "tres-per-task"]),
+        ("gres", ["gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task"]),
+    ],
 )
 def test_request_replaces_exclusive_options(plain_template, tmp_path, own, others):
-    runs = {"x": [{f"gh_{number:03}": {name: "1"}} for number, name in enumerate(others)]}
+    entries = [{f"gh_{number:03}": {name: "1"}} for number, name in enumerate(others)]
+    runs = {"x": [*entries, {"gh_009": {others[0]: None}}]}
     experiment = render(plain_template, tmp_path / "011-x", runs=runs)
-    for launcher, name in zip(sorted(experiment.glob("scripts/*.slurm")), others, strict=True):
+    *launchers, unchanged = sorted(experiment.glob("scripts/*.slurm"))
+    assert f"#SBATCH --{own}=" in unchanged.read_text() and f"--{others[0]}=" not in unchanged.read_text()
+    for launcher, name in zip(launchers, others, strict=True):
         text = launcher.read_text()
         assert f"#SBATCH --{name}=1\n" in text and f"#SBATCH --{own}=" not in text

@@ -632,6 +632,23 @@ def test_secrets_do_not_reach_wandb_figures_or_records(lab):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
 
 
+def test_wandb_records_the_commit_of_the_run(lab, tmp_path):
+    """Its folder is in another repository, with a token in the URL of its remote."""
+    lab.render()
+    lab.write_light()
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "remote", "add", "origin", f"https://{SECRET}:x-oauth-basic@example.org/data.git")
+    commit(tmp_path)
+    data = {"DATA_ROOT": str(tmp_path)}
+    done = lab.start("x_gh_000", "wandb.mode=offline", script="light", env=data)
+    assert done.returncode == 0, done.stderr
+    [log] = tmp_path.glob("experiments/011-x/runs/x_gh_000/*/wandb/offline-run-*/*.wandb")
+    content = log.read_bytes()
+    assert git(lab.path, "rev-parse", "HEAD").strip().encode() in content
+    assert git(tmp_path, "rev-parse", "HEAD").strip().encode() not in content
+    assert SECRET.encode() not in content and b"example.org/data" not in content
+
+
 def test_wandb_settings_win_and_all_figures_are_sent(lab, tmp_path):
     lab.render()
     lab.write_light("""\
@@ -645,13 +662,14 @@ run.save(figure, osp.join(images, "rates.png"), dpi=50)""")
     done = lab.start(
         *("x_gh_000", "wandb.mode=offline", "+wandb.name=mine", f"+wandb.dir={tmp_path}/own"),
         "+wandb.config={mine: 1, password: '${oc.env:NEO4J_PASSWORD}'}",
+        "+wandb.settings={git_remote_url: git@mine}",
         script="light",
         env={"NEO4J_PASSWORD": SECRET},
     )
     assert done.returncode == 0, done.stderr
     [log] = (tmp_path / "own").glob("wandb/offline-run-*/*.wandb")
     content = log.read_bytes()
-    assert b"mine" in content and SECRET.encode() not in content and b"gcn5" not in content
+    assert b"mine" in content and b"git@mine" in content and SECRET.encode() not in content and b"gcn5" not in content
     media = sorted((tmp_path / "own").glob("wandb/offline-run-*/files/media/images/*.png"))
     assert [path.name.split("_")[0] for path in media] == ["figure", "loss", "rates"]
     sizes = []

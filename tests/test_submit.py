@@ -206,6 +206,11 @@ def test_options_that_conflict_are_refused_by_name(jobs):
         assert "submit.sh does not support " in refusal and f" Leave {options[0]} out." in refusal
 
 
+def test_cpus_per_gpu_replaces_the_cpus_of_the_machine(lab, slurm):
+    jobs = Submitter(lab, slurm, runs={"x": [{"gh_000": {"cpus-per-gpu": 4}}]})
+    assert slurm.job(jobs.hold("gh_x_000"))["CpusPerTres"].endswith("gpu:4")
+
+
 def test_options_after_dashes_exclude_scripts(two):
     second = two.experiment / "scripts/gh_x_001.slurm"
     for words in ([second], ["--hold", second], ["-J", "name", "gh_x_001"]):

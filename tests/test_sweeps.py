@@ -23,6 +23,7 @@ from support.lab import fake_programs
 from support.preflight import preflight
 from support.process import edit, git, run, wait_until
 from support.slurm import Submitter, submitted
+from support.updating import tool
 
 WORKER = "experiments/011-x/scripts/optuna_worker.py"
 STUDY = "011-x_slurm_optuna"
@@ -221,6 +222,8 @@ WRONG = [
     ("objective: x.main", "objective: x.mian", "'mian' is importable from module 'x'"),
     ("objective: x.main", "objective: y.main", "No module named 'y'"),
     ("samplers.TPESampler", "samplers.Best", "Error locating target 'optuna.samplers.Best'"),
+    ("pruner: null", "pruner: median", "sweep.pruner must be an Optuna pruner with its arguments, or null, but is"),
+    ("pruner: null", "pruner: {_target_: optuna.pruners.Best}", "Error locating target 'optuna.pruners.Best'"),
     ("    start: {", "    strat: {", "Could not override 'strat'"),
     ("type: int", "type: whole", "sweep.params.hours is not a float, int or categorical with valid bounds"),
     ("high: 36", "high: 3", "(low=12, high=3)"),
@@ -433,6 +436,81 @@ def test_study_is_reproducible_by_its_seed(by_hand):
     assert not set(proposals()) & set(first)
 
 
+# Trials ---------------------------------------------------------------------------------------------------------------
+
+PRUNING = """\
+with Run(cfg) as run:
+        if run.trial:
+            smooth = run.trial.number and run.trial.suggest_float("noise", 0, 1) + run.trial.suggest_int("new", 0, 1)
+            for step in range(2):
+                run.trial.report(run.trial.number % 2 + smooth / 100, step)
+                if run.trial.should_prune():
+                    raise optuna.TrialPruned
+"""
+
+
+def test_pruned_trials_are_neither_complete_nor_failed(by_hand):
+    change(by_hand, "with Run(cfg):\n        pass\n", PRUNING, "scripts/x.py")
+    change(by_hand, "import hydra\n", "import hydra, optuna\n", "scripts/x.py")
+    change(by_hand, "cfg.start - 0.05)", "cfg.start - 0.05) if run.trial and run.trial.number else 1", "scripts/x.py")
+    with (by_hand.path / "experiments/011-x/scripts/x.py").open("a") as file:
+        file.write("\nif __name__ == '__main__':\n    main()\n")
+    change(by_hand, "pruner: null", "pruner: {_target_: optuna.pruners.ThresholdPruner, upper: 0.5}")
+    change(by_hand, "n_trials: 2", "n_trials: 4")
+    change(by_hand, "max_failures: 3", "max_failures: 1")
+    done = worker(by_hand)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is finished: 4 of 4 trials complete, 0 running, 0 failed, 3 pruned, best " in done.stdout
+    assert [trial.state.name for trial in trials_of(by_hand)] == ["COMPLETE", "PRUNED"] * 3 + ["COMPLETE"]
+    assert [list(trial.intermediate_values) for trial in trials_of(by_hand)] == [[0, 1], [0]] * 3 + [[0, 1]]
+    assert Counter(record["status"] for record in records_of(by_hand)) == {"finished": 4, "pruned": 3}
+    listed = tool(by_hand, "list", "experiments/011-x", "--json")
+    assert json.loads(listed.stdout)[0]["counts"] == {"finished": 4, "pruned": 3}, listed.stderr
+    done = worker(by_hand, "--report")
+    assert done.returncode == 0, done.stderr
+    state, header, *rows = done.stdout.splitlines()
+    assert "3 pruned" in state and header.split()[-2:] == ["noise", "new"]
+    assert [row.split()[-1] == "-" for row in rows[:4]] == [row.split()[0] == "0" for row in rows[:4]]
+    assert [row.count("_intermediate_values_") for row in rows[4:-1]] == [0, 0, 0, 1]
+    assert re.search(r" noise=0\.\d+ \+new=[01]$", rows[-1])
+    typed = run("bash", "-c", rows[-1].removeprefix("again:  "), cwd=by_hand.path)
+    assert (typed.returncode, typed.stderr) == (0, "")
+
+
+def test_config_group_can_be_a_param(by_hand):
+    folder = by_hand.path / "experiments/011-x/conf/model"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.yaml").write_text(f"layers: {name}{name}\n")
+    change(by_hand, "defaults: [runtime,", "defaults: [model: a, runtime,")
+    change(
+        by_hand, "capacity: {type: categorical, choices: [2.0, 4.0, 8.0]}", "model: {type: categorical, choices: [b]}"
+    )
+    change(by_hand, "pass", "print(cfg.trial, cfg.model.layers)", "scripts/x.py")
+    done = worker(by_hand)
+    assert f"{STUDY}_0 bb\n{STUDY}_1 bb\n" in done.stdout, done.stderr
+
+
+COMPARE = """\
+import sys
+sys.path.insert(0, "experiments/011-x/scripts")
+from optuna_worker import CONF, Callable, OmegaConf, compose, hydra, override
+values = {"start": 1e-5, "interval": 2, "hours": True, "capacity": None, "noise": -3.0}
+values |= {"title": "\\"a=b,\\" \\\\ # {c}: '[$d]", "hydra.run.dir": "/a b"}
+with hydra.initialize_config_dir(CONF, version_base="1.3"):
+    for config in ("x_slurm_optuna", "x_gh_000"):
+        cfgs = compose(config, values), override(compose(config, {}), values)
+        assert OmegaConf.to_yaml(cfgs[0]) == OmegaConf.to_yaml(cfgs[1])
+        assert cfgs[0].noise == -3.0 and len(cfgs[1].hydra.overrides.task) == 6
+"""
+
+
+def test_configuration_composed_once_equals_a_new_one(by_hand):
+    change(by_hand, "noise: 0.05", "noise: ???", "conf/x_gh_000.yaml")
+    done = by_hand.python("-c", COMPARE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # Faults ---------------------------------------------------------------------------------------------------------------
 
 
@@ -444,15 +522,19 @@ def shorten_timeouts(lab):
 
 
 def test_worker_repeats_the_trial_of_a_killed_one(by_hand):
-    change(by_hand, "pass", "time.sleep(60)", "scripts/x.py")
+    body = "Run.trial.suggest_float('rate', 0, 1); Run.trial.report(1, 0); time.sleep(60)"
+    change(by_hand, "pass", body, "scripts/x.py")
     first = subprocess.Popen(command(), cwd=by_hand.path)
-    wait_until(lambda: list(by_hand.data.rglob("provenance.json")))
+    wait_until(lambda: journal_of(by_hand).exists() and "intermediate_value" in journal_of(by_hand).read_text())
     assert "0 of 2 trials complete, 1 running" in worker(by_hand, "--report").stdout
     first.kill()
     first.wait()
     change(by_hand, "time.sleep(60)", "pass", "scripts/x.py")
     done = worker(by_hand)
     assert f"study {STUDY} is finished: 2 of 2 trials complete, 0 running, 1 failed, best " in done.stdout
+    assert done.stderr == "" and [trial.intermediate_values for trial in trials_of(by_hand)] == [{0: 1}, {0: 1}, {0: 1}]
+    lost, again, _ = trials_of(by_hand)
+    assert again.params == lost.params and "rate" in again.params
 
 
 def test_worker_interrupted_prints_one_line(by_hand):
@@ -653,6 +735,22 @@ def test_rendered_readme_command_works(by_hand):
     assert "is finished: 2 of 2 trials complete" in run("bash", "-c", work, cwd=by_hand.path).stdout
 
 
+def test_sweep_with_a_suffix_has_its_own_study(lab):
+    """All its values are equal, which the worker and the report print."""
+    experiment = lab.render(package="", runs={"x": ["gh_optuna_r2"]})
+    change(lab, "n_trials: 64", "n_trials: 2", "conf/x_gh_optuna_r2.yaml")
+    edit(experiment / "scripts/x.py", "    return error\n", "    return 1\n")
+    done = worker(lab, config="x_gh_optuna_r2")
+    state = "study 011-x_gh_optuna_r2 is finished: 2 of 2 trials complete, 0 running, 0 failed, best 1 in trial 0"
+    warning = ". All values are equal: check that the objective uses sweep.params"
+    assert done.stdout.splitlines()[-1] == f"{state}{warning}", done.stderr
+    assert {path.name for path in lab.images.iterdir()} == {"011-x_gh_optuna_r2"}
+    assert {path.name[:21] for path in lab.images.glob("*/*.png")} == {"011-x_gh_optuna_r2_0_", "011-x_gh_optuna_r2_1_"}
+    done = worker(lab, "--report", config="x_gh_optuna_r2")
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == f"{state}{warning}", done.stderr
+    assert len(list(lab.images.glob("011-x_gh_optuna_r2_*.png"))) == 3
+
+
 def test_oldest_optuna_works(by_hand):
     """All other tests use the newest version."""
     change(by_hand, "n_trials: 2", "n_trials: 8")
@@ -664,6 +762,29 @@ def test_oldest_optuna_works(by_hand):
     done = run(*uv, "--report", cwd=by_hand.path)
     assert done.returncode == 0, done.stderr
     assert len(list(by_hand.images.glob("*.png"))) == 3
+
+
+# Multiruns of Hydra ---------------------------------------------------------------------------------------------------
+
+
+def test_multirun_works_by_joblib_and_is_refused_by_submitit(lab):
+    lab.render(package="")
+    script = lab.write_light("run.log(seed=cfg.seed)")
+    uv = ["uv", "run", "--quiet", "--no-project", "--python", sys.executable]
+    uv += ["--with", "hydra-joblib-launcher==1.2.0", "--with", "hydra-submitit-launcher==1.2.0"]
+    multirun = [*uv, script, "--config-name", "x_gh_000", "-m", "seed=3,4"]
+    done = run(*multirun, "hydra/launcher=submitit_local", cwd=lab.path)
+    line = "hydra/launcher=submitit_local: its processes cannot import the modules of this experiment. "
+    line += "Use hydra/launcher=joblib, or give the values to submit.sh.\n"
+    assert (done.returncode, done.stderr) == (1, line)
+    assert list(lab.data.iterdir()) == []
+    done = run(*multirun, "hydra/launcher=joblib", cwd=lab.path)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(path.read_text()) for path in lab.data.glob("experiments/011-x/runs/*/*/*/provenance.json")]
+    assert {(each["stem"][-2:], each["status"], each["metrics"]["seed"]) for each in records} == {
+        ("_0", "finished", 3),
+        ("_1", "finished", 4),
+    }
 
 
 # Weights & Biases -----------------------------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from experiments.adopt import absolute_source, source_of_others
 from experiments.checks import CHECKS
 from experiments.checks.context import Check, Context, Finding
 from experiments.errors import Problem, one_line, reason
@@ -66,6 +66,8 @@ class Loader:
 
     def release_of_others(self, experiment: Experiment) -> Release | None:
         """Return the newest release for an experiment that was never adopted. Its lab.yml has the machines."""
+        from experiments.adopt import absolute_source, source_of_others  # it loads rich, which takes a moment
+
         root = experiment.repository.root
         if root not in self.others:
             self.others[root] = None
@@ -148,9 +150,14 @@ def open_folder(path: str) -> Experiment:
     """Return the experiment at a path, adopted or not. Raises Problem if there is none."""
     folder = find_folder(path)
     if folder.is_dir():
-        repository = Repository.find(folder)
-        if folder.parent == repository.root / "experiments" or (folder / ANSWERS).exists():
-            return Experiment(folder, repository)
-        if (folder / "scripts").is_dir():
+        repository = repository_of(folder.parent) if not (folder / ".git").exists() else Repository.find(folder)
+        is_one = folder.parent == repository.root / "experiments"
+        if is_one or (folder / ANSWERS).exists() or (folder / "scripts").is_dir():
             return Experiment(folder, repository)
     raise Problem(f"{path} has neither {ANSWERS} nor scripts/, so it is not an experiment")
+
+
+@cache
+def repository_of(folder: Path) -> Repository:
+    """Return the repository around a folder. Git is asked once for the experiments of a repository."""
+    return Repository.find(folder)

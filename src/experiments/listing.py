@@ -24,9 +24,10 @@ from experiments.records import (
     find_records,
     load_record,
     readable_seconds,
+    refuse_unknown_states,
     text_of,
 )
-from experiments.screen import show_cells, show_fitted
+from experiments.screen import Fit, show_cells, show_fitted
 from experiments.slurm import Queue
 
 FACTS = ("Script", "Configuration", "Overrides", "Commit", "Job", "Run", "Trial")  # of a figure's metadata
@@ -97,6 +98,7 @@ def list_experiments(path: str | None, chosen: Filter, as_json: bool) -> int:
     if path:
         campaigns = list(read_campaigns(histories[0], chosen))
         refuse_unknown_config(histories[0], chosen)
+        refuse_unknown_states(chosen.states, {run.state for run in histories[0].runs})
     if as_json:
         print_json(listed, chosen, campaigns if path else None)
     elif path:
@@ -191,7 +193,8 @@ def show_experiments(listed: list[ExperimentInfo]) -> None:
         rows.append((each.name, version or each.problem, describe_counts(counts) or "no runs", newest, *sizes))
         styles.append(style_of(counts))
     titles = ("experiment", "version", "runs", "newest", "runs' folders", "slurm/code")
-    show_fitted(titles, rows, styles, ("experiment", "version", "runs"), ("runs' folders", "slurm/code"))
+    optional = ("runs' folders", "slurm/code")
+    show_fitted(titles, rows, styles, Fit(optional, "runs", ("version",), ("experiment",)))
 
 
 def style_of(states: Collection[str]) -> str:
@@ -212,7 +215,7 @@ def show_experiment(listed: ExperimentInfo, campaigns: Sequence[Campaign], chose
         print()
         rows = [(group.name, group.size, group.summary) for group in groups]
         styles = ["yellow" if group.is_faulty else "" for group in groups]
-        show_fitted(("config", "size", "states"), rows, styles, ("config",), distinct=("config",))
+        show_fitted(("config", "size", "states"), rows, styles, Fit(folded="states", distinct=("config",)))
     if runs:
         print()
         show_runs(runs)
@@ -273,8 +276,8 @@ def show_runs(runs: Sequence[RunInfo]) -> None:
     ]
     titles = ("config", "run", "state", "started", "time", "commit", "overrides", "result")
     styles = [style_of([run.state]) for run in runs]
-    identity = ("config", "run", "overrides")
-    show_fitted(titles, rows, styles, (*identity, "result"), optional=("commit",), distinct=identity)
+    fit = Fit(optional=("commit",), shortened=("result",), distinct=("config", "run", "overrides"))
+    show_fitted(titles, rows, styles, fit)
 
 
 def order_overrides(runs: Sequence[RunInfo]) -> list[str]:

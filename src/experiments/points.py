@@ -13,8 +13,8 @@ from experiments.grid import Grid, GridError, Point, nearest
 from experiments.history import read_campaign
 from experiments.hydra_yaml import load_grid
 from experiments.receipts import Receipt
-from experiments.records import FAULTS, RunInfo, count_states, describe_counts, readable_seconds
-from experiments.screen import show_fitted
+from experiments.records import FAULTS, RunInfo, count_states, describe_counts, readable_seconds, refuse_unknown_states
+from experiments.screen import Fit, show_fitted
 from experiments.slurm import Queue
 
 SHARED = {"default", "runtime"}  # configurations that belong to no single run
@@ -95,34 +95,36 @@ def list_points(path: str, config: str, name: str | None, states: Sequence[str],
     campaign_name = f"{config}.{name}" if name else config
     history = read_campaign(experiment, campaign_name, Queue.read(), whole=as_json)
     campaign = make_campaign(campaign_name, grid, history.runs, history.receipts)
+    refuse_unknown_states(states, campaign.counts)
     points = [point for point in campaign.points if not states or point.state in states]
-    array = array_of([point.number for point in points if point.is_open and point.number is not None])
+    newest = max(history.receipts.values(), key=lambda receipt: receipt.folder.name, default=None)
+    array = unfinished_array(points, newest.points_per_task if newest else 1)
     if as_json:
         facts = {"experiment": experiment.name, "array": array, "points": [point.as_dict() for point in points]}
         print(json.dumps(campaign.as_dict() | facts, indent=2))
     else:
-        show_points(campaign, points, array, history.receipts)
+        show_points(campaign, points)
+        if array:
+            launcher = newest.text("launcher") if newest else "LAUNCHER"
+            words = f"{config} --name {name}" if name else config
+            print(f"unfinished: submit.sh {launcher} {words} -- --array={array}")
     return 0
 
 
-def show_points(campaign: Campaign, points: Sequence[PointInfo], array: str, receipts: Mapping[str, Receipt]) -> None:
-    """Print the points, and how to submit those that are not finished."""
+def show_points(campaign: Campaign, points: Sequence[PointInfo]) -> None:
+    """Print a row for each point."""
     print(f"{campaign.name}: {len(campaign.grid_points)} points")
     print(campaign.summary)
     if points:
         titles = ("number", "point", "state", "job", "time", "overrides", "result")
         styles = ["yellow" if point.state in FAULTS else "" for point in points]
         rows = [cells_of(point) for point in points]
-        identity = ("point", "overrides")
-        show_fitted(titles, rows, styles, (*identity, "result"), optional=("job",), distinct=identity)
+        fit = Fit(optional=("job",), shortened=("result",), distinct=("point", "overrides"))
+        show_fitted(titles, rows, styles, fit)
     if any(point.is_older for point in points):
         print(f"* finished at another commit than the newest run, {campaign.commit[:10]}")
     if any(point.number is None for point in points):
         print(f"- not in the grid of {campaign.name} any more")
-    if array:
-        launcher = ([receipt.text("launcher") for receipt in receipts.values()] or ["LAUNCHER"])[-1]
-        name = campaign.name.replace(".", " --name ", 1)
-        print(f"unfinished: submit.sh {launcher} {name} -- --array={array}")
 
 
 def cells_of(point: PointInfo) -> list[str]:
@@ -211,7 +213,12 @@ def add_run(point: PointInfo, run: RunInfo) -> None:
     point.state, point.is_live = run.state, run.is_live
 
 
-def array_of(numbers: Sequence[int]) -> str:
+def unfinished_array(points: Iterable[PointInfo], points_per_task: int) -> str:
+    """Return the tasks of the points that can be submitted again, as sbatch takes them."""
+    return array_of({point.number // points_per_task for point in points if point.is_open and point.number is not None})
+
+
+def array_of(numbers: Iterable[int]) -> str:
     """Return numbers as sbatch takes them: 3,7,9-12."""
     parts: list[list[int]] = []
     for number in sorted(numbers):

@@ -3,13 +3,14 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from experiments.errors import Problem
 from experiments.slurm import ENDS, QUEUED, Ended, Job, Key, Queue
 
 LARGEST_RECORD = 10_000_000  # bytes
@@ -17,6 +18,7 @@ STATES = (  # in the order of a summary; Slurm has more words
     "queued",
     "running",
     "finished",
+    "pruned",
     "failed",
     *dict.fromkeys(ENDS.values()),
     "terminated",
@@ -25,7 +27,7 @@ STATES = (  # in the order of a summary; Slurm has more words
     "unreadable",
     "missing",
 )
-FAULTS = (*STATES[3:-4], "lost", "unreadable")
+FAULTS = (*STATES[4:-4], "lost", "unreadable")
 POINT_WORDS = ("config=", "++config=", "point=", "++point=")  # these choose a point; its name has them already
 
 
@@ -227,6 +229,13 @@ def count_states(states: Iterable[str]) -> dict[str, int]:
     """Return the number of each state, in the order of STATES."""
     counts = Counter(states)
     return {state: counts[state] for state in [*STATES, *sorted(counts.keys() - set(STATES))] if counts[state]}
+
+
+def refuse_unknown_states(wanted: Iterable[str], present: Collection[str]) -> None:
+    """Raise Problem if a state is neither known nor one that Slurm reports now."""
+    for state in wanted:
+        if state not in STATES and state not in present:
+            raise Problem(f'unknown state "{state}"; expected some of: {", ".join(STATES)}')
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:

@@ -23,7 +23,7 @@ Request = dict[str, Any]  # the options of sbatch that a run adds to its machine
 DEFAULT = "conf/default.yaml"
 CONFIG_ID = re.compile(r"_([0-9]{3}(?:_[A-Za-z0-9]+)*)$")
 TASK_SEED = re.compile(rb"^seed: \$\{task\}.*$", re.MULTILINE)
-PARAMETERS = re.compile(rb"^( *)(params|parameters):\n(?:\1 +.*\n)+", re.MULTILINE)
+PARAMETERS = re.compile(rb"^(parameters):\n(?: +.*\n)+", re.MULTILINE)
 
 
 def add_run(path: str, script: str, tokens: Sequence[str], request: Request) -> list[str]:
@@ -155,9 +155,9 @@ def fill_configuration(experiment: Experiment, run: Run, rendered: bytes, newest
     if run.sweeper == "wandb" and config == run.config:
         return Filled(without_parameters(rendered), "has no parameters yet. Write them")
     fixed = TASK_SEED.sub(b"seed: 0 # the same for all runs of the sweep", content)
-    begin = rendered.find(b"\n# All workers")
-    settings = without_parameters(rendered[begin:]) if run.sweeper == "optuna" else b""
-    return Filled(fixed + settings, origin)
+    if run.sweeper == "wandb":
+        return Filled(fixed, origin)
+    return Filled(fixed.rstrip(b"\n") + b"\n" + sweep_of(rendered), f"{origin}, with a sweep. Set its params")
 
 
 def newest_configuration(folder: Path, script: str, runs: Sequence[Run]) -> str:
@@ -193,8 +193,14 @@ def has_parameters(content: bytes, rendered: bytes) -> bool:
 
 
 def without_parameters(sweep: bytes) -> bytes:
-    """Return the settings of a sweep without the starter's parameters, which are the most indented lines below."""
-    return PARAMETERS.sub(rb"\1\2: {}\n", sweep)
+    """Return a sweep of W&B without the starter's parameters, which are the most indented lines below."""
+    return PARAMETERS.sub(rb"\1: {}\n", sweep)
+
+
+def sweep_of(rendered: bytes) -> bytes:
+    """Return the key `sweep` of a rendered configuration with its comment, and with ??? for its params."""
+    sweep = re.search(rb"\n(#.*\n)*sweep:\n[^\0]*", rendered)
+    return re.sub(rb"\n  params:\n(    .*\n)+", b"\n  params: ???\n", sweep[0]) if sweep else b""
 
 
 def rename_config(text: bytes, old: str, new: str) -> bytes:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.cells import cell_len
@@ -17,6 +18,7 @@ from experiments.errors import one_line
 WIDE = 1_000_000  # columns if the output is not a terminal: lines are never broken there
 GAP = 2  # columns between cells
 NARROWEST = 6  # columns of a shortened cell
+FOLDED = 30  # columns of a folded cell, at least
 
 Item = TypeVar("Item")
 
@@ -44,29 +46,59 @@ def show_cells(titles: Sequence[str], rows: Sequence[Sequence[str]], styles: Seq
     print_table(make_console(), [Column(title) for title in titles], rows, styles)
 
 
-def show_fitted(
-    titles: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    styles: Sequence[str] = (),
-    flexible: Collection[str] = (),
-    optional: Collection[str] = (),
-    distinct: Collection[str] = (),
-) -> None:
-    """Print a table of text with one line per row.
+@dataclass(frozen=True)
+class Fit:
+    """The columns that give way, by their titles, if a table is wider than the terminal.
 
-    If it is too wide for the terminal, or for COLUMNS in a pipe, the `optional` columns are left out, and then cells of
-    the `flexible` ones are shortened in the middle. Different cells of the `distinct` ones still look different.
-    Columns without any text are left out too.
+    First the optional ones are left out. Then the folded one becomes narrower, and then cells of the others are
+    shortened in the middle. Different cells of the distinct columns still look different.
     """
+
+    optional: Collection[str] = ()
+    folded: str = ""
+    shortened: Collection[str] = ()
+    distinct: Collection[str] = ()
+
+    def least(self, title: str) -> int:
+        """Return the width below which a column does not give way."""
+        if title == self.folded:
+            return FOLDED
+        return max(NARROWEST, cell_len(title)) if title in (*self.shortened, *self.distinct) else WIDE
+
+    def pressure(self, title: str, width: int) -> float:
+        """Return which column gives way next: the one with the highest value. Distinct ones need more space."""
+        if title == self.folded:
+            return WIDE
+        return width / 2 if title in self.distinct else width
+
+    def widths(self, columns: Sequence[Sequence[str]], width: int) -> list[int]:
+        """Return the widths of columns in a terminal."""
+        widths = [max(map(cell_len, column)) for column in columns]
+        for _ in range(table_width(columns) - width):
+            yielding = [number for number, column in enumerate(columns) if widths[number] > self.least(column[0])]
+            if yielding:
+                widths[max(yielding, key=lambda number: self.pressure(columns[number][0], widths[number]))] -= 1
+        return widths
+
+    def cells(self, column: Sequence[str], width: int) -> Sequence[str]:
+        """Return a column with shortened cells."""
+        if column[0] in self.distinct:
+            return shorten_all(column, width)
+        return [shorten(cell, width) for cell in column] if column[0] in self.shortened else column
+
+
+def show_fitted(titles: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str], fit: Fit) -> None:
+    """Print a table of text that fits the terminal, or COLUMNS in a pipe. Columns without any text are left out."""
     typed = os.environ.get("COLUMNS", "")
     console = make_console(int(typed) if typed.isdecimal() else WIDE)
     columns = [[title, *(one_line(row[number]) for row in rows)] for number, title in enumerate(titles)]
     columns = [column for column in columns if any(column[1:])]
-    if total_width(columns) > console.width:
-        columns = [column for column in columns if column[0] not in optional]
-    shrink(columns, flexible, distinct, console.width)
-    headers = [Column(column[0], width=natural_width(column)) for column in columns]
-    print_table(console, headers, list(zip(*(column[1:] for column in columns), strict=True)), styles)
+    if table_width(columns) > console.width:
+        columns = [column for column in columns if column[0] not in fit.optional]
+    widths = fit.widths(columns, console.width)
+    fitted = [fit.cells(column, width) for column, width in zip(columns, widths, strict=True)]
+    headers = [Column(column[0], width=width) for column, width in zip(fitted, widths, strict=True)]
+    print_table(console, headers, list(zip(*(column[1:] for column in fitted), strict=True)), styles)
 
 
 def print_table(
@@ -74,7 +106,7 @@ def print_table(
 ) -> None:
     if not console.is_terminal:  # the same text, which rich takes ten times as long for
         cells = [[str(column.header) for column in columns], *([one_line(cell) for cell in row] for row in rows)]
-        if total_width([*zip(*cells, strict=True)]) <= console.width:
+        if table_width([*zip(*cells, strict=True)]) <= console.width:
             print_plain(cells)
             return
     table = Table(*columns, box=None, pad_edge=False, padding=(0, GAP, 0, 0))
@@ -89,32 +121,14 @@ def print_table(
 
 def print_plain(rows: Sequence[Sequence[str]]) -> None:
     """Print lines with aligned cells, without blanks at their ends."""
-    widths = [natural_width(column) for column in zip(*rows, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         gaps = (" " * (width - cell_len(cell) + GAP) for cell, width in zip(row, widths, strict=True))
         print("".join(cell + gap for cell, gap in zip(row, gaps, strict=True)).rstrip())
 
 
-def natural_width(column: Sequence[str]) -> int:
-    return max(map(cell_len, column))
-
-
-def total_width(columns: Sequence[Sequence[str]]) -> int:
-    return sum(map(natural_width, columns)) + GAP * (len(columns) - 1)
-
-
-def shrink(columns: list[list[str]], flexible: Collection[str], distinct: Collection[str], width: int) -> None:
-    """Shorten cells in place, always those of the widest flexible column, until the table fits."""
-    widths = {number: natural_width(column) for number, column in enumerate(columns) if column[0] in flexible}
-    least = {number: max(NARROWEST, cell_len(columns[number][0])) for number in widths}
-    for _ in range(total_width(columns) - width):
-        wide = [number for number in widths if widths[number] > least[number]]
-        if wide:
-            widths[max(wide, key=lambda number: widths[number])] -= 1
-    for number, limit in widths.items():
-        column = columns[number]
-        is_distinct = column[0] in distinct
-        columns[number] = shorten_all(column, limit) if is_distinct else [shorten(cell, limit) for cell in column]
+def table_width(columns: Sequence[Sequence[str]]) -> int:
+    return sum(max(map(cell_len, column)) for column in columns) + GAP * (len(columns) - 1)
 
 
 def shorten_all(cells: Sequence[str], width: int) -> list[str]:

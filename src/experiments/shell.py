@@ -29,6 +29,8 @@ QUOTE = re.compile(r"\\(.)|[\"']", re.DOTALL)
 EXPANSION = re.compile(r"\$\{(!?)(\w+|[@*#?])(\[[^]]*\])?(?:(:?[-=+?])(.*))?\}", re.DOTALL)
 CLOSING = {"$(": ")", "${": "}", "(": ")", "{": "}", "`": "`", '"': '"', "'": "'"}
 OPENING = set("$({`\"'")
+QUOTED_SPECIAL = re.compile(r"[\\$`]")
+SPECIAL = re.compile(r"[\\$(){}`\"']")
 SPREAD = re.compile(r"\$\{(\w+)\[[@*]\]\}|\$\{?(\w+)\}?")
 FORMAT = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?[a-zA-Z]")
 
@@ -191,6 +193,9 @@ def without_quotes(text: str) -> str:
 
 def split_word(word: str) -> Iterator[str]:
     """Yield the parts of a word: literal text and expansions, in order."""
+    if "$" not in word and "`" not in word:
+        yield word
+        return
     position = begin = 0
     while position < len(word):
         end = position
@@ -221,8 +226,11 @@ def end_of_expansion(text: str, position: int) -> int:
 
 def end_of(text: str, position: int, closing: str) -> int:
     """Return the position after the closing quote or bracket, past those that are nested in it."""
+    if closing == "'":
+        return text.find("'", position) + 1 or len(text)
     stack = [closing]
-    while position < len(text):
+    while found := SPECIAL.search(text, position):
+        position = found.start()
         inner, character = stack[-1], text[position]
         if character == inner:
             stack.pop()
@@ -284,6 +292,15 @@ def text_for_shell(command: Command) -> str:
                 return options[number + 1] if number + 1 < len(options) else ""
         return command.document if all(option.startswith("-") for option in options) else ""
     return ""
+
+
+READERS = {
+    "'": "read_single",
+    '"': "read_double",
+    "\\": "read_escape",
+    "$": "read_dollar",
+    "`": "read_backticks",
+}
 
 
 class Reader:
@@ -430,8 +447,8 @@ class Reader:
         """Return what reads the next part of a word; None where the word ends."""
         if character in "<>" and self.text.startswith("(", self.at + 1):
             return self.read_process
-        readers = {"'": self.read_single, '"': self.read_double, "\\": self.read_escape}
-        return readers.get(character) or {"$": self.read_dollar, "`": self.read_backticks}.get(character)
+        name = READERS.get(character)
+        return getattr(self, name) if name else None
 
     def read_single(self) -> str:
         begin, self.at = self.at + 1, end_of(self.text, self.at + 1, "'")
@@ -483,10 +500,16 @@ class Reader:
 
 def split_quoted(text: str) -> Iterator[str]:
     """Yield the parts of text in double quotes: literal text, where `\\$` is literal, and expansions."""
+    if "$" not in text and "`" not in text:
+        yield text
+        return
     position = begin = 0
     while position < len(text):
+        found = QUOTED_SPECIAL.search(text, position)
+        if not found:
+            break
+        end = position = found.start()
         character = text[position]
-        end = position
         if character == "\\":
             position += 2
             continue

@@ -161,16 +161,15 @@ def unnamed(context: Context) -> set[str]:
     conf = context.path / "conf"
     left = set(context.configurations)
     own = [path for path in sorted(context.path.glob("scripts/*.sh")) if path.is_file() and path.name != "submit.sh"]
-    scripts = [Launcher.read(path) for path in own]
-    named = {launcher.name: mentions(launcher) for launcher in [*context.launchers, *scripts]}
-    for names, patterns in named.values():
+    named: set[str] = set()
+    for launcher in [*context.launchers, *map(Launcher.read, own)]:
+        names, patterns = mentions(launcher)
+        named |= names
         left -= names
         left -= {name for name in left if any(pattern.fullmatch(name) for pattern in patterns)}
-    sweeps = {f"{run.config}_run" for run in context.runs} & set().union(*(names for names, _ in named.values()))
-    left -= {name for run in context.runs if f"{run.config}_run" in sweeps for name in run.configurations}
+    left -= {name for run in context.runs if f"{run.config}_run" in named for name in run.configurations}
     if left:
-        bases = {base.stem for path in context.files_of_conf for base in bases_of(path, conf) if base.parent == conf}
-        left -= bases
+        left -= {base.stem for path in context.files_of_conf for base in bases_of(path, conf) if base.parent == conf}
     return {name for name in left if not program_of(conf / f"{name}.yaml")}
 
 

@@ -83,6 +83,12 @@ class ChosenPoint:
     point: Point
 
     @property
+    def overrides(self) -> list[str]:
+        """What a script with conf/runtime.yaml is given for this point."""
+        point = override_text(self.point.name)
+        return [f"++config={override_text(self.campaign)}", f"{EXPANDED}{point}", *self.point.overrides]
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What the record of a run has about its point."""
         point = self.point
@@ -100,34 +106,42 @@ def chosen_point() -> ChosenPoint | None:
 def expand_arguments() -> None:
     """Replace `point=NAME` in sys.argv by the point's overrides. Exits if the point or the grid is wrong."""
     words = list.copy(sys.argv)  # a method of `list`, since the preflight records if a script reads its arguments
-    chosen = [word for word in words[1:] if word.startswith((TYPED, EXPANDED))]
-    if not chosen:
-        return
-    if len(chosen) > 1:
-        sys.exit(f"{' '.join(chosen)}: a run computes one point. Leave one of them.")
     try:
-        CHOSEN.append(expand_expanded(words, chosen[0]) if chosen[0].startswith(EXPANDED) else expand(words, chosen[0]))
+        words, chosen = expand(words)
     except GridError as error:
         sys.exit(str(error))
+    if chosen:
+        sys.argv[:] = words
+        CHOSEN.append(chosen)
 
 
-def expand(words: list[str], word: str) -> ChosenPoint:
-    """Replace the words of the point in sys.argv."""
+def expand(words: list[str]) -> tuple[list[str], ChosenPoint | None]:
+    """Return the words of a script with the overrides of its point, and that point. Raises GridError."""
+    chosen = [word for word in words[1:] if word.startswith((TYPED, EXPANDED))]
+    if not chosen:
+        return words, None
+    if len(chosen) > 1:
+        raise GridError(f"{' '.join(chosen)}: a run computes one point. Leave one of them.")
+    if chosen[0].startswith(EXPANDED):
+        return words, expanded_point(words, chosen[0])
+    return expand_point(words, chosen[0])
+
+
+def expand_point(words: list[str], word: str) -> tuple[list[str], ChosenPoint]:
+    """Replace a word `point=NAME`."""
     config = typed_config(words)
     if not config:
         raise GridError(f"{word}: it needs the name of a configuration. Write --config-name CONFIG {word}")
-    campaign = campaign_of(config, words)
-    point = find_point(config, word.removeprefix(TYPED))
-    words[config_place(words)] = ["--config-name", point.config or config]
+    chosen = ChosenPoint(config, campaign_of(config, words), find_point(config, word.removeprefix(TYPED)))
+    words = [*words]
+    words[config_place(words)] = ["--config-name", chosen.point.config or config]
     first = next(number for number, each in enumerate(words) if number and is_override(each))
-    typed = [each for each in words if each not in (word, f"config={campaign}")]
-    refuse_overrides(config, campaign, typed, word)
-    own = [f"++config={override_text(campaign)}", f"{EXPANDED}{override_text(point.name)}", *point.overrides]
-    sys.argv[:] = [*typed[:first], *own, *typed[first:]]  # Hydra takes all overrides in one place
-    return ChosenPoint(config, campaign, point)
+    typed = [each for each in words if each not in (word, f"config={chosen.campaign}")]
+    refuse_overrides(config, chosen.campaign, typed, word)
+    return [*typed[:first], *chosen.overrides, *typed[first:]], chosen  # Hydra takes all overrides in one place
 
 
-def expand_expanded(words: list[str], word: str) -> ChosenPoint:
+def expanded_point(words: Sequence[str], word: str) -> ChosenPoint:
     """Return the point of words that another process has expanded: PyTorch Lightning starts its ranks with them."""
     [campaign] = [each.partition("=")[2].strip("'") for each in words if each.startswith("++config=")] or [""]
     if not campaign:

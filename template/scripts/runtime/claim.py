@@ -35,7 +35,7 @@ def check_and_claim(config: DictConfig, key: str) -> None:
     HydraConfig.instance().set_config(config)
     try:
         is_multirun, chosen = key == "hydra.sweep.dir", chosen_point()
-        multirun_problems = [*swept_names(config), *subfolder_problem(config)] if is_multirun else []
+        multirun_problems = find_multirun_problems(config) if is_multirun else []
         for problem in [*grid_problems(config, is_multirun), *changed_names(config), *multirun_problems]:
             sys.exit(problem)
         if this_process().is_main:
@@ -48,6 +48,10 @@ def check_and_claim(config: DictConfig, key: str) -> None:
             claim_run_folder(config, key)
     except Exception as error:  # Hydra would only print a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
+
+
+def find_multirun_problems(config: DictConfig) -> list[str]:
+    return [*swept_names(config), *subfolder_problem(config), *launcher_problem(config)]
 
 
 def swept_names(config: DictConfig) -> Iterator[str]:
@@ -65,6 +69,14 @@ def subfolder_problem(config: DictConfig) -> Iterator[str]:
     subfolder = str(written["subdir"]) if isinstance(written, dict) else ""
     if osp.isabs(subfolder) or osp.pardir in subfolder.split(osp.sep):
         yield f"hydra.sweep.subdir is {subfolder}. It must be inside hydra.sweep.dir. Use hydra.sweep.dir=PATH."
+
+
+def launcher_problem(config: DictConfig) -> Iterator[str]:
+    """Yield a problem if the runs of a multirun would be started by submitit, whose processes lack scripts/."""
+    launcher = str(OmegaConf.select(config, "hydra.runtime.choices")["hydra/launcher"])
+    if launcher.startswith("submitit"):
+        advice = "Use hydra/launcher=joblib, or give the values to submit.sh"
+        yield f"hydra/launcher={launcher}: its processes cannot import the modules of this experiment. {advice}."
 
 
 # Points ---------------------------------------------------------------------------------------------------------------

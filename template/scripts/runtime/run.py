@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from runtime import tracking
 from runtime.campaign import EXPANDED, chosen_point, configuration_hash
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 LONGEST_ERROR = 10_000  # characters of an error in a record
+ENDED_WELL = ("finished", "pruned")
 
 
 class Run:
@@ -41,6 +42,7 @@ class Run:
              -m); for a point, the campaign's and the point's name
     stem     the prefix of image names: the experiment's number and `name`
     is_main  whether this process is rank 0; other processes of the run save, log and record nothing
+    trial    the Optuna trial of a sweep, to report intermediate values and to suggest further params; else None
 
     The name and the stem of an Optuna trial are the study's name and the trial's number.
 
@@ -52,6 +54,8 @@ class Run:
             work(step)
             write_json(checkpoint, {"done": step + 1})
     """
+
+    trial: ClassVar[Any] = None  # set by optuna_worker.py
 
     def __init__(self, cfg: "DictConfig") -> None:
         """Take a configuration with conf/runtime.yaml among its defaults. Exits if it lacks that."""
@@ -128,7 +132,7 @@ class Run:
         self.record.identify(own_paths(self.cfg.inputs))
         require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
         if self.cfg.wandb.mode != "disabled":
-            self.wandb = tracking.start_wandb(self.cfg, self.stem, self.chosen)
+            self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts["commit"], self.chosen)
         if self.cfg.profiler.enabled:
             self.profiler = cProfile.Profile()
             self.profiler.enable()
@@ -259,7 +263,7 @@ class Run:
         if os.getpid() != self.pid:  # a forked process must not end the run
             return
         self.is_open = False
-        unwritten = Unwritten(self.problems) if self.problems and outcome(error)[0] == "finished" else None
+        unwritten = Unwritten(self.problems) if self.problems and outcome(error)[0] in ENDED_WELL else None
         self.end(unwritten or error)
         if unwritten:
             self.fail(unwritten)
@@ -307,7 +311,7 @@ class Run:
                 self.profiler.dump_stats(part)
                 link_new(part, path)
         if self.wandb:
-            self.wandb.finish(exit_code=int(outcome(error)[0] != "finished"))
+            self.wandb.finish(exit_code=int(outcome(error)[0] not in ENDED_WELL))
 
 
 class Unwritten(Exception):
@@ -327,7 +331,14 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "failed", str(error)[:LONGEST_ERROR]
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", None
+    if is_pruned(error):
+        return "pruned", None
     return "failed", "".join(traceback.format_exception_only(error)).strip()[:LONGEST_ERROR]
+
+
+def is_pruned(error: BaseException) -> bool:
+    """Return whether an error is optuna.TrialPruned. Optuna is imported only by runs that use it."""
+    return "optuna" in sys.modules and isinstance(error, sys.modules["optuna"].TrialPruned)
 
 
 def number(name: str, value: Any) -> int | float:

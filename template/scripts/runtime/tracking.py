@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PUBLIC_VARIABLES = ("RUN_NAME", "RUN_TASK", "WANDB_MODE")  # their values are not secret
 
 
-def start_wandb(cfg: "DictConfig", name: str, chosen: ChosenPoint | None) -> Any:
-    """Start and return a run of W&B with this run's name and folder. `cfg.wandb` has further arguments of wandb.init.
+def start_wandb(cfg: "DictConfig", name: str, commit: str | None, chosen: ChosenPoint | None) -> Any:
+    """Start and return a run of W&B with this run's name, folder and commit. `cfg.wandb` has more arguments of init.
 
     A point has its own name, and its campaign is the group.
 
@@ -32,13 +32,15 @@ def start_wandb(cfg: "DictConfig", name: str, chosen: ChosenPoint | None) -> Any
 
     hidden = without_environment(cfg)
     own: Any = OmegaConf.to_container(cfg.wandb, resolve=True)
-    options = {"name": name, "dir": cfg.folder, "config": hidden}
+    options = {"name": name, "dir": cfg.folder, "config": hidden, "settings": {}}
     if chosen:
         options |= {"group": chosen.campaign, "name": chosen.point.name, "tags": chosen.point.tags()}
     options |= own
     if "config" in own:
         options["config"] = hidden["wandb"]["config"]
     try:
+        # W&B itself records the HEAD of the repository around its folder, and a remote's URL, which may have a token.
+        options["settings"] = {"disable_git": True, "git_commit": commit} | options["settings"]
         os.makedirs(options["dir"], exist_ok=True)
         try_to_write(options["dir"])  # W&B would silently write to another folder
         return wandb.init(**options)

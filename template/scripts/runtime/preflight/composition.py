@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from runtime import inputs
-from runtime.campaign import CHOSEN, EXPANDED, TYPED, ChosenPoint, campaign_of, find_point, read_grid
+from runtime.campaign import CHOSEN, ChosenPoint, campaign_of, expand, read_grid
 from runtime.files import try_to_write
 from runtime.grid import Grid, GridError, Point
 from runtime.paths import CONF, SCRIPTS
@@ -85,7 +85,12 @@ def check_configuration(
     found = Findings()
     with restored():
         try:
-            command = parse(arguments)
+            words, chosen = expand([script, *arguments])
+        except GridError as error:
+            found.add(str(error))
+            return found
+        try:
+            command = parse(words[1:])
         except Exception as error:
             line = f"{script}: Hydra refuses its arguments: {one_line(error)}"
             found.add(line, is_note=reads_arguments)
@@ -94,9 +99,10 @@ def check_configuration(
             return found
         if not command:
             return found
+        CHOSEN[:] = [chosen] if chosen else []
         check = Check(entry, script, uses_run(module), known, found)
         try:
-            grid = grid_of(command, entry)
+            grid = None if chosen else grid_of(command, entry)
         except GridError as error:
             found.add(str(error))
             return found
@@ -142,19 +148,17 @@ class Check:
         return dict(values)
 
     def grid(self, grid: Grid, command: "Command") -> None:
-        """Check the points of a grid. A script with Run gets two words more, as `expand_arguments` adds them."""
+        """Check the points of a grid."""
         config = command.config_name(self.entry)
         campaign = campaign_of(config, command.overrides)
-        typed = [word for word in command.overrides if not word.startswith(("config=", TYPED))]
-        chosen = next((word.removeprefix(TYPED) for word in command.overrides if word.startswith(TYPED)), None)
-        os.environ["RUN_NAME"] = chosen or grid.points[0].name
+        typed = [word for word in command.overrides if not word.startswith("config=")]
+        os.environ["RUN_NAME"] = grid.points[0].name
 
         def compose(label: str, point: Point) -> dict[str, Any] | None:
-            options = command.options | {"config_name": point.config or config}
-            own = [f"config={campaign}", f"{EXPANDED}{point.name}"] if self.has_run else []
             CHOSEN[:] = [ChosenPoint(config, campaign, point)]
-            words = [*own[:1], *point.overrides, *typed, *own[1:]]
-            return self.configuration(Command(options, words, False), f"conf/{config}.yaml: {label}")
+            words = [*(CHOSEN[0].overrides if self.has_run else point.overrides), *typed]
+            combined = Command(command.options | {"config_name": point.config or config}, words, False)
+            return self.configuration(combined, f"conf/{config}.yaml: {label}")
 
         largest = int(os.environ.get("EXPERIMENT_LARGEST_GRID", len(grid.points)))
         if len(grid.points) > largest:
@@ -162,8 +166,6 @@ class Check:
                 f"conf/{config}.yaml: its grid has {len(grid.points)} points, but Slurm allows {largest}"
                 " (MaxArraySize). Split the grid, or use a pack."
             )
-        elif chosen:
-            compose(f"point {chosen}", find_point(config, chosen))
         else:
             check_points(grid, compose, campaign, self.found)
 
