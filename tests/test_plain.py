@@ -71,7 +71,7 @@ SMALL = {"mem": "1m", "cpus-per-task": 1, "gres": None}
 
 @pytest.fixture
 def old(lab, slurm):
-    """Return a submitter whose scripts know nothing of the template: cgt.py with a campaign of 24 points, flatten.py."""
+    """Return a submitter whose scripts know nothing of the template. The campaign of cgt.py has 24 points."""
     runs = {
         "cgt": [{"slurm": SMALL}, {"igb_cabbi": SMALL}, {"slurm-srun": SMALL | {"ntasks": 2}}],
         "flatten": [{"slurm-plain_000": SMALL}, {"igb_cabbi-plain": SMALL}],
@@ -185,7 +185,7 @@ ARGUMENTS = ["--check", "a b", "c=d", "", "it's", '"q"', "--", "$HOME", "*"]
 def test_plain_script_gets_its_arguments_whole(old):
     done = old.submit("slurm_flatten-plain_000", "igb_cabbi_flatten-plain", "--", "--time=1:00", "--", *ARGUMENTS)
     numbers = submitted(done)
-    for number, name, like in zip(numbers, ["flatten_slurm_000", "flatten"], [0, 1], strict=True):
+    for number, name in zip(numbers, ["flatten_slurm_000", "flatten"], strict=True):
         assert old.slurm.wait(number)["JobState"] == "COMPLETED", log_of(old, number)
         record, log = record_of(old, name, number), log_of(old, number)
         printed = json.loads([line for line in log.splitlines() if line.startswith("{")][-1])

@@ -12,9 +12,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from runtime.campaign import ChosenPoint
-from runtime.point_claims import claim_with_answers, own_campaign_folder
 from runtime.files import mkdir_exclusive
 from runtime.paths import PREFIX
+from runtime.point_claims import claim_with_answers, own_campaign_folder
 from runtime.process import Process, candidate_names, is_earlier_attempt, this_process
 from runtime.record import Record, run_facts, script_name, versions
 
