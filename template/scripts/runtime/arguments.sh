@@ -4,6 +4,7 @@ usage() {
   cat << END
 Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--dry-run] [--live] [--parsable]
                  [-- SBATCH_OPTION...]
+       submit.sh PLAIN_LAUNCHER... [--dry-run] [--live] [--parsable] [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
        submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--overwrite] [--dry-run] [--live] [-- SBATCH_OPTION...]
        submit.sh --prune
 
@@ -15,6 +16,7 @@ KEY=VALUE      a Hydra override of the configuration
 --live         run the files as they are when the job starts, not as they are now
 --parsable     print only the numbers of the jobs, one a line
 SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overrides the launcher's
+ARGUMENT       an argument of the script that a launcher with -plain in its name runs
 --prune        remove pinned code that is no longer needed by any job
 END
 }
@@ -26,7 +28,7 @@ END
 parse_arguments() { # WORD...
   declare -gA stems=() configs=()
   declare -gA request=([mode]=submit [live]='' [parsable]='' [query_option]='' [name]='')
-  declare -ga overrides=() options=() launchers=()
+  declare -ga overrides=() options=() arguments=() launchers=()
   local stem config
   while (($#)); do
     case $1 in
@@ -50,7 +52,7 @@ parse_arguments() { # WORD...
         shift
         ;;
       --)
-        options=("${@:2}")
+        split_options "${@:2}"
         break
         ;;
       -*) die "unknown option $1. See --help. Options of sbatch follow --" ;;
@@ -73,7 +75,35 @@ parse_arguments() { # WORD...
     ((!${#launchers[@]})) || die "--prune takes no launcher"
   else
     ((${#launchers[@]})) || die "no launcher was given; expected some of: $(cd "$scripts" && echo *.slurm)"
+    check_words
   fi
+}
+
+# Set `options` and `arguments` to the words before and after the second --
+split_options() { # WORD...
+  while (($#)) && [[ $1 != -- ]]; do
+    options+=("$1")
+    shift
+  done
+  arguments=("${@:2}")
+}
+
+# Refuse overrides of a plain script, and arguments of another one. The arguments of plain scripts become `overrides`.
+check_words() {
+  local launcher
+  for launcher in "${launchers[@]}"; do
+    if ! is_plain "${stems[$launcher]}"; then
+      ((!${#arguments[@]})) || die "$launcher takes no arguments after a second --. Write overrides as KEY=VALUE."
+    elif ((${#overrides[@]})); then
+      die "$launcher takes no overrides. Write the arguments of its script after a second --, like -- -- ${overrides[*]}"
+    fi
+  done
+  overrides+=("${arguments[@]}")
+}
+
+# Return whether a launcher gives its words to the script as they are.
+is_plain() { # STEM
+  grep -q '^export EXPERIMENT_MODE=plain' "$scripts/$1.slurm"
 }
 
 # Print the launcher that a word names, without folder and .slurm.
