@@ -6,6 +6,7 @@ import os.path as osp
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -16,7 +17,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from runtime.campaign import ChosenPoint, chosen_point, configuration_hash
 from runtime.paths import SCRIPTS
 from runtime.point_claims import ClaimError, Finished, Taken, Unknown, claim_point, this_owner
-from runtime.process import Process, candidate_names, export_run_variables, this_process
+from runtime.process import (
+    Process,
+    candidate_names,
+    export_run_variables,
+    launcher_mode,
+    queue_id,
+    this_process,
+)
 from runtime.requirements import FIXED_KEYS, changed_names, grid_problems, require_needs
 
 
@@ -46,6 +54,8 @@ def check_and_claim(config: DictConfig, key: str) -> None:
             claim_chosen_point(config, chosen)
         else:
             claim_run_folder(config, key)
+        if this_process().is_main:
+            link_folder(osp.abspath(OmegaConf.select(config, key)))
     except Exception as error:  # Hydra would only print a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
 
@@ -131,6 +141,21 @@ def claim_with_answers(folder: str) -> None:
         if answer.stdout.strip() != "gone":
             raise Taken(f"job {job} computes it")
         gone.append(job)
+
+
+def link_folder(folder: str) -> None:
+    """Link the run's folder in the receipt of this job, where bash finds the record: runs/<job>[_<task>][.<process>].
+
+    Later legs of a chain and submit.sh read it.
+    """
+    receipt, entry, process = os.environ.get("EXPERIMENT_SUBMISSION"), queue_id(), this_process()
+    if not receipt or not entry or not osp.isdir(receipt):
+        return
+    if launcher_mode() == "pack":
+        entry += f".{process.task}"
+    os.makedirs(osp.join(receipt, "runs"), exist_ok=True)
+    with suppress(FileExistsError):  # the job was requeued
+        os.symlink(folder, osp.join(receipt, "runs", entry))
 
 
 # Folders --------------------------------------------------------------------------------------------------------------
