@@ -104,8 +104,13 @@ class Launcher:
 
     @cached_property
     def starts(self) -> list[Start]:
-        """The Python scripts that it starts."""
-        return [start for command in self.commands if (start := self.start_of(command))]
+        """The Python scripts that it starts, without the template's own check of a job."""
+        starts = filter(None, map(self.start_of, self.commands))
+        return [start for start in starts if "/scripts/runtime/" not in start.script]
+
+    @property
+    def is_rendered(self) -> bool:
+        return is_rendered(self.text.encode())
 
     @property
     def config(self) -> str:

@@ -27,7 +27,8 @@ SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overr
 END
 }
 
-# Set `request` (mode, live, parsable, query_option, name, legs, action, run, earlier), and the arrays `overrides`, `options` and `launchers`.
+# Set `request` (mode, live, parsable, query_option, name, legs, action, run, earlier), and the arrays `overrides`,
+# `options` and `launchers`.
 #
 # An element of `launchers` is a label: a launcher in scripts/ without .slurm, or that and its configuration. The label
 # is a key of `stems` (the launcher's name) and `configs` (its configuration, or empty if the launcher states it).
