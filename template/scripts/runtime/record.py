@@ -15,6 +15,7 @@ from typing import Any
 
 from runtime.files import write_json
 from runtime.paths import EXPERIMENT, FOLDER, SCRIPTS, SUBMITTED, package_folder
+from runtime.process import earlier_legs, queue_id
 
 SLURM_VARIABLES = (
     "SLURM_CLUSTER_NAME",
@@ -115,7 +116,7 @@ def run_facts(script: str) -> dict[str, Any]:
 
 
 class Record:
-    """The provenance.json in a run's folder. It lists every attempt of a requeued run."""
+    """The provenance.json in a run's folder. It lists every attempt of a requeued run and each leg."""
 
     def __init__(self, folder: str) -> None:
         self.path = osp.join(folder, "provenance.json")
@@ -132,6 +133,8 @@ class Record:
         if attempts and attempts[-1]["status"] == "running":
             attempts[-1] |= {"status": "terminated", "error": "killed before it could record its end"}
         attempt = {name: facts[name] for name in ("started", "host", "job")}
+        if earlier_legs():
+            attempt["job"] = queue_id()
         attempt["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         self.facts = {"status": "running", "error": None, "finished": None, "metrics": {}} | dict(facts)
         self.facts["metrics"] = earlier.get("metrics", {})

@@ -5,6 +5,7 @@ import math
 import os
 import os.path as osp
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 LONGEST_ERROR = 10_000  # characters of an error in a record
-ENDED_WELL = ("finished", "pruned")
+ENDED_WELL = ("finished", "paused", "pruned")
 
 
 class Run:
@@ -257,6 +258,22 @@ class Run:
         if self.wandb:
             self.wandb.log(numbers)
 
+    @property
+    def time_left(self) -> float | None:
+        """The seconds until the time limit ends this job. None in a run by hand, and if that is not known."""
+        end = os.environ.get("EXPERIMENT_END")
+        return float(end) - time.time() if end and self.process.job else None
+
+    def pause(self) -> NoReturn:
+        """End this run as paused, with exit code 0. The next leg of its chain continues it in the same folder.
+
+        Call it in every process of the run. Raises RuntimeError in a trial, which cannot be continued.
+        """
+        self.writes("pause")
+        if self.cfg.trial:
+            raise RuntimeError("run.pause was called in a trial. Raise optuna.TrialPruned to end it.")
+        raise Paused
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -314,6 +331,10 @@ class Run:
             self.wandb.finish(exit_code=int(outcome(error)[0] not in ENDED_WELL))
 
 
+class Paused(SystemExit):
+    """Raised in a run by run.pause. The exit code is 0."""
+
+
 class Unwritten(Exception):
     """Raised at the end of a run if results could not be written. Each was reported when that happened."""
 
@@ -327,6 +348,8 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "terminated", str(error)
     if isinstance(error, KeyboardInterrupt):
         return "terminated", "SIGINT"
+    if isinstance(error, Paused):
+        return "paused", None
     if isinstance(error, Unwritten):
         return "failed", str(error)[:LONGEST_ERROR]
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
