@@ -588,7 +588,8 @@ import json, pathlib, sys
 sys.path.insert(0, "experiments/011-x/scripts")
 from omegaconf import OmegaConf
 from runtime.record import plain_configuration
-cfg = OmegaConf.create({"task": "${decoded}", "decoded": 3, "a": float("nan"), "b": pathlib.Path("/x"), 1: [None, True]})
+values = {"task": "${decoded}", "decoded": 3, "a": float("nan"), "b": pathlib.Path("/x"), 1: [None, True]}
+cfg = OmegaConf.create(values)
 print(json.dumps(plain_configuration(cfg), allow_nan=False))
 """
 
@@ -624,8 +625,8 @@ def test_killed_attempt_is_recorded_by_its_restart(lab):
     lab.render()
     lab.write_light(
         "again = 'SLURM_RESTART_COUNT' in os.environ\n"
-        "if not again:\n    time.sleep(1)\n    run.log(a=1, step=1)\n    open(osp.join(run.folder, 'metrics.jsonl'), 'a')"
-        ".write('{torn')\n    os.kill(os.getpid(), 9)\n"
+        "if not again:\n    time.sleep(1)\n    run.log(a=1, step=1)\n"
+        "    open(osp.join(run.folder, 'metrics.jsonl'), 'a').write('{torn')\n    os.kill(os.getpid(), 9)\n"
         "run.log(b=1)\nraise ValueError('é' * 10**6)"
     )
     assert lab.start(script="light", env=JOB).returncode == -9
