@@ -198,6 +198,7 @@ def test_campaign_of_a_numbered_launcher_and_a_pack(jobs, slurm):
         for task in range(2):
             assert slurm.wait(f"{number}_{task}")["JobState"] == "COMPLETED"
     assert sorted(points_of(jobs)) == ["0.1", "0.2", "0.3"]
+    assert {path.read_text() for path in jobs.experiment.glob("slurm/submitted/*/ntasks")} == {"1\n", "2\n"}
     assert sorted(points_of(jobs, "y_gh_000")) == ["5", "6"]
     assert {record["status"] for record in jobs.records()} == {"finished"}
 

@@ -59,6 +59,7 @@ LAYOUT = {
     "scripts/runtime/requirements.py",
     "scripts/runtime/ruff.toml",
     "scripts/runtime/run.py",
+    "scripts/runtime/sharing.py",
     "scripts/runtime/signals.py",
     "scripts/runtime/tables.py",
     "scripts/runtime/tracking.py",

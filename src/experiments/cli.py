@@ -120,7 +120,7 @@ def handle_update(options: argparse.Namespace) -> int:
     ),
 )
 def handle_add_run(options: argparse.Namespace) -> int:
-    from experiments.runs import add_run, parse_request
+    from experiments.edit_runs import add_run, parse_request
 
     tokens = [word for word in options.words if "=" not in word]
     request = parse_request([word for word in options.words if "=" in word])
@@ -145,7 +145,7 @@ def handle_add_run(options: argparse.Namespace) -> int:
     examples=("experiments set-run experiments/011-x growth gh_004 mem=100g time=0-12:00:00 gres=null",),
 )
 def handle_set_run(options: argparse.Namespace) -> int:
-    from experiments.runs import parse_request, set_run
+    from experiments.edit_runs import parse_request, set_run
 
     for path in set_run(options.path, options.script, options.token, parse_request(options.words)):
         print(path)

@@ -20,6 +20,7 @@ tables        write tables as CSV
 tracking      log to Weights & Biases without the environment's secrets
 signals       end a run cleanly when a signal arrives
 files         write files completely or not at all, also checkpoints
+sharing       share files and folders with a group
 locks         lock files that the members of a group share
 check         the program that submit.sh starts to check launchers
 preflight     check scripts, imports and configurations

@@ -13,8 +13,9 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime.files import commit_new, make_shared_folder, share_with_group, temporary
+from runtime.files import commit_new, temporary
 from runtime.process import batch_job
+from runtime.sharing import make_shared_folder, share_with_group
 
 
 class Finished(Exception):

@@ -6,6 +6,11 @@ process       identify this process and its run
 requirements  check what a configuration needs: values, inputs, settings of W&B
 inputs        check the declared input files, and detect changes after submission
 claim         check a run and claim its folder before Hydra makes it
+grid          expand the `grid:` of a configuration into points
+hydra_yaml    load YAML as Hydra does
+campaign      give a script the overrides of its point
+point         choose and claim the point of a job
+point_claims  claim a point, so that one process computes it
 run           Run: the names, figures, tables, metrics and status of a run
 record        write provenance.json, the record of a run
 figures       save figures that record how they were made
@@ -18,6 +23,7 @@ check         the program that submit.sh starts to check launchers
 preflight     check scripts, imports and configurations
 hydra_help    make Hydra 1.3 work on Python 3.14
 optuna_*      the journal and the study of an Optuna sweep
+point.sh      the part of a launcher that chooses a job's point
 *.sh          the parts of submit.sh
 """
 
@@ -25,6 +31,7 @@ import os
 import sys
 
 from runtime import hydra_help
+from runtime.campaign import expand_arguments
 from runtime.environment import find_env, interpreter_error, require, require_folders
 from runtime.figures import save_figure
 from runtime.files import atomic_write, end_at_signals, write_json
@@ -60,5 +67,6 @@ for source in (os.path.join(ROOT, "src"), ROOT):
     if os.path.isdir(source):
         sys.path.insert(1, source)
 
+expand_arguments()
 export_run_variables()
 hydra_help.patch_argparse()

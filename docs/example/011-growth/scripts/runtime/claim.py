@@ -3,16 +3,21 @@
 import json
 import os
 import os.path as osp
+import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from runtime.campaign import ChosenPoint, chosen_point, configuration_hash
+from runtime.paths import SCRIPTS
+from runtime.point_claims import ClaimError, Finished, Taken, Unknown, claim_point, this_owner
 from runtime.process import Process, candidate_names, export_run_variables, this_process
-from runtime.requirements import FIXED_KEYS, changed_names, require_needs
+from runtime.requirements import FIXED_KEYS, changed_names, grid_problems, require_needs
 
 
 class Start(Callback):
@@ -29,14 +34,24 @@ def check_and_claim(config: DictConfig, key: str) -> None:
     """Exit if a requirement is not met, or if the folder under `key` belongs to another run. Else claim it."""
     HydraConfig.instance().set_config(config)
     try:
-        multirun_problems = [*swept_names(config), *subfolder_problem(config)] if key == "hydra.sweep.dir" else []
-        for problem in [*changed_names(config), *multirun_problems]:
+        is_multirun, chosen = key == "hydra.sweep.dir", chosen_point()
+        multirun_problems = find_multirun_problems(config) if is_multirun else []
+        for problem in [*grid_problems(config, is_multirun), *changed_names(config), *multirun_problems]:
             sys.exit(problem)
         if this_process().is_main:
             require_needs(config)
-        claim_run_folder(config, key)
+        HASHES.append(configuration_hash(config))
+        remove_grid(config)
+        if chosen:
+            claim_chosen_point(config, chosen)
+        else:
+            claim_run_folder(config, key)
     except Exception as error:  # Hydra would only print a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
+
+
+def find_multirun_problems(config: DictConfig) -> list[str]:
+    return [*swept_names(config), *subfolder_problem(config), *launcher_problem(config)]
 
 
 def swept_names(config: DictConfig) -> Iterator[str]:
@@ -54,6 +69,71 @@ def subfolder_problem(config: DictConfig) -> Iterator[str]:
     subfolder = str(written["subdir"]) if isinstance(written, dict) else ""
     if osp.isabs(subfolder) or osp.pardir in subfolder.split(osp.sep):
         yield f"hydra.sweep.subdir is {subfolder}. It must be inside hydra.sweep.dir. Use hydra.sweep.dir=PATH."
+
+
+def launcher_problem(config: DictConfig) -> Iterator[str]:
+    """Yield a problem if the runs of a multirun would be started by submitit, whose processes lack scripts/."""
+    launcher = str(OmegaConf.select(config, "hydra.runtime.choices")["hydra/launcher"])
+    if launcher.startswith("submitit"):
+        advice = "Use hydra/launcher=joblib, or give the values to submit.sh"
+        yield f"hydra/launcher={launcher}: its processes cannot import the modules of this experiment. {advice}."
+
+
+# Points ---------------------------------------------------------------------------------------------------------------
+
+
+# The hash of the configuration as it was composed, before the script could change it.
+HASHES: list[str] = []
+
+
+def remove_grid(config: DictConfig) -> None:
+    """Remove the keys that a script does not get. Hydra copies this configuration for the script."""
+    with read_write(config), open_dict(config):
+        for key in ("grid", "point"):
+            config.pop(key, None)
+
+
+def claim_chosen_point(config: DictConfig, chosen: ChosenPoint) -> None:
+    """Claim the point of this process, and export the name of its run. Exits if it may not be computed.
+
+    In a job, point.sh has claimed it already. Each attempt gets a subfolder for Hydra's record.
+    """
+    export_run_variables()
+    if not this_process().is_main:
+        return
+    folder = osp.abspath(OmegaConf.select(config, "hydra.run.dir"))
+    subject = f"point {chosen.point.name} of {chosen.campaign}"
+    try:
+        claim_with_answers(folder)
+    except Finished as finished:
+        problem = finished.difference(HASHES[-1])
+        sys.exit(f"{subject}: {problem or f'it is finished. Move {folder} away to compute it again.'}")
+    except Taken as taken:
+        sys.exit(f"{subject}: {taken}. Wait until it ends.")
+    except ClaimError as error:
+        sys.exit(str(error))
+    names = (f".hydra_{number}" if number else ".hydra" for number in count())
+    os.environ["RUN_RECORD"] = next(name for name in names if mkdir_exclusive(osp.join(folder, name)))
+
+
+def claim_with_answers(folder: str) -> None:
+    """Claim a point, and ask Slurm about the jobs that hold it."""
+    gone: list[str] = []
+    while True:
+        try:
+            return claim_point(folder, this_owner(), gone)
+        except Unknown as question:
+            cluster, job, _ = question.words
+        command = ["bash", osp.join(SCRIPTS, "runtime", "point.sh"), cluster, job]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        if answer.returncode:
+            raise ClaimError(" ".join(answer.stderr.split()))
+        if answer.stdout.strip() != "gone":
+            raise Taken(f"job {job} computes it")
+        gone.append(job)
+
+
+# Folders --------------------------------------------------------------------------------------------------------------
 
 
 def claim_run_folder(config: DictConfig, key: str) -> None:
@@ -117,6 +197,8 @@ def refuse_taken_folder(folder: str, process: Process) -> None:
     A script may open its run several times, and a requeued job continues in its folder.
     """
     number = multirun_number()
+    if chosen_point():  # this process has claimed it
+        return
     is_own = BEGUN.get(folder, -1) == number
     is_restart = bool(process.restart) and is_earlier_attempt(folder, process)
     if osp.lexists(osp.join(folder, "provenance.json")) and not is_own and not is_restart:

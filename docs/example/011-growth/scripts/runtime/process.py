@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 
+from runtime.campaign import chosen_point
+
 # The variables of Slurm that a process needs, by the launcher's mode.
 NEEDED = {"srun": ("SLURM_PROCID",), "pack": ("SLURM_PROCID", "SLURM_NTASKS")}
 
@@ -113,7 +115,9 @@ def candidate_names(process: Process) -> Iterator[str]:
 
     A run by hand has any number of candidates. Otherwise there is only the name that all processes of the run derive.
     """
-    if process.job_id:
+    if chosen := chosen_point():
+        yield chosen.point.name
+    elif process.job_id:
         yield process.job_id
     elif "RANK" in os.environ:
         run = os.environ.get("TORCHELASTIC_RUN_ID", "none")
@@ -135,11 +139,14 @@ def export_run_variables(name: str | None = None) -> None:
     A helper process, such as a data loader, inherits the run's name through RUN_NAME. A process that is a run of its
     own gets a new name when Hydra starts it.
     """
-    process = this_process()
-    os.environ["RUN_TASK"] = str(process.task or 0)
+    process, chosen = this_process(), chosen_point()
+    name = name or (chosen.point.name if chosen else process.job_id)
+    os.environ["RUN_TASK"] = "0" if chosen else str(process.task or 0)  # seed: ${task} is the same in all points
     os.environ["RUN_RECORD"] = process.record if process.is_main else "null"
-    os.environ["RUN_LOG"] = "[console, file]" if process.is_main else "[console]"
-    if name or process.job_id:
-        os.environ["RUN_NAME"] = name or str(process.job_id)
+    os.environ.pop("RUN_LOG", None)
+    if not process.is_main:
+        os.environ["RUN_LOG"] = os.devnull
+    if name:
+        os.environ["RUN_NAME"] = name
     elif "RUN_NAME" not in os.environ:
         os.environ["RUN_NAME"] = next(candidate_names(process))

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from runtime import tracking
+from runtime.campaign import EXPANDED, chosen_point, configuration_hash
 from runtime.environment import refuse_other_experiment, refuse_other_package
 from runtime.figures import keep_figure, write_figure
 from runtime.files import FileError, explain, link_new, temporary
 from runtime.inputs import own_paths
-from runtime.paths import EXPERIMENT, FOLDER
+from runtime.paths import FOLDER, PREFIX
 from runtime.process import this_process
 from runtime.record import Record, run_facts, versions
 from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, require_needs
@@ -30,16 +31,18 @@ if TYPE_CHECKING:
 
 
 LONGEST_ERROR = 10_000  # characters of an error in a record
+ENDED_WELL = ("finished", "pruned")
 
 
 class Run:
     """The run of a script. provenance.json in the run's folder records it from start to end.
 
     folder   the folder for the record and for checkpoints; a requeued job finds them there
-    name     the name of tables: the configuration's name, then the task of a job array or pack, then the number in a
-             multirun (Hydra's -m)
+    name     the configuration's name, then the task of a job array or pack, then the number in a multirun (Hydra's
+             -m); for a point, the campaign's and the point's name
     stem     the prefix of image names: the experiment's number and `name`
     is_main  whether this process is rank 0; other processes of the run save, log and record nothing
+    trial    the Optuna trial of a sweep, to report intermediate values and to suggest further params; else None
 
     The name and the stem of an Optuna trial are the study's name and the trial's number.
 
@@ -51,6 +54,8 @@ class Run:
             work(step)
             write_json(checkpoint, {"done": step + 1})
     """
+
+    trial: ClassVar[Any] = None  # set by optuna_worker.py
 
     def __init__(self, cfg: "DictConfig") -> None:
         """Take a configuration with conf/runtime.yaml among its defaults. Exits if it lacks that."""
@@ -67,8 +72,9 @@ class Run:
         self.is_main = self.process.is_main
         self.folder: str = cfg.folder
         self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no __file__
-        self.name = cfg.trial or "_".join([cfg.config, *self.numbers()])
-        self.stem = cfg.trial or f"{EXPERIMENT.split('-')[0]}-{self.name}"
+        self.chosen = chosen_point()
+        self.name = cfg.trial or "_".join([cfg.config, *([self.chosen.point.name] if self.chosen else self.numbers())])
+        self.stem = cfg.trial or f"{PREFIX}-{self.name}"
         self.record = Record(self.folder)
         self.is_open = False
         self.columns: list[str] = []  # the columns of the run's table, once it is written
@@ -83,15 +89,26 @@ class Run:
 
         return [str(number) for number in (self.process.task, multirun_number()) if number is not None]
 
+    def table_name(self) -> str:
+        """Return the path of the run's table in results/, without .csv."""
+        return osp.join(self.chosen.campaign, self.chosen.point.name) if self.chosen else self.name
+
+    def configuration_hash(self) -> str:
+        """Return the hash of the configuration as it was composed. The runs of a multirun are composed one by one."""
+        from runtime.claim import HASHES, multirun_number
+
+        return HASHES[-1] if HASHES and multirun_number() is None else configuration_hash(self.cfg)
+
     def overrides(self) -> list[str]:
-        """Return the overrides as they were typed. The value of a ${oc.env:NAME} may be a secret."""
+        """Return the overrides as they were typed, after those of the point. A ${oc.env:NAME} may be a secret."""
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
         if not HydraConfig.initialized():
             return []
         typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-        return list(typed)
+        own = (EXPANDED, "++config=") if self.chosen else ()
+        return [override for override in typed if not override.startswith(own)]
 
     def __enter__(self) -> "Run":
         try:
@@ -109,11 +126,13 @@ class Run:
 
         refuse_taken_folder(self.folder, self.process)
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.job_id}
-        self.record.begin(run_facts(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
+        facts |= self.chosen.facts if self.chosen else {}
+        facts |= {"overrides": self.overrides(), "configuration_hash": self.configuration_hash()}
+        self.record.begin(run_facts(self.script) | facts | {"versions": versions()})
         self.record.identify(own_paths(self.cfg.inputs))
         require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
         if self.cfg.wandb.mode != "disabled":
-            self.wandb = tracking.start_wandb(self.cfg, self.stem)
+            self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts["commit"], self.chosen)
         if self.cfg.profiler.enabled:
             self.profiler = cProfile.Profile()
             self.profiler.enable()
@@ -162,15 +181,19 @@ class Run:
     def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows (mappings with the same keys) to <name>.csv in the run's folder and in results/.
 
+        The table of a point is <point>.csv, in results/<campaign>/.
+
         A run has one table: a second call replaces it. A table with other keys, or that cannot be written, is kept in
         the run's folder, and the run fails at its end.
         """
         if not self.writes("table"):
             return
         plain = plain_rows(rows)
-        own, shared = (osp.join(folder, f"{self.name}.csv") for folder in (self.folder, osp.join(FOLDER, "results")))
+        shared = osp.join(FOLDER, "results", f"{self.table_name()}.csv")
+        own = osp.join(self.folder, osp.basename(shared))
         if problem := self.columns_problem(plain):
-            self.keep(shared, FileError(problem), lambda: keep_table(self.folder, self.name, plain), "tables")
+            kept = osp.basename(self.table_name())
+            self.keep(shared, FileError(problem), lambda: keep_table(self.folder, kept, plain), "tables")
             return
         self.columns = columns_of(plain)
         errors = {path: self.try_table(path, plain) for path in (own, shared)}
@@ -240,7 +263,7 @@ class Run:
         if os.getpid() != self.pid:  # a forked process must not end the run
             return
         self.is_open = False
-        unwritten = Unwritten(self.problems) if self.problems and outcome(error)[0] == "finished" else None
+        unwritten = Unwritten(self.problems) if self.problems and outcome(error)[0] in ENDED_WELL else None
         self.end(unwritten or error)
         if unwritten:
             self.fail(unwritten)
@@ -288,7 +311,7 @@ class Run:
                 self.profiler.dump_stats(part)
                 link_new(part, path)
         if self.wandb:
-            self.wandb.finish(exit_code=int(outcome(error)[0] != "finished"))
+            self.wandb.finish(exit_code=int(outcome(error)[0] not in ENDED_WELL))
 
 
 class Unwritten(Exception):
@@ -308,7 +331,14 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "failed", str(error)[:LONGEST_ERROR]
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", None
+    if is_pruned(error):
+        return "pruned", None
     return "failed", "".join(traceback.format_exception_only(error)).strip()[:LONGEST_ERROR]
+
+
+def is_pruned(error: BaseException) -> bool:
+    """Return whether an error is optuna.TrialPruned. Optuna is imported only by runs that use it."""
+    return "optuna" in sys.modules and isinstance(error, sys.modules["optuna"].TrialPruned)
 
 
 def number(name: str, value: Any) -> int | float:

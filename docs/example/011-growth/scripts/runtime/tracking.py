@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from runtime.campaign import ChosenPoint
 from runtime.figures import draw, stamp_pattern
 from runtime.files import try_to_write
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 PUBLIC_VARIABLES = ("RUN_NAME", "RUN_TASK", "WANDB_MODE")  # their values are not secret
 
 
-def start_wandb(cfg: "DictConfig", name: str) -> Any:
-    """Start and return a run of W&B with this run's name and folder. `cfg.wandb` has further arguments of wandb.init.
+def start_wandb(cfg: "DictConfig", name: str, commit: str | None, chosen: ChosenPoint | None) -> Any:
+    """Start and return a run of W&B with this run's name, folder and commit. `cfg.wandb` has more arguments of init.
+
+    A point has its own name, and its campaign is the group.
 
     Exits if W&B does not start. If its server does not answer, that takes W&B's `settings.init_timeout`.
     """
@@ -29,10 +32,15 @@ def start_wandb(cfg: "DictConfig", name: str) -> Any:
 
     hidden = without_environment(cfg)
     own: Any = OmegaConf.to_container(cfg.wandb, resolve=True)
-    options = {"name": name, "dir": cfg.folder, "config": hidden} | own
+    options = {"name": name, "dir": cfg.folder, "config": hidden, "settings": {}}
+    if chosen:
+        options |= {"group": chosen.campaign, "name": chosen.point.name, "tags": chosen.point.tags()}
+    options |= own
     if "config" in own:
         options["config"] = hidden["wandb"]["config"]
     try:
+        # W&B itself records the HEAD of the repository around its folder, and a remote's URL, which may have a token.
+        options["settings"] = {"disable_git": True, "git_commit": commit} | options["settings"]
         os.makedirs(options["dir"], exist_ok=True)
         try_to_write(options["dir"])  # W&B would silently write to another folder
         return wandb.init(**options)

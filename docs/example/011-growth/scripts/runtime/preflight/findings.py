@@ -23,11 +23,16 @@ LIBRARIES = ("antlr4", "hydra", "omegaconf")
 
 @dataclass
 class Findings:
-    """Problems (they stop a submission), notes (they do not), and the checksums of declared inputs."""
+    """Problems (they stop a submission), notes (they do not), and what else a submission records.
+
+    inputs  the checksums of declared inputs
+    points  for each point of a grid, its name, the hash of its configuration, and its state
+    """
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
+    points: list[str] = field(default_factory=list)
 
     def add(self, line: str, is_note: bool = False) -> None:
         lines = self.notes if is_note else self.problems
@@ -35,12 +40,13 @@ class Findings:
             lines.append(line)
 
     def copy(self) -> "Findings":
-        return Findings(list(self.problems), list(self.notes), dict(self.inputs))
+        return Findings(list(self.problems), list(self.notes), dict(self.inputs), list(self.points))
 
     def extend(self, other: "Findings") -> None:
         self.problems += other.problems
         self.notes += other.notes
         self.inputs |= other.inputs
+        self.points = self.points or other.points
 
 
 def one_line(error: object) -> str:

@@ -21,10 +21,11 @@ MODULE = "__mp_main__"  # multiprocessing imports scripts under this name, too
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all scripts share: their environment, sys.path without its first entry, and the problems of both."""
+    """What all scripts share. `path` is sys.path without its first entry, and `limit` the seconds for one step."""
 
     environment: dict[str, str]
     path: list[str]
+    limit: int
     problems: list[str]
 
 
@@ -163,6 +164,8 @@ class Script:
             return Findings(notes=[note])
         if self.needs_own_process:
             arguments = self.arguments
+        elif not entries and not self.source.reads_arguments and names_configuration(arguments):
+            return Findings(notes=[f"{self.path}: it does not read its configuration, since it has no hydra.main"])
         found = [self.configuration(entry, arguments) for entry in entries]
         sound = [each for each in found if not each.problems]
         if not sound:
@@ -191,6 +194,11 @@ class Script:
         return value
 
 
+def names_configuration(arguments: Sequence[str]) -> bool:
+    """Return whether arguments choose a configuration by Hydra's option."""
+    return any(word.split("=")[0] in ("--config-name", "-cn") for word in arguments)
+
+
 def merged(findings: Sequence[Findings]) -> Findings:
     """Return all findings as one, without duplicates."""
     whole = Findings()
@@ -200,6 +208,7 @@ def merged(findings: Sequence[Findings]) -> Findings:
         for line in each.notes:
             whole.add(line, is_note=True)
         whole.inputs |= each.inputs
+        whole.points = whole.points or each.points
     return whole
 
 
