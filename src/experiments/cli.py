@@ -226,6 +226,36 @@ def handle_points(options: argparse.Namespace) -> int:
 
 
 @command(
+    "compare",
+    "print a table of runs: the keys and numbers that differ, or means over runs",
+    PATH,
+    argument("runs", nargs="*", metavar="RUN", help="a run, a point or a job; default: all runs"),
+    argument("--config", nargs="+", default=[], metavar="CONFIG", help="only runs of these configurations"),
+    argument(
+        "--by", default="", metavar="KEY", help="print means of the finished runs that share an arm or a key's value"
+    ),
+    argument("--sort", default="", metavar="COLUMN", help="sort by a column"),
+    argument("--csv", dest="form", action="store_const", const="csv", default="screen", help="print CSV"),
+    argument("--markdown", dest="form", action="store_const", const="markdown", help="print a table in Markdown"),
+    argument("--json", dest="form", action="store_const", const="json", help="print JSON, which --from reads"),
+    argument(
+        "--from", dest="files", nargs="+", default=[], metavar="FILE", help="add runs: the --json of another cluster"
+    ),
+    examples=(
+        "experiments compare 011-x --config round2 --by arm",
+        "experiments compare 011-x --config round2 --sort loss --csv",
+        "experiments compare 011-x round2/wide_0 round2/wide_1",
+        "experiments compare 011-x --from delta.json",
+    ),
+)
+def handle_compare(options: argparse.Namespace) -> int:
+    from experiments.compare import Options, compare
+
+    wanted = Options(options.runs, options.config, options.by, options.sort, options.form, options.files)
+    return compare(options.path, wanted)
+
+
+@command(
     "logs",
     "print the path and the content of a job's log",
     PATH,

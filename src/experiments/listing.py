@@ -16,6 +16,7 @@ from experiments.figure_metadata import read_metadata
 from experiments.history import History, read_histories, runs_folder
 from experiments.points import Campaign, find_configurations, make_campaign, read_grid, unknown_configuration
 from experiments.records import (
+    EVERYTHING,
     FAULTS,
     RunInfo,
     count_states,
@@ -92,7 +93,7 @@ class Group:
 def list_experiments(path: str | None, chosen: Filter, as_json: bool) -> int:
     """Print experiments, or the runs of one."""
     experiments = [Experiment.open(path)] if path else find_all()
-    histories = read_histories(experiments, Queue.read(), whole=as_json)
+    histories = read_histories(experiments, Queue.read(), keep=EVERYTHING if as_json else ())
     with Templates.temporary() as templates:
         listed = [read_experiment(history, templates) for history in histories]
     if path:
