@@ -743,7 +743,9 @@ def test_wandb_has_one_run_over_restarts(lab, tmp_path):
         assert ("*", "step") in {(each.metric.glob_name, each.metric.step_metric) for each in found}
 
     assert tool(lab, "wandb-sync", "011-x").stdout == f"wandb sync {folders[0]} {folders[1]}\n"
-    torn = Path(record["folder"], f"wandb/offline-run-20260102_030405-{record['wandb_id']}/run-x.wandb")
+    torn = Path(
+        record["folder"], f"wandb/offline-run-20260102_030405-{record['wandb_id']}/run-{record['wandb_id']}.wandb"
+    )
     torn.parent.mkdir()
     torn.write_bytes(b"\0" * 99)
     files[0].with_name(f"{files[0].name}.synced").touch()

@@ -256,6 +256,49 @@ def handle_compare(options: argparse.Namespace) -> int:
 
 
 @command(
+    "show",
+    "print the record of a run, or of the run that made a figure, and the commands that make it again",
+    argument("path", nargs="?", metavar="PATH", help="an experiment: its folder, its name or its number"),
+    argument("run", nargs="?", metavar="RUN", help="a run, a point or a job"),
+    argument("--figure", metavar="FILE", help="show the run that made a figure"),
+    examples=("experiments show 011-x round2/wide_0", "experiments show --figure images/a.png"),
+)
+def handle_show(options: argparse.Namespace) -> int:
+    from experiments.show import show_figure_run, show_run
+
+    if options.figure:
+        return show_figure_run(options.path, options.figure)
+    if not options.path or not options.run:
+        raise Problem("no run is named", "Write PATH RUN, or --figure FILE.")
+    return show_run(options.path, options.run)
+
+
+@command(
+    "usage",
+    "print what the launchers request and what their jobs used, and the commands that request what they need",
+    PATH,
+    examples=("experiments usage 011-x",),
+)
+def handle_usage(options: argparse.Namespace) -> int:
+    from experiments.usage import show_usage
+
+    return show_usage(options.path)
+
+
+@command(
+    "wandb-sync",
+    "print the commands that upload the runs which W&B logged offline",
+    PATH,
+    argument("run", nargs="?", metavar="RUN", help="a run, a point or a job; default: all runs"),
+    examples=("experiments wandb-sync 011-x", "experiments wandb-sync 011-x round2/wide_0 | bash"),
+)
+def handle_wandb_sync(options: argparse.Namespace) -> int:
+    from experiments.wandb_sync import print_commands
+
+    return print_commands(options.path, options.run)
+
+
+@command(
     "logs",
     "print the path and the content of a job's log",
     PATH,
