@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from runtime import tracking
 from runtime.campaign import EXPANDED, chosen_point, configuration_hash
 from runtime.environment import refuse_other_experiment, refuse_other_package
-from runtime.figures import keep_figure, write_figure
+from runtime.figures import keep_figure, promotion_hint, write_figure
 from runtime.files import FileError, explain, link_new, temporary
 from runtime.inputs import own_paths
 from runtime.metrics import number, plain
@@ -27,8 +27,8 @@ from runtime.signals import Signals, Terminated
 from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from omegaconf import DictConfig
+    from runtime.figures import Drawing
 
 
 LONGEST_ERROR = 10_000  # characters of an error in a record
@@ -166,22 +166,29 @@ class Run:
             raise RuntimeError(f"run.{what} was called in a forked process. Call it in the process that made the run.")
         return self.is_main
 
-    def save(self, figure: "Figure", path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a matplotlib figure with this run's metadata, like `save_figure`, and print its path.
+    def save(
+        self, figure: "Drawing", path: str | os.PathLike[str], *, also: Sequence[str] = (), **options: Any
+    ) -> None:
+        """Write a matplotlib figure or animation with this run's metadata, like `save_figure`, and print its path.
+
+        `also=["svg", "pdf"]` writes further formats under the same stem. `options` are those of matplotlib's savefig,
+        like dpi=300, bbox_inches="tight" or transparent=True, or of an animation's `save`.
 
         A figure that cannot be written there is kept in the run's folder: both paths are printed, the script
-        continues, and the run fails at its end. `options` are those of matplotlib's savefig, like dpi=300,
-        bbox_inches="tight" or transparent=True. Trials write no figures if the sweep has `figures: null`.
+        continues, and the run fails at its end. This includes a name without a timestamp that other overrides made.
+        Trials write no figures if the sweep has `figures: null`.
         """
         if not self.writes("save") or (self.cfg.trial and self.cfg.sweep.figures is None):
             return
         try:
-            written = write_figure(figure, path, self.metadata, options)
+            written = write_figure(figure, path, also, self.metadata, options)
         except Exception as error:
-            self.keep(path, error, lambda: keep_figure(figure, self.folder, path, self.metadata, options), "figures")
+            metadata = self.metadata
+            self.keep(path, error, lambda: keep_figure(figure, self.folder, path, also, metadata, options), "figures")
             return
-        print(f"figure: {written}")
-        self.add("figures", written)
+        for each in written:
+            print(f"figure: {each}")
+            self.add("figures", each)
         if self.wandb:
             tracking.log_figure(self.wandb, figure, path, self.stem, options)
 
@@ -200,7 +207,7 @@ class Run:
         own = osp.join(self.folder, osp.basename(shared))
         if problem := self.columns_problem(plain):
             kept = osp.basename(self.table_name())
-            self.keep(shared, FileError(problem), lambda: keep_table(self.folder, kept, plain), "tables")
+            self.keep(shared, FileError(problem), lambda: [keep_table(self.folder, kept, plain)], "tables")
             return
         self.columns = columns_of(plain)
         errors = {path: self.try_table(path, plain) for path in (own, shared)}
@@ -226,7 +233,7 @@ class Run:
             return f"this run's table has the columns {', '.join(map(str, self.columns))}. Write the same columns."
         return None
 
-    def keep(self, path: object, error: Exception, write: Callable[[], str], kind: str) -> None:
+    def keep(self, path: object, error: Exception, write: Callable[[], list[str]], kind: str) -> None:
         """Write a result to the run's folder by `write`, and report its path. Raises `error` if it cannot be drawn."""
         problem = explain(error, path)
         try:
@@ -236,8 +243,9 @@ class Run:
         except Exception:
             raise error from None
         else:
-            self.report(f"{problem} It is kept: {kept}")
-            self.add(kind, kept)
+            self.report(f"{problem}{promotion_hint(error, kept[0], path)} It is kept: {', '.join(kept)}")
+            for each in kept:
+                self.add(kind, each)
 
     def add(self, kind: str, path: str) -> None:
         """Add a result's path to the record. An error is only reported, and the script can save further results."""
