@@ -18,7 +18,7 @@ from support.slurm import submitted
 from support.template import copy_template
 from support.updating import SUBMIT, contents, tool
 
-from experiments.runs import parse_request
+from experiments.edit_runs import parse_request
 
 LAB_GROUP = pytest.mark.xdist_group("replica")  # one process adopts it
 

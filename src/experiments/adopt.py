@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from experiments.edit_runs import DEFAULT, newest_configuration, shown_request
 from experiments.errors import Problem
 from experiments.experiment import Experiment, Templates, find_folder
 from experiments.files import Write, write_all
@@ -26,7 +27,6 @@ from experiments.recognition import (
     inherit,
     recognize,
 )
-from experiments.runs import DEFAULT, newest_configuration, shown_request
 from experiments.screen import show_cells
 from experiments.template import ANSWERS, Files, Release, clone_url, render, stamp_answers
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.edit_runs import CONFIG_ID, Request, make_entry, value_of
 from experiments.errors import Problem
 from experiments.launcher import Launcher, LauncherName, Start, syntax_errors
 from experiments.program import Program
-from experiments.runs import CONFIG_ID, Request, make_entry, value_of
 from experiments.shell import ANY
 from experiments.template import Release, Run
 

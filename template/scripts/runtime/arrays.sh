@@ -88,8 +88,9 @@ live_jobs() { # LAUNCHER
   local jobs
   mapfile -t claims < <(tr '\0' '\n' < "$work/points/$1" | awk 'NR % 3 == 0 && /^[0-9]/' | sort -u)
   if ((!${#claims[@]})); then return; fi
-  jobs=$(squeue --noheader --array --format=%i --jobs="$(IFS=, && echo "${claims[*]}")" 2>&1) \
-    || [[ $jobs == *"Invalid job id"* ]] || die "$1: squeue does not tell which points run: $jobs"
+  # With a single number, squeue would fail for a job that has ended long ago.
+  jobs=$(IFS=, && ask_slurm squeue --noheader --array --format=%i --jobs="${claims[*]},${claims[0]}") \
+    || die "$1: squeue does not answer which points run: $(< "$work/error"). Submit again later."
   printf '\n%s\n' "$jobs"
 }
 

@@ -34,6 +34,8 @@ OF_JOB = ("EXPERIMENT_JOB", "EXPERIMENT_MODE", "EXPERIMENT_SUBMISSION", "SLURM_J
 # submit.sh sets these variables when it starts this program. If one is missing, Python would lack it in a job, too.
 PROBES = (
     *OF_JOB,
+    "EXPERIMENT_END",
+    "EXPERIMENT_LEGS",
     "SLURM_ARRAY_JOB_ID",
     "SLURM_ARRAY_TASK_ID",
     "SLURM_CLUSTER_NAME",

@@ -1,8 +1,8 @@
 """Claim a point, so that exactly one process computes it.
 
 The claims of a point are the files claims/001, claims/002 and so on in its run's folder. The newest names the holder.
-A later restart of the holder's job takes the point over, and so does any process once the holder is gone. Claims are
-never changed or removed, and no time stamp is read.
+A later restart or leg of the holder's job takes the point over, and so does any process once the holder is gone.
+Claims are never changed or removed, and no time stamp is read.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 from runtime.files import commit_new, temporary
 from runtime.paths import SCRIPTS
-from runtime.process import batch_job
+from runtime.process import batch_job, earlier_legs
 from runtime.sharing import make_shared_folder, share_with_group
 
 
@@ -157,7 +157,7 @@ def refuse_live(holder: Owner, owner: Owner, gone: Collection[str], path: str) -
     elif (holder.job, holder.task) == (owner.job, owner.task):
         if holder.restart > owner.restart:
             raise Taken(f"restart {holder.restart} of {holder} computes it")
-    elif holder.job_id not in gone:
+    elif holder.job_id not in gone and holder.job not in earlier_legs():
         raise Unknown(holder.cluster or "", holder.job_id, osp.basename(osp.dirname(osp.dirname(path))))
 
 
