@@ -1,7 +1,10 @@
 """Chains of jobs that continue one run: submit.sh --legs, run.pause and run.time_left."""
 
+import shutil
+
 import pytest
-from support.process import wait_until
+from support.lab import write_program
+from support.process import run, wait_until
 from support.slurm import Submitter, submitted
 
 # Hours choose what a run does: 0 pauses once, 1 sleeps, 2 fails, 3 finishes.
@@ -85,3 +88,42 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
     [record] = [record for record in jobs.records() if record["job"] == limited[0]]
     assert attempts(record) == [(limited[0], "terminated"), (limited[1], "finished")]
     assert slurm.job(limited[0])["JobState"] == "TIMEOUT"
+
+
+@pytest.mark.parametrize(
+    "words, problem",
+    [
+        (["gh_x_000", "--legs", "0"], "--legs takes a number from 1 to 99: 0"),
+        (["gh_x_000", "--legs"], "--legs takes a number from 1 to 99: "),
+        (["gh_x-pack", "x_gh_000", "--legs=2"], "gh_x-pack x_gh_000: a pack has several runs, which --legs cannot"),
+        (
+            ["gh_x_optuna", "--legs=2"],
+            "gh_x_optuna: --legs continues a run, but this launcher starts a query or a sweep",
+        ),
+    ],
+)
+def test_chain_of_what_cannot_continue_is_refused(jobs, words, problem):
+    assert jobs.refused(*words).startswith(f"submit.sh: {problem}")
+
+
+def test_chain_needs_the_word_of_slurm(jobs, slurm):
+    """A killed leg whose end Slurm does not know stops the chain, and the printed command continues the run."""
+    killed, later = chain(jobs.submit("gh_x_000", "hours=1", "--legs", "2"))
+    wait_until(lambda: any(record["job"] == killed for record in jobs.records()))
+    for command in ("squeue", "sacct"):
+        real = shutil.which(command)
+        write_program(
+            jobs.lab.path / f"home/bin/{command}", f'[[ $* != *--jobs={killed} ]] && exec {real} "$@"; exit 1'
+        )
+    write_program(jobs.lab.path / "home/bin/sleep", "")
+    slurm("scancel", "--signal=KILL", "--full", killed)
+    assert slurm.wait(later)["JobState"] == "FAILED"
+    log = (jobs.logs / f"011-x_gh_000_{later}.out").read_text()
+    head, _, command = log.strip().partition(" To continue the run: ")
+    assert head == f"job {later} of the chain of job {killed} stops: Slurm does not answer how job {killed} ended."
+    done = run("bash", "-c", f"{command} hours=1", env=jobs.environment)
+    assert "takes launcher, overrides, --name and code from the receipt" in done.stderr
+    [number] = submitted(run("bash", "-c", command, env=jobs.environment))
+    assert slurm.wait(number)["JobState"] == "COMPLETED"
+    [record] = jobs.records()
+    assert attempts(record) == [(killed, "terminated"), (number, "finished")]
