@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from experiments.edit_runs import DEFAULT, newest_configuration, shown_request
 from experiments.errors import Problem
 from experiments.experiment import Experiment, Templates, find_folder
 from experiments.files import Write, write_all
@@ -26,7 +27,6 @@ from experiments.recognition import (
     inherit,
     recognize,
 )
-from experiments.runs import DEFAULT, newest_configuration, shown_request
 from experiments.screen import show_cells
 from experiments.template import ANSWERS, Files, Release, clone_url, render, stamp_answers
 
@@ -303,14 +303,17 @@ def suggest_commands(readme: bytes, experiment: Experiment, plan: Plan, release:
 
 def suggest_run(plan: Plan, folder: Path, release: Release) -> str:
     """Return a script and a token that `add-run` accepts."""
-    runs = [found.run for found in plan.recognition.runs if not found.run.sweeper]
+    found = [each for each in plan.recognition.runs if not each.run.sweeper]
+    found.sort(key=lambda each: each.candidate.is_plain)
+    runs = [each.run for each in found]
+    mode = "-plain" if found and found[0].candidate.is_plain else ""
     machines = [name for name, machine in release.machines.items() if not machine.get("retired")]
     script = runs[0].script if runs else first_script(folder, release)
     machine = next((run.machine for run in runs if run.machine in machines), machines[0])
     used = {run.id for run in runs if run.script == script} | ids_of_configurations(folder, script)
     used |= ids_of_launchers([path.stem for path in folder.glob("scripts/*.slurm")], script, release.machines)
     numbers = [int(id[:3]) for id in used if id]
-    return f"{script} {machine}_{max(numbers, default=-1) + 1:03}"
+    return f"{script} {machine}{mode}_{max(numbers, default=-1) + 1:03}"
 
 
 def first_script(folder: Path, release: Release) -> str:

@@ -15,6 +15,7 @@ CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_DIR = ("--config-dir", "-cd")
 INTERPRETER = re.compile(r"i?python[\d.]*|torchrun|accelerate|deepspeed|uv|pixi")
 PREFIXES = {"srun", "exec", "env", "time", "nohup", "nice", "numactl"}
+PARENT = "scripts/runtime/point.py"  # it starts the script that follows
 SHELL = {"bash", "sh", "source", ".", "sbatch"}
 # Bash cannot read this line if the file before it left a quote open: then `;;)` is not quoted, which is valid nowhere.
 FENCE = ": \";;)\" ';;)' `;;)`\n"
@@ -152,7 +153,7 @@ def python_script(words: Iterable[str]) -> str:
     follows, is_first = False, True
     for word in words:
         name = word.rpartition("/")[2]
-        if word.endswith(".py") and (follows or is_first):
+        if word.endswith(".py") and (follows or is_first) and not word.endswith(PARENT):
             return word
         # An unknown command, like "$PYTHON", may be an interpreter. An unknown argument, as in `cp "$1" x.py`, is none.
         follows = follows or bool(INTERPRETER.fullmatch(name)) or (is_first and word == ANY)

@@ -13,11 +13,13 @@ point         choose and claim the point of a job
 point_claims  claim a point, so that one process computes it
 run           Run: the names, figures, tables, metrics and status of a run
 record        write provenance.json, the record of a run
+metrics       write metrics.jsonl, the history of its numbers
+usage         measure wall time and peak memory
 figures       save figures that record how they were made
 tables        write tables as CSV
 tracking      log to Weights & Biases without the environment's secrets
 signals       end a run cleanly when a signal arrives
-files         write files completely or not at all
+files         write files completely or not at all, also checkpoints
 sharing       share files and folders with a group
 locks         lock files that the members of a group share
 check         the program that submit.sh starts to check launchers

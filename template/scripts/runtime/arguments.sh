@@ -4,6 +4,7 @@ usage() {
   cat << END
 Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--legs N] [--dry-run] [--live]
                  [--parsable] [-- SBATCH_OPTION...]
+       submit.sh PLAIN_LAUNCHER... [--legs N] [--dry-run] [--live] [--parsable] [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
        submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--overwrite] [--dry-run] [--live] [-- SBATCH_OPTION...]
        submit.sh --again RUN | --continue RUN | --failed CONFIG [--legs N] [--dry-run] [--parsable]
                  [-- SBATCH_OPTION...]
@@ -18,6 +19,7 @@ KEY=VALUE      a Hydra override of the configuration
 --live         run the files as they are when the job starts, not as they are now
 --parsable     print only the numbers of the jobs, one a line
 SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overrides the launcher's
+ARGUMENT       an argument of the script that a launcher with -plain in its name runs
 --again RUN    submit a recorded run from its start: its commit, launcher, overrides and options.
                RUN is a job, a task like 686_3, a receipt in slurm/submitted or the folder of a run
 --continue RUN submit a leg that continues a run in its folder
@@ -36,7 +38,7 @@ parse_arguments() { # WORD...
   declare -gA stems=() configs=()
   declare -gA request=([mode]=submit [live]='' [parsable]='' [query_option]='' [name]='' [legs]=1)
   request+=([action]='' [run]='' [earlier]='')
-  declare -ga overrides=() options=() launchers=()
+  declare -ga overrides=() options=() arguments=() launchers=()
   local stem config
   while (($#)); do
     case $1 in
@@ -70,7 +72,7 @@ parse_arguments() { # WORD...
         shift
         ;;
       --)
-        options=("${@:2}")
+        split_options "${@:2}"
         break
         ;;
       -*) die "unknown option $1. See --help. Options of sbatch follow --" ;;
@@ -97,7 +99,35 @@ parse_arguments() { # WORD...
         "Give only --legs, and options of sbatch after --"
   else
     ((${#launchers[@]})) || die "no launcher was given; expected some of: $(cd "$scripts" && echo *.slurm)"
+    check_words
   fi
+}
+
+# Set `options` and `arguments` to the words before and after the second --
+split_options() { # WORD...
+  while (($#)) && [[ $1 != -- ]]; do
+    options+=("$1")
+    shift
+  done
+  arguments=("${@:2}")
+}
+
+# Refuse overrides of a plain script, and arguments of another one. The arguments of plain scripts become `overrides`.
+check_words() {
+  local launcher
+  for launcher in "${launchers[@]}"; do
+    if ! is_plain "${stems[$launcher]}"; then
+      ((!${#arguments[@]})) || die "$launcher takes no arguments after a second --. Write overrides as KEY=VALUE."
+    elif ((${#overrides[@]})); then
+      die "$launcher takes no overrides. Write the arguments of its script after a second --, like -- -- ${overrides[*]}"
+    fi
+  done
+  overrides+=("${arguments[@]}")
+}
+
+# Return whether a launcher gives its words to the script as they are.
+is_plain() { # STEM
+  grep -q '^export EXPERIMENT_MODE=plain' "$scripts/$1.slurm"
 }
 
 # Record which runs to submit again or to continue.

@@ -50,7 +50,7 @@ choose_tasks() {
 count_points() { # LAUNCHER
   local name state task
   local -i number=0 finished=0 elsewhere=0 running=0
-  local -r size=$(pack_size "$1") live=$(live_jobs "$1")
+  local -r size=$(pack_size "$1") live=$(live_jobs "$1")$'\n'
   local -a unfinished=() chosen=()
   while IFS= read -r -d '' name && IFS= read -r -d '' _ && IFS= read -r -d '' state; do
     task=$((number / size))
@@ -82,7 +82,7 @@ pack_size() { # LAUNCHER
   printf '%s\n' "$size"
 }
 
-# Print the jobs that have claimed points of a launcher and are still in the queue, each on a line after an empty one.
+# Print the jobs that have claimed points of a launcher and are still in the queue: an empty line, then one job a line.
 live_jobs() { # LAUNCHER
   local -a claims
   local jobs

@@ -165,7 +165,7 @@ print_job_variables() { # LAUNCHER
 preflight() {
   local launcher failed=''
   local -A groups=() findings=()
-  mkdir -- "$work/checks" "$work/inputs" "$work/points"
+  mkdir -- "$work/checks" "$work/inputs" "$work/points" "$work/unrecorded"
   inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
@@ -308,7 +308,7 @@ add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
   if [[ ! $group ]]; then
     group=$work/checks/${#groups[@]}
     groups[$key]=$group
-    mkdir -- "$group" "$group/inputs" "$group/points"
+    mkdir -- "$group" "$group/inputs" "$group/points" "$group/unrecorded"
     print_words "${python_words[@]}" > "$group/python"
     (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
   fi
@@ -362,6 +362,7 @@ read_group() { # FOLDER
   done < "$1/notes"
   mv -- "$1/inputs"/* "$work/inputs/"
   cp -R -- "$1/points/." "$work/points/"
+  cp -R -- "$1/unrecorded/." "$work/unrecorded/"
 }
 
 add_finding() { # LAUNCHER LINE

@@ -1,6 +1,8 @@
 """Identify this process and its run from the variables of the launcher, Slurm and torchrun."""
 
+import json
 import os
+import os.path as osp
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -160,3 +162,16 @@ def export_run_variables(name: str | None = None) -> None:
         os.environ["RUN_NAME"] = name
     elif "RUN_NAME" not in os.environ:
         os.environ["RUN_NAME"] = next(candidate_names(process))
+
+
+def is_earlier_attempt(folder: str, process: Process) -> bool:
+    """Return whether a folder is that of an earlier attempt of this job."""
+    try:
+        with open(osp.join(folder, "provenance.json"), encoding="utf-8") as file:
+            record = json.load(file)
+        cluster = record["slurm"].get("SLURM_CLUSTER_NAME")
+        return bool(record["job"] == process.job_id and cluster == os.environ.get("SLURM_CLUSTER_NAME"))
+    except FileNotFoundError:
+        return True  # the attempt ended before it wrote a record, or this is the folder of a multirun
+    except (ValueError, LookupError, TypeError):
+        return False  # the file is not the record of a run
