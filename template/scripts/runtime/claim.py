@@ -4,7 +4,6 @@ import os
 import os.path as osp
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -21,8 +20,7 @@ from runtime.process import (
     candidate_names,
     export_run_variables,
     is_earlier_attempt,
-    launcher_mode,
-    queue_id,
+    link_folder,
     this_process,
 )
 from runtime.record import script_name
@@ -126,21 +124,6 @@ def claim_chosen_point(config: DictConfig, chosen: ChosenPoint) -> None:
         sys.exit(str(error))
     names = (f".hydra_{number}" if number else ".hydra" for number in count())
     os.environ["RUN_RECORD"] = next(name for name in names if mkdir_exclusive(osp.join(folder, name)))
-
-
-def link_folder(folder: str) -> None:
-    """Link the run's folder in the receipt of this job, where bash finds the record: runs/<job>[_<task>][.<process>].
-
-    Later legs of a chain and submit.sh read it.
-    """
-    receipt, entry, process = os.environ.get("EXPERIMENT_SUBMISSION"), queue_id(), this_process()
-    if not receipt or not entry or not osp.isdir(receipt):
-        return
-    if launcher_mode() == "pack":
-        entry += f".{process.task}"
-    os.makedirs(osp.join(receipt, "runs"), exist_ok=True)
-    with suppress(FileExistsError):  # the job was requeued
-        os.symlink(folder, osp.join(receipt, "runs", entry))
 
 
 # Folders --------------------------------------------------------------------------------------------------------------

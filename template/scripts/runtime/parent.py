@@ -15,7 +15,7 @@ from runtime.campaign import ChosenPoint
 from runtime.files import mkdir_exclusive
 from runtime.paths import PREFIX
 from runtime.point_claims import claim_with_answers, own_campaign_folder
-from runtime.process import Process, candidate_names, is_earlier_attempt, this_process
+from runtime.process import Process, candidate_names, is_earlier_attempt, link_folder, this_process
 from runtime.record import Record, run_facts, script_name, versions
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -62,6 +62,7 @@ def run_recorded(run: ScriptRun) -> NoReturn:
     """Run a script, record its run, and exit with its exit code. Other processes of a run become the script."""
     if not this_process().is_main:
         os.execve(run.command[0], [*run.command], dict(run.environment))
+    link_folder(run.folder)
     record = Record(run.folder)
     record.begin(run.facts)
     record.identify(())
