@@ -75,8 +75,8 @@ def write_campaign(lab, data):
 
 def measure(lab, *words):
     """Return the seconds and the megabytes of a command, in a process that prints its own peak."""
-    code = "import resource, sys; from experiments.cli import main\ntry: main()\nfinally:\n"
-    code += " print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    code = "import sys; from experiments.cli import main\ntry: main()\nfinally:\n"
+    code += " print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0], file=sys.stderr)"
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=lab, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
