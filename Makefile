@@ -12,6 +12,7 @@
 # PYTEST=...   options of pytest for make test, like PYTEST="-k sweep"
 # INSTALL=1    lets make install programs outside continuous integration and containers
 # SKIP=slurm   leaves out the tests that need Slurm; SKIP=bolt, those that need a Bolt server; SKIP=index, a package index
+# SKIP=browser leaves out the tests that need Chromium; SKIP=slurm,browser leaves out both
 
 RUNS := {growth: [gh_000, gh_optuna]} # which have every Python file that the template renders
 DEMO := copier hydra-core matplotlib numpy python-dotenv
@@ -42,7 +43,8 @@ test: programs .venv/installed
 
 programs:
 	@$(INSTALL_PROGRAMS) git $(if $(wildcard .venv/demo),,python) \
-	  $(if $(AS_USER),setpriv) $(if $(filter slurm,$(SKIPPED)),,$(SLURM))
+	  $(if $(AS_USER),setpriv) $(if $(filter slurm,$(SKIPPED)),,$(SLURM)) \
+	  $(if $(filter browser,$(SKIPPED)),,chromium)
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from support import skips
 from support.bolt import Bolt
+from support.browser import Browser
 from support.lab import make_lab
 from support.process import run
 from support.slurm import Slurm, SlurmWithAccounting
@@ -205,3 +206,13 @@ def bolt(tmp_path_factory):
     server = Bolt(tmp_path_factory.mktemp("bolt"))
     yield server
     server.stop()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Start a headless Chromium."""
+    if not shutil.which("chromium"):
+        pytest.fail("not installed: chromium. Type: make programs, or skip: make test SKIP=browser")
+    browser = Browser(tmp_path / "browser")
+    yield browser
+    browser.stop()

@@ -86,7 +86,7 @@ def test_add_run_of_old_script_has_no_starter_parameters(old, experiment):
             "`experiments set-run experiments/011-x x gh_000 mem=100g`",
         ),
         ("x", "igb_cabbi_001", "the ID 001 of x is already used by delta_001; nothing was added."),
-        ("x", "gh-2", "must have the form MACHINE_ID"),
+        ("x", "gh-2", 'unknown mode "2"'),
         ("x", "gone_002", "gone is retired and takes no new runs"),
         ("x-y", "gh_002", "is not a module name"),
         ("x", "delta_007", "conf/x_gh_007.yaml exists, so its number is used"),

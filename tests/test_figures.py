@@ -10,7 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from support.process import edit, run
+from support.process import commit, edit, git, run
+from support.template import ROOT
+
+SOURCES = {"PYTHONPATH": str(ROOT / "src")}
 
 SCRIPT = """\
 import os
@@ -67,6 +70,9 @@ def metadata(path):
         with Image.open(path) as image:
             image.load()
             return {key: value for key, value in image.text.items() if key != "Software"}
+    if path.suffix == ".gif":
+        with Image.open(path) as image:
+            return dict(line.split(": ", 1) for line in image.info["comment"].decode().splitlines())
     if path.suffix == ".svg":
         [description] = ElementTree.parse(path).iter("{http://purl.org/dc/elements/1.1/}description")
         return dict(line.split(": ", 1) for line in description.text.splitlines())
@@ -80,13 +86,13 @@ def metadata(path):
 def test_figure_formats_have_equal_metadata(figures, tmp_path, rc):
     (tmp_path / "matplotlibrc").write_text(f"{rc}\n")
     done = figures.save(
-        *("'a.png'", "'a.svg'", "'a.pdf'"),
+        *("'a.png'", "'a.svg'", "'a.pdf'", "'a.gif'"),
         overrides=["seed=2", "title=a b"],
         env={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    told = [metadata(figures.lab.images / name) for name in ("a.png", "a.svg", "a.pdf")]
-    assert told[0] == told[1] == told[2]
+    told = [metadata(figures.lab.images / name) for name in ("a.png", "a.svg", "a.pdf", "a.gif")]
+    assert told[0] == told[1] == told[2] == told[3]
     assert told[0]["Script"] == "experiments/011-x/scripts/own.py"
     assert told[0]["Overrides"] == "seed=2 title=a b" and told[0]["Run"].startswith(f"{figures.lab.data}/experiments")
 
@@ -94,7 +100,7 @@ def test_figure_formats_have_equal_metadata(figures, tmp_path, rc):
 def test_unknown_format_or_missing_latex_is_one_line(figures, tmp_path):
     done = figures.save("'a.jpg'")
     path = figures.lab.images / "a.jpg"
-    problem = 'unknown ending ".jpg"; expected one of: .png, .svg, .pdf.'
+    problem = 'unknown ending ".jpg"; expected one of: .png, .svg, .pdf, .gif.'
     assert done.stderr.startswith(f"{path}: {problem} It is kept: ")
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
     done = figures.save("'a.png'", env={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "PATH": "/bin/nowhere"})
@@ -161,7 +167,9 @@ def test_stable_name_is_replaced_only_by_its_own_run(figures):
     with Image.open(paths[0]) as image:
         assert image.size == (120, 90) and image.mode == "RGBA" and image.getpixel((0, 0))[3] == 0
     first = contents()
-    done = figures.lab.start("x_gh_000", "seed=5", script="own (ü)")
+    (figures.experiment / "conf/default.yaml").open("a").write("# other values\n")
+    edit(figures.experiment / "scripts/own (ü).py", "[cfg.seed, 1]", "[cfg.seed + 5, 1]")
+    done = figures.lab.start("x_gh_000", script="own (ü)")
     assert done.returncode == 0, done.stderr
     second = contents()
     assert all(old != new for old, new in zip(first, second, strict=True)) and figures.names() == sorted(names)
@@ -225,3 +233,111 @@ def test_full_disk_keeps_the_old_figure(figures):
     assert done.returncode == 1
     assert done.stderr.startswith(f"{figures.lab.images / 'a.png'}: File too large. ")
     assert figures.names() == ["a.png"] and (figures.lab.images / "a.png").read_bytes() == before
+
+
+PLAIN = """\
+import argparse
+import sys
+from pathlib import Path
+from dotenv import load_dotenv
+from runtime import find_env, require_folders, save_figure
+load_dotenv(find_env())
+[IMAGES] = require_folders("ASSET_IMAGES_DIR")
+from matplotlib.animation import FuncAnimation
+from matplotlib.figure import Figure
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--width", type=float)
+width = parser.parse_args().width
+figure = Figure(figsize=(width / 25.4, 50 / 25.4))
+axes = figure.subplots()
+[line] = axes.plot([0, 1], [0, 1])
+figure.suptitle("Two <b>\\nlines")
+print(save_figure(figure, Path(IMAGES, "plain.png"), also=["svg", ".pdf", "gif"]))
+moving = FuncAnimation(figure, lambda frame: line.set_ydata([0, frame]), frames=3, interval=200)
+print(save_figure(moving, Path(IMAGES, "moving.gif")))
+save_figure(moving, Path(IMAGES, "moving.png"))
+"""
+
+
+def test_save_figure_needs_neither_run_nor_hydra(figures):
+    script = figures.experiment / "scripts/plain.py"
+    script.write_text(PLAIN)
+    commit(figures.lab.path)
+    images, head = figures.lab.images, git(figures.lab.path, "rev-parse", "HEAD").strip()
+
+    def start(width, **kwargs):
+        return figures.lab.python("experiments/011-x/scripts/plain.py", "--width", width, **kwargs)
+
+    done = start("85")
+    paths = [images / "plain.png", images / "moving.gif"]
+    assert done.stdout.split() == list(map(str, paths))
+    refused = f'{images}/moving.png: an animation cannot be written as ".png". Let the path end in .gif.\n'
+    assert (done.returncode, done.stderr) == (1, refused)
+    name = "experiments/011-x/scripts/plain.py"
+    expected = {
+        "Script": name,
+        "Command": f"{name} --width 85",
+        "Commit": head,
+        "Job": "none",
+        "Title": "Two <b> lines",
+    }
+    for path in (*paths, images / "plain.svg", images / "plain.gif"):
+        assert metadata(path) == expected
+    with Image.open(paths[1]) as image:
+        assert image.n_frames == 3 and image.info["duration"] == 200
+    # The width in millimetres is that of the formats, within a thousandth, and of the PNG within a pixel.
+    [box] = re.findall(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+)", (images / "plain.pdf").read_bytes())
+    assert float(box[0]) / 72 * 25.4 == pytest.approx(85, rel=1e-3)
+    width = ElementTree.parse(images / "plain.svg").getroot().get("width")
+    assert width.endswith("pt") and float(width[:-2]) / 72 * 25.4 == pytest.approx(85, rel=1e-3)
+    with Image.open(paths[0]) as image:
+        assert image.width / image.info["dpi"][0] * 25.4 == pytest.approx(85, abs=0.2)
+
+    assert start("85").stdout.split() == list(map(str, paths))
+    before = {path: path.read_bytes() for path in images.iterdir()}
+    done = start("120")  # other arguments: nothing is replaced, and the figure is kept under a new name
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    found = re.fullmatch(
+        rf"{paths[0]}: this file was made with {name} --width 85\. "
+        r"To accept it: experiments (figures --promote (\S+) \S+) It is kept: (.*)\n",
+        done.stderr,
+    )
+    kept = found[3].split(", ")
+    assert found[2] == kept[0] and len(kept) == 4
+    assert {path: path.read_bytes() for path in before} == before
+    done = run(sys.executable, "-m", "experiments", *found[1].split(), cwd=figures.lab.path, env=SOURCES | os.environ)
+    assert done.stdout.splitlines() == [f"figure: {images}/plain.{ending}" for ending in ("gif", "pdf", "png", "svg")]
+    assert metadata(paths[0])["Command"] == f"{name} --width 120"
+
+
+def test_stable_name_needs_equal_overrides_or_promotion(figures):
+    gif = "FuncAnimation(figure, lambda frame: None, frames=2)"
+    body = f"from matplotlib.animation import FuncAnimation; run.save({gif}, osp.join(IMAGES, 'a.gif')); "
+    figures.write("'a.png'", body=body + "run.save(figure, osp.join(IMAGES, {}), also=['pdf'])")
+    png, pdf = figures.lab.images / "a.png", figures.lab.images / "a.pdf"
+    done = figures.lab.start(script="own")
+    printed = [line for line in done.stdout.splitlines() if "matplotlib" not in line]  # it logs each animation
+    assert printed == [f"figure: {figures.lab.images}/a.{each}" for each in ("gif", "png", "pdf")]
+    assert metadata(figures.lab.images / "a.gif")["Configuration"] == "x_gh_000"
+    before = {path: path.read_bytes() for path in (png, pdf)}
+    done = figures.lab.start("x_gh_000", "seed=5", script="own")
+    assert done.returncode == 1 and {path: path.read_bytes() for path in before} == before
+    line = next(line for line in done.stderr.splitlines() if line.startswith(str(png)))
+    found = re.fullmatch(
+        rf"{png}: this file was made with no overrides\. "
+        rf"To accept it: experiments (figures --promote (\S+) {png}) It is kept: \2, (\S+)\.pdf",
+        line,
+    )
+    assert found[2] == f"{found[3]}.png" and found[3].startswith(str(figures.lab.data))
+    done = run(sys.executable, "-m", "experiments", *found[1].split(), cwd=figures.lab.path, env=SOURCES | os.environ)
+    assert done.stdout == f"figure: {pdf}\nfigure: {png}\n", done.stderr
+    assert metadata(png)["Overrides"] == metadata(pdf)["Overrides"] == "seed=5"
+    done = figures.lab.start("x_gh_000", "seed=5", script="own")  # only the GIF still has other overrides
+    assert [line.split(": ")[0] for line in done.stderr.splitlines()[:-1]] == [f"{figures.lab.images}/a.gif"]
+    png.write_bytes(b"a colleague's")
+    promote = (sys.executable, "-m", "experiments", "figures", "--promote")
+    done = run(*promote, pdf, "a", cwd=figures.lab.path, env=SOURCES | os.environ)
+    assert done.returncode == 0 and png.read_bytes() == b"a colleague's"
+    done = run(*promote, f"{found[3]}.png", png, cwd=figures.lab.path, env=SOURCES | os.environ)
+    assert done.returncode == 1 and done.stderr.startswith(f"experiments: {png} was not made by ")

@@ -124,6 +124,7 @@ def test_missing_programs_are_listed_without_apt(machine):
     line = machine.refused("git", "slurmctld", "sbatch", **ALLOWED)
     assert "not installed: git, slurmctld, sbatch. Install them" in line and "SKIP=slurm" in line
     assert "SKIP" not in machine.refused("git", **ALLOWED)
+    assert machine.refused("chromium", **ALLOWED).endswith("tests that need a browser: make test SKIP=browser")
 
 
 @pytest.mark.parametrize("sudo", ["", "exit 1"], ids=["none", "asks for a password"])
@@ -237,6 +238,7 @@ def test_make_test_requires_slurm_unless_skipped():
     for done in (typed(*command, SKIP="slurm"), typed(*command, "SKIP=slurm"), typed(*command, "SKIP=index,slurm")):
         assert done.returncode == 0 and "slurmctld" not in done.stdout
     assert "slurmctld" not in typed("make", "--dry-run", "demo").stdout
+    assert "chromium" in asked and "chromium" not in typed(*command, SKIP="browser").stdout
 
 
 def test_skip_is_reported_last():
@@ -249,7 +251,9 @@ def test_skip_is_reported_last():
 
 def test_skip_with_an_unknown_word_is_refused(monkeypatch):
     monkeypatch.setenv("SKIP", "slurm,slrum")
-    with pytest.raises(pytest.UsageError, match='SKIP: unknown word "slrum"; expected some of: slurm, bolt, index'):
+    with pytest.raises(
+        pytest.UsageError, match='SKIP: unknown word "slrum"; expected some of: slurm, bolt, index, browser'
+    ):
         skips.check_words()
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from experiments.errors import Problem, reason
 from experiments.git import forget_hook_variables
 
-DESCRIPTION = "Update many experiments, add and change their runs, list what ran, and check them."
+DESCRIPTION = "Update many experiments, add and change their runs, list what ran, show figures, and check them."
 EPILOG = "`experiments COMMAND --help` prints the options of a command, with examples."
 
 Handler = Callable[[argparse.Namespace], int]
@@ -167,13 +167,29 @@ def split_names(text: str) -> list[str]:
         "--source", metavar="TEMPLATE", help="template of folders never adopted; default: that of the other experiments"
     ),
     argument("--list", action="store_true", help="print the names of the checks"),
-    examples=("experiments check", "experiments check experiments/005-old --compose"),
+    argument(
+        "--figures",
+        nargs="+",
+        metavar="FOLDER",
+        help="check the images that Markdown and LaTeX files in these folders embed, and nothing else",
+    ),
+    examples=(
+        "experiments check",
+        "experiments check experiments/005-old --compose",
+        "experiments check --figures notes paper",
+    ),
 )
 def handle_check(options: argparse.Namespace) -> int:
     from experiments.check import Options, check, list_checks
 
     if options.list:
         return list_checks()
+    if options.figures:
+        from experiments.embedded import check_embedded
+
+        if options.paths:
+            raise Problem("--figures cannot be combined with a PATH", "Run the two checks one by one.")
+        return check_embedded(options.figures)
     return check(options.paths, Options(options.select, options.ignore, options.compose, options.source))
 
 
@@ -310,6 +326,38 @@ def handle_logs(options: argparse.Namespace) -> int:
     from experiments.logs import show_log
 
     return show_log(options.path, options.run, options.follow)
+
+
+@command(
+    "figures",
+    "write a page with all figures and how each was made, or promote a figure to a stable name",
+    argument("path", nargs="?", metavar="PATH", help="only figures of this experiment; default: of all experiments"),
+    argument("--open", action="store_true", help="open the page in a browser"),
+    argument("--output", metavar="FILE", help="the page; default: figures.html beside the folders of the runs"),
+    argument("--markdown", action="store_true", help="print Markdown for a note, or write it to a new --output"),
+    argument(
+        "--promote",
+        nargs=2,
+        metavar=("FIGURE", "NAME"),
+        help="copy a figure with its metadata to a stable name; replace what the same script made",
+    ),
+    examples=(
+        "experiments figures --open",
+        "experiments figures 011-x --output figures.html",
+        "experiments figures 011-x --markdown",
+        "experiments figures --promote images/a_2026-11-25-10-15-53.png growth",
+    ),
+)
+def handle_figures(options: argparse.Namespace) -> int:
+    from experiments.figures import Options, promote, show_figures
+
+    if options.promote:
+        if options.path or options.open or options.output or options.markdown:
+            raise Problem("--promote cannot be combined with another argument", "Leave that out.")
+        return promote(*options.promote)
+    if options.open and options.markdown:
+        raise Problem("--open and --markdown cannot be combined", "Leave one out.")
+    return show_figures(options.path, Options(options.output, options.open, options.markdown))
 
 
 @command(

@@ -125,18 +125,25 @@ def runs_elsewhere(runs: Sequence[RunInfo], receipts: Collection[Receipt], keep:
 
 def unexplained(history: History) -> Iterator[Receipt]:
     """Yield the receipts of jobs that may lack a record. Of an array, one record says nothing about other tasks."""
-    entries = {run.entry for run in history.runs}
+    entries = known_jobs(history.runs)
     yield from (receipt for receipt in history.receipts.values() if receipt.job not in entries)
+
+
+def known_jobs(runs: Collection[RunInfo]) -> set[str]:
+    """Return the jobs that have records. The record of a chain has its first leg as the run's job, and its last one."""
+    return {run.entry for run in runs} | {run.job for run in runs if run.job}
 
 
 def find_unrecorded(history: History, queue: Queue, ends: Mapping[Key, Ended]) -> Iterator[RunInfo]:
     """Yield the jobs that have no record: they wait, they died before `Run` began, or their script has no `Run`."""
-    known = {run.entry for run in history.runs}
+    known = known_jobs(history.runs)
     numbers = {entry.partition("_")[0] for entry in known}
     is_ours = own_jobs(history.experiment)
     jobs = group_by_number(filter(is_ours, [*ends_here(ends), *(queue.jobs or {}).values()]))
     for receipt in history.receipts.values():
         found = jobs.pop(receipt.job, {})
+        for leg in receipt.later_legs:  # they continue the same run
+            jobs.pop(leg, None)
         for job in found.values():
             if job.id not in known:
                 yield unrecorded_run(receipt, job.id)

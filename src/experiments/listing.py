@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from experiments.code_state import CodeState, Mark
 from experiments.errors import Problem, one_line
 from experiments.experiment import Experiment, Templates, find_all
-from experiments.figure_metadata import read_metadata
+from experiments.figure_metadata import PROVENANCE, read_metadata
+from experiments.git import GitError, Repository
 from experiments.history import History, read_histories, runs_folder
 from experiments.points import Campaign, find_configurations, make_campaign, read_grid, unknown_configuration
 from experiments.records import (
@@ -31,7 +33,6 @@ from experiments.records import (
 from experiments.screen import Fit, show_cells, show_fitted
 from experiments.slurm import Queue
 
-FACTS = ("Script", "Configuration", "Overrides", "Commit", "Job", "Run", "Trial")  # of a figure's metadata
 SWEEP = re.compile(r"_(optuna|wandb)(_|$)")  # in the name of a sweep's configuration
 
 
@@ -299,7 +300,10 @@ def short_time(text: str, now: datetime) -> str:
 
 
 def show_figure(path: str | None, figure: str, as_json: bool) -> int:
-    """Print which run made a figure."""
+    """Print which run made a figure.
+
+    In a repository, `State` states whether its code is stale, dirty or unknown.
+    """
     facts = facts_of_figure(path, figure)
     if as_json:
         print(json.dumps(facts, indent=2))
@@ -316,13 +320,24 @@ def facts_of_figure(path: str | None, figure: str) -> dict[str, str]:
     facts = read_facts(file) or find_in_records([Experiment.open(path)] if path else find_all(), file)
     if not facts:
         raise Problem(f"{figure} has no metadata of a run, and no run's record names it")
+    if marks := marks_of(file):
+        facts["State"] = "; ".join(map(str, marks))
     return facts
 
 
 def read_facts(figure: Path) -> dict[str, str]:
-    """Return the metadata of a figure about its run, in the order of FACTS; nothing if it names no run."""
+    """Return the metadata of a figure about its run, in the order of PROVENANCE; nothing if it names no script."""
     found = read_metadata(figure)
-    return {name: found[name] for name in FACTS if name in found} if "Run" in found else {}
+    return {name: found[name] for name in PROVENANCE if name in found} if "Script" in found else {}
+
+
+def marks_of(figure: Path) -> list[Mark]:
+    """Return what is wrong with the code of a figure. Outside a repository, there is nothing to compare it with."""
+    try:
+        state = CodeState(Repository.find(Path(".")))
+    except GitError:
+        return []
+    return state.marks(read_metadata(figure))
 
 
 def find_in_records(experiments: list[Experiment], figure: Path) -> dict[str, str]:

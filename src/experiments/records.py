@@ -18,6 +18,7 @@ EVERYTHING = ("*",)  # as the names of the facts to keep
 STATES = (  # in the order of a summary; Slurm has more words
     "queued",
     "running",
+    "paused",
     "finished",
     "pruned",
     "failed",
@@ -28,7 +29,7 @@ STATES = (  # in the order of a summary; Slurm has more words
     "unreadable",
     "missing",
 )
-FAULTS = (*STATES[4:-4], "lost", "unreadable")
+FAULTS = (*STATES[5:-4], "lost", "unreadable")
 POINT_WORDS = ("config=", "++config=", "point=", "++point=")  # these choose a point; its name has them already
 
 

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-FIXTURES = {"slurm": "needs_slurm", "bolt": "bolt", "index": "uv"}  # word of SKIP: the fixture of the tests it skips
+# The fixture of the tests that a word of SKIP skips.
+FIXTURES = {"slurm": "needs_slurm", "bolt": "bolt", "index": "uv", "browser": "browser"}
 
 
 def words():

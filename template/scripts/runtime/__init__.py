@@ -27,6 +27,7 @@ preflight     check scripts, imports and configurations
 hydra_help    make Hydra 1.3 work on Python 3.14
 optuna_*      the journal and the study of an Optuna sweep
 point.sh      the part of a launcher that chooses a job's point
+legs.sh       the part of a launcher that decides whether a leg continues its run
 *.sh          the parts of submit.sh
 """
 

@@ -138,6 +138,16 @@ def commit_new(part: str, path: str) -> None:
         raise
 
 
+def mkdir_exclusive(folder: str) -> bool:
+    """Make a folder. Return False if it exists already."""
+    os.makedirs(osp.dirname(folder), exist_ok=True)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        return False
+    return True
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a value as JSON to `path`, or replace that file atomically. Raises ValueError for NaN and infinity."""
     with text_file(path) as file:

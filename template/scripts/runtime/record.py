@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.files import write_json
 from runtime.metrics import History, Number
 from runtime.paths import EXPERIMENT, FOLDER, SCRIPTS, SUBMITTED, package_folder
+from runtime.process import earlier_legs, queue_id
 from runtime.usage import peak_memory
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def plain_value(value: Any) -> Any:
 
 
 class Record:
-    """The provenance.json in a run's folder. It lists every attempt of a requeued run.
+    """The provenance.json in a run's folder. It lists every attempt of a requeued run and each leg.
 
     Beside it, metrics.jsonl is the history of the numbers.
     """
@@ -167,6 +168,8 @@ class Record:
         if attempts and attempts[-1]["status"] == "running":
             attempts[-1] |= {"status": "terminated", "error": "killed before it could record its end"}
         attempt = {name: facts[name] for name in ("started", "host", "job")}
+        if earlier_legs():
+            attempt["job"] = queue_id()
         attempt["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         self.facts = {"status": "running", "error": None, "finished": None, "metrics": {}} | dict(facts)
         self.facts["metrics"] = earlier.get("metrics", {})

@@ -4,6 +4,7 @@ import cProfile
 import os
 import os.path as osp
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from runtime import tracking
 from runtime.campaign import EXPANDED, chosen_point, configuration_hash
 from runtime.environment import refuse_other_experiment, refuse_other_package
-from runtime.figures import keep_figure, write_figure
+from runtime.figures import keep_figure, promotion_hint, write_figure
 from runtime.files import FileError, explain, link_new, temporary
 from runtime.inputs import own_paths
 from runtime.metrics import number, plain
@@ -26,12 +27,12 @@ from runtime.signals import Signals, Terminated
 from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from omegaconf import DictConfig
+    from runtime.figures import Drawing
 
 
 LONGEST_ERROR = 10_000  # characters of an error in a record
-ENDED_WELL = ("finished", "pruned")
+ENDED_WELL = ("finished", "paused", "pruned")
 
 
 class Run:
@@ -165,22 +166,29 @@ class Run:
             raise RuntimeError(f"run.{what} was called in a forked process. Call it in the process that made the run.")
         return self.is_main
 
-    def save(self, figure: "Figure", path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a matplotlib figure with this run's metadata, like `save_figure`, and print its path.
+    def save(
+        self, figure: "Drawing", path: str | os.PathLike[str], *, also: Sequence[str] = (), **options: Any
+    ) -> None:
+        """Write a matplotlib figure or animation with this run's metadata, like `save_figure`, and print its path.
+
+        `also=["svg", "pdf"]` writes further formats under the same stem. `options` are those of matplotlib's savefig,
+        like dpi=300, bbox_inches="tight" or transparent=True, or of an animation's `save`.
 
         A figure that cannot be written there is kept in the run's folder: both paths are printed, the script
-        continues, and the run fails at its end. `options` are those of matplotlib's savefig, like dpi=300,
-        bbox_inches="tight" or transparent=True. Trials write no figures if the sweep has `figures: null`.
+        continues, and the run fails at its end. This includes a name without a timestamp that other overrides made.
+        Trials write no figures if the sweep has `figures: null`.
         """
         if not self.writes("save") or (self.cfg.trial and self.cfg.sweep.figures is None):
             return
         try:
-            written = write_figure(figure, path, self.metadata, options)
+            written = write_figure(figure, path, also, self.metadata, options)
         except Exception as error:
-            self.keep(path, error, lambda: keep_figure(figure, self.folder, path, self.metadata, options), "figures")
+            metadata = self.metadata
+            self.keep(path, error, lambda: keep_figure(figure, self.folder, path, also, metadata, options), "figures")
             return
-        print(f"figure: {written}")
-        self.add("figures", written)
+        for each in written:
+            print(f"figure: {each}")
+            self.add("figures", each)
         if self.wandb:
             tracking.log_figure(self.wandb, figure, path, self.stem, options)
 
@@ -199,7 +207,7 @@ class Run:
         own = osp.join(self.folder, osp.basename(shared))
         if problem := self.columns_problem(plain):
             kept = osp.basename(self.table_name())
-            self.keep(shared, FileError(problem), lambda: keep_table(self.folder, kept, plain), "tables")
+            self.keep(shared, FileError(problem), lambda: [keep_table(self.folder, kept, plain)], "tables")
             return
         self.columns = columns_of(plain)
         errors = {path: self.try_table(path, plain) for path in (own, shared)}
@@ -225,7 +233,7 @@ class Run:
             return f"this run's table has the columns {', '.join(map(str, self.columns))}. Write the same columns."
         return None
 
-    def keep(self, path: object, error: Exception, write: Callable[[], str], kind: str) -> None:
+    def keep(self, path: object, error: Exception, write: Callable[[], list[str]], kind: str) -> None:
         """Write a result to the run's folder by `write`, and report its path. Raises `error` if it cannot be drawn."""
         problem = explain(error, path)
         try:
@@ -235,8 +243,9 @@ class Run:
         except Exception:
             raise error from None
         else:
-            self.report(f"{problem} It is kept: {kept}")
-            self.add(kind, kept)
+            self.report(f"{problem}{promotion_hint(error, kept[0], path)} It is kept: {', '.join(kept)}")
+            for each in kept:
+                self.add(kind, each)
 
     def add(self, kind: str, path: str) -> None:
         """Add a result's path to the record. An error is only reported, and the script can save further results."""
@@ -272,6 +281,22 @@ class Run:
                 tracking.define_step(self.wandb)
             self.has_steps = True
             self.wandb.log({**numbers, tracking.STEP: position})
+
+    @property
+    def time_left(self) -> float | None:
+        """The seconds until the time limit ends this job. None in a run by hand, and if that is not known."""
+        end = os.environ.get("EXPERIMENT_END")
+        return float(end) - time.time() if end and self.process.job else None
+
+    def pause(self) -> NoReturn:
+        """End this run as paused, with exit code 0. The next leg of its chain continues it in the same folder.
+
+        Call it in every process of the run. Raises RuntimeError in a trial, which cannot be continued.
+        """
+        self.writes("pause")
+        if self.cfg.trial:
+            raise RuntimeError("run.pause was called in a trial. Raise optuna.TrialPruned to end it.")
+        raise Paused
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -330,6 +355,10 @@ class Run:
             self.wandb.finish(exit_code=int(outcome(error)[0] not in ENDED_WELL))
 
 
+class Paused(SystemExit):
+    """Raised in a run by run.pause. The exit code is 0."""
+
+
 class Unwritten(Exception):
     """Raised at the end of a run if results could not be written. Each was reported when that happened."""
 
@@ -343,6 +372,8 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "terminated", str(error)
     if isinstance(error, KeyboardInterrupt):
         return "terminated", "SIGINT"
+    if isinstance(error, Paused):
+        return "paused", None
     if isinstance(error, Unwritten):
         return "failed", str(error)[:LONGEST_ERROR]
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):

@@ -11,12 +11,12 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from runtime.campaign import ChosenPoint
-from runtime.figures import draw, stamp_pattern
+from runtime.figures import draw, is_animation, stamp_pattern
 from runtime.files import try_to_write
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from omegaconf import DictConfig
+    from runtime.figures import Drawing
 
 STEP = "step"  # the metric with the step of the script. W&B's own step never goes back, as a resumed run does
 PUBLIC_VARIABLES = ("RUN_NAME", "RUN_TASK", "WANDB_MODE")  # their values are not secret
@@ -81,9 +81,9 @@ def define_step(wandb_run: Any) -> None:
 
 
 def log_figure(
-    wandb_run: Any, figure: "Figure", path: str | os.PathLike[str], stem: str, options: Mapping[str, Any]
+    wandb_run: Any, figure: "Drawing", path: str | os.PathLike[str], stem: str, options: Mapping[str, Any]
 ) -> None:
-    """Log a figure to W&B as PNG, the only format that W&B shows. `options` are those of the figure's file.
+    """Log a figure to W&B as PNG, or an animation as GIF, which W&B shows. `options` are those of the figure's file.
 
     Its title is the file's name without the run's stem and the timestamp: W&B compares figures of equal titles.
     """
@@ -91,9 +91,11 @@ def log_figure(
     from PIL import Image
 
     title = re.sub(stamp_pattern(), "", osp.splitext(osp.basename(path))[0]).replace(stem, "").strip("_")
-    picture = io.BytesIO()
-    draw(figure, picture, "png", {}, options)
-    wandb_run.log({title or "figure": wandb.Image(Image.open(picture))})
+    picture, kind = io.BytesIO(), "gif" if is_animation(figure) else "png"
+    draw(figure, picture, kind, {}, options)
+    picture.seek(0)
+    shown = wandb.Video(picture, format="gif") if kind == "gif" else wandb.Image(Image.open(picture))
+    wandb_run.log({title or "figure": shown})
 
 
 def without_environment(cfg: "DictConfig") -> Any:

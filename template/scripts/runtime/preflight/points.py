@@ -124,7 +124,7 @@ def state_of(folder: str, expected: str) -> str:
     except (FileNotFoundError, ValueError):
         record = {}
     if record.get("status") == "finished":
-        if record.get("configuration_hash") != expected:
+        if record.get("configuration_hash") not in (expected, None):
             return OTHER
         is_same = not SUBMITTED or record.get("commit") == SUBMITTED["commit"]
         return "finished" if is_same else "finished elsewhere"

@@ -1,0 +1,179 @@
+"""The page of `experiments figures`, in a real browser, and what it states about the code of figures."""
+
+import json
+import os
+import sys
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from support.process import commit, edit, git, run
+from support.template import ROOT
+
+from experiments.embedded import check_embedded
+
+EXPERIMENT = {"runs": {"growth": ["gh_000"], "dose": ["gh_000"]}}
+SCRIPT = "experiments/011-x/scripts/{}.py"
+
+
+class Shelf:
+    """A lab with an experiment, and figures with the metadata of a run."""
+
+    def __init__(self, lab):
+        self.lab, self.experiment = lab, lab.render(**EXPERIMENT)
+
+    def command(self, *arguments, code=0):
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        done = run(sys.executable, "-m", "experiments", *arguments, cwd=self.lab.path, env=environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout or done.stderr
+
+    def draw(self, name, script="growth", title="A title", dirty=False, **others):
+        """Write a small figure that a run at HEAD would have made."""
+        head = git(self.lab.path, "rev-parse", "HEAD").strip()
+        facts = {"Title": title, "Script": SCRIPT.format(script), "Configuration": f"{script}_gh_000"}
+        facts |= {"Overrides": "", "Commit": f"{head}{'-dirty' if dirty else ''}", "Job": "none", **others}
+        text = PngInfo()
+        for key, value in facts.items():
+            text.add_itxt(key, value)
+        path = self.lab.images / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (160, 100), "white").save(path, pnginfo=text)
+        return path
+
+    def record(self, config, name, **facts):
+        """Write the record of a run, and return its folder."""
+        folder = self.lab.data / "experiments/011-x/runs" / config / name
+        folder.mkdir(parents=True)
+        (folder / "provenance.json").write_text(json.dumps({"status": "finished", "config": config} | facts))
+        return folder
+
+
+@pytest.fixture
+def shelf(lab):
+    return Shelf(lab)
+
+
+def shown(browser):
+    return browser.evaluate("[...document.querySelectorAll('article')].filter(c => !c.hidden).map(title)")
+
+
+ATTACK = """<script>document.title = "attacked"</script><img src=x onerror="document.title='attacked'">" '&amp;"""
+
+
+def test_page_filters_enlarges_and_escapes(shelf, browser, tmp_path):
+    point = shelf.record("round2", "wide_0", point="wide_0", started="2026-11-25T10:00:00+00:00")
+    older = shelf.record("growth_gh_000", "7", started="2026-11-20T10:00:00+00:00", script=ATTACK, commit="1" * 40)
+    newest = shelf.record("dose_gh_000", "8", started="2026-11-27T10:00:00+00:00")
+    shelf.draw("011-round2 wide #0.png", title="wide", Configuration="round2", Run=str(point))
+    plain = shelf.lab.images / "plain.png"
+    Image.new("RGB", (9, 9)).save(plain)
+    shelf.record("old", "9", started="2026-11-19T10:00:00+00:00", figures=[str(plain)], script=ATTACK)
+    shelf.draw("011-a.png", title=ATTACK, Overrides=ATTACK, Run=str(older))
+    shelf.draw("011-b.png", script="dose", title="dose", Overrides="noise=0.25", dirty=True, Run=str(newest))
+    (shelf.lab.images / "011-b.pdf").write_bytes(b"%PDF-1.4 no metadata")
+    Image.new("RGB", (9, 9)).save(shelf.lab.images / "screenshot.png")  # of no experiment
+    edit(shelf.experiment / "conf/dose_gh_000.yaml", "seed", "# seed")
+    page = tmp_path / "deep/figures.html"
+    printed = shelf.command("figures", "011-x", "--output", page)
+    assert printed == f"page: {page} (5 figures, 1 dirty, 2 unknown)\n"
+
+    browser.open(page)
+    browser.evaluate("globalThis.title = card => card.querySelector('h3').textContent")
+    names = shown(browser)
+    assert names[:2] == ["011-b", "dose"] and names[2:4] == ["wide", " ".join(ATTACK.split())] and names[4] == "plain"
+    titles = browser.evaluate("[...document.querySelectorAll('h2')].map(h => h.innerText)")
+    assert titles[2] == "011-x / round2 / wide_0"
+    assert browser.evaluate("[document.title, document.scripts.length]") == ["Figures", 1]
+    images = "[...document.querySelectorAll('article img')]"
+    assert browser.evaluate(f"{images}.map(image => image.loading)") == ["lazy"] * 4
+    browser.evaluate(f"Promise.all({images}.map(image => (image.loading = 'eager', image.decode())))")
+
+    browser.evaluate("document.querySelector('#text').focus()")
+    browser.type("NOISE=0.25 dose")
+    assert shown(browser) == ["dose"]
+    assert browser.evaluate("document.querySelector('#count').textContent").startswith("1 of 5 figures")
+    browser.evaluate("document.querySelector('#text').value = ''; filter()")
+    browser.click("input[value=dirty]")
+    assert shown(browser) == ["dose"]
+    browser.click("input[value=unknown]")
+    assert shown(browser) == ["011-b", "dose", "plain"]
+    browser.click("input[value=unknown]")
+    browser.click("input[value=dirty]")
+
+    enlarged = "document.querySelector('dialog').open && document.querySelector('dialog b').textContent"
+    browser.evaluate("document.querySelectorAll('article button')[1].setAttribute('id', 'second')")
+    browser.click("#second")
+    steps = [browser.evaluate(enlarged)]
+    for key in ("ArrowLeft", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "Escape"):
+        browser.press(key)
+        steps.append(browser.evaluate(enlarged))
+    assert steps == ["dose", "dose", "wide", names[3], "wide", "dose", False]
+    assert browser.evaluate("document.activeElement.id") == "second"
+
+    for scheme, color in (("dark", "rgb(20, 23, 26)"), ("light", "rgb(255, 255, 255)")):
+        browser.prefer(scheme)
+        assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == color
+    browser.resize(360, 640)
+    assert browser.evaluate("document.documentElement.scrollWidth") == 360
+    assert browser.problems == []
+
+
+def test_figure_states_follow_git(shelf, monkeypatch, capsys):
+    monkeypatch.chdir(shelf.lab.path)
+    (shelf.lab.path / "results.txt").write_text("1")
+    commit(shelf.lab.path)
+    first = [shelf.draw("011-growth.png"), shelf.draw("011-dose.png", script="dose")]
+    shelf.draw("011-other.png", Commit="1234567890" * 4)
+    plain = shelf.lab.images / "011-plain.png"
+    Image.new("RGB", (9, 9)).save(plain)
+    paper = shelf.lab.path / "paper"
+    paper.mkdir()
+    names = ("growth", "dose", "other", "plain")
+    (paper / "a.tex").write_text("\n".join(rf"\includegraphics{{../images/011-{name}}}" for name in names))
+    commit(shelf.lab.path)
+    first = shelf.draw("011-growth.png")
+    shelf.draw("011-dose.png", script="dose")
+    shelf.draw("011-other.png", Commit="1234567890" * 4)
+    Image.new("RGB", (9, 9)).save(shelf.lab.images / "011-plain.png")
+
+    def states():
+        """Return the words about each figure in the check."""
+        assert check_embedded(["paper"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        found = {line.split()[1]: line.split(" is ", 1)[1] for line in lines}
+        return {name.removeprefix("../images/011-"): text for name, text in found.items()}
+
+    commit_id = git(shelf.lab.path, "rev-parse", "--short=8", "HEAD").strip()
+    unknown = {
+        "other": "unknown, since its commit 12345678 is not in this repository",
+        "plain": "unknown, since its metadata names no script and commit",
+    }
+    assert states() == unknown
+    (shelf.lab.path / "results.txt").write_text("2")  # neither script, configuration nor package
+    os.utime(shelf.experiment / "scripts/dose.py", (1, 1))
+    assert states() == unknown
+    configuration = "experiments/011-x/conf/growth_gh_000.yaml"
+    with (shelf.lab.path / configuration).open("a") as file:
+        file.write("# edited\n")
+    assert states() == unknown | {"growth": f"stale, since {configuration} differs from {commit_id}"}
+    commit(shelf.lab.path)
+    assert states() == unknown | {"growth": f"stale, since {configuration} differs from {commit_id}"}
+    git(shelf.lab.path, "revert", "--no-edit", "HEAD")
+    assert states() == unknown
+    with (shelf.experiment / "conf/default.yaml").open("a") as file:  # the base of both configurations
+        file.write("# edited\n")
+    assert states().keys() == unknown.keys() | {"growth", "dose"}
+    git(shelf.lab.path, "checkout", "--quiet", "experiments")
+    with (shelf.lab.path / "torchcell/__init__.py").open("a") as file:
+        file.write("# edited\n")
+    reason = f"torchcell/__init__.py differs from {commit_id}"
+    assert states()["dose"] == f"stale, since {reason}"
+    assert f"stale: {reason}\n" in shelf.command("list", "--figure", first)
+    page = shelf.lab.path / "figures.html"
+    assert shelf.command("figures", "--output", page) == f"page: {page} (4 figures, 2 stale, 2 unknown)\n"
+    assert f'<b class="stale">stale</b> {reason}</p>' in page.read_text()
+    git(shelf.lab.path, "checkout", "--quiet", "torchcell")
+    shelf.draw("011-dose.png", script="dose", dirty=True)
+    head = git(shelf.lab.path, "rev-parse", "--short=8", "HEAD").strip()
+    assert states() == unknown | {"dose": f"dirty, since it was made from uncommitted changes of {head}"}
