@@ -116,6 +116,14 @@ def test_page_queries_works(lab, own_template, bolt, slurm):
         bolt("MATCH (n {of: 'docs'}) DETACH DELETE n")
 
 
+def test_page_comparing_works(lab, own_template):
+    """Its Python is typed by the tests of `runs`."""
+    reader = Reader(lab.path, own_template.path)
+    printed = []
+    reader.read("docs/comparing.md", lambda command: printed.append(reader.printed))
+    assert any(line.split()[:2] == ["reference", "2"] for line in "".join(printed).splitlines()), printed
+
+
 def test_page_sweeps_works(lab, own_template, slurm):
     reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
 
