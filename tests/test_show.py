@@ -74,7 +74,10 @@ def test_show_makes_a_submitted_run_again(lab, slurm):
     assert slurm.wait(number, "COMPLETED")
     facts, commands = shown(lab, "011-x", number)
     assert (facts["job"], facts["launcher"], facts["overrides"]) == (number, "slurm_x_000", "hours=2")
-    assert commands == [f"  bash experiments/011-x/scripts/submit.sh --again x_slurm_000/{number}"]
+    [again] = submitted(run("bash", "-c", commands[0], cwd=lab.path))
+    assert slurm.wait(again, "COMPLETED")
+    facts, _ = shown(lab, "011-x", again)
+    assert (facts["job"], facts["launcher"], facts["overrides"]) == (again, "slurm_x_000", "hours=2")
 
 
 def test_show_refuses_in_one_line(ran):
