@@ -149,6 +149,11 @@ def test_page_queries_works(lab, own_template, bolt, slurm):
         bolt("MATCH (n {of: 'docs'}) DETACH DELETE n")
 
 
+def test_page_comparing_works(lab, own_template):
+    """The tests of `runs` execute Python like that of the page."""
+    Reader(lab.path, own_template.path).read("docs/comparing.md")
+
+
 def test_page_sweeps_works(lab, own_template, slurm):
     reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
 
