@@ -27,6 +27,8 @@ source "$scripts/runtime/pin.sh"
 source "$scripts/runtime/checks.sh"
 # shellcheck source=runtime/arrays.sh
 source "$scripts/runtime/arrays.sh"
+# shellcheck source=runtime/again.sh
+source "$scripts/runtime/again.sh"
 
 main() {
   account=${SBATCH_ACCOUNT-}
@@ -39,12 +41,28 @@ main() {
     exit
   fi
   refuse_options
-  if [[ ${request[live]} ]]; then use_working_tree; else pin; fi
+  case ${request[action]} in
+    failed)
+      submit_failed "${request[run]}" "${options[@]}"
+      exit
+      ;;
+    again | continue)
+      find_receipt "${request[run]}"
+      take_receipt
+      pin_recorded
+      ;;
+    *) if [[ ${request[live]} ]]; then use_working_tree; else pin; fi ;;
+  esac
   check_launchers
+  if [[ ${request[action]} ]]; then compare_inputs; fi
   choose_tasks
   if [[ ${request[mode]} == check || ! ${launchers[*]-} ]]; then
     print_warnings
-    [[ ${request[parsable]} ]] || print_ready
+    if [[ ! ${request[parsable]} ]]; then print_ready; fi
+    if [[ ${request[parsable]} && ! ${launchers[*]-} ]]; then
+      echo "submit.sh: nothing to submit, so there is no job to print: all points are finished or running" >&2
+      exit 3
+    fi
     exit
   fi
   # Hydra writes to these folders in a script without conf/runtime.yaml. In pinned code they are links.
@@ -150,12 +168,24 @@ submit_all() {
   done
   trap 'interrupted=yes' INT TERM HUP
   for number in "${!launchers[@]}"; do
-    [[ ! $interrupted ]] || rollback "interrupted"
-    submit "${launchers[number]}" "${receipts[number]}"
+    submit_chain "${launchers[number]}" "${receipts[number]}"
   done
 }
 
-# Submit a launcher, and append its job to `jobs`.
+# Submit the legs of a launcher, and set its entry in `chains` to their jobs. Without --legs there is one leg.
+submit_chain() { # LAUNCHER RECEIPT
+  local leg
+  chains[$1]=''
+  for ((leg = 1; leg <= request[legs]; leg++)); do
+    [[ ! $interrupted ]] || rollback "interrupted"
+    submit "$1" "$2"
+    chains[$1]+=${chains[$1]:+ }${jobs[-1]}
+    { printf '%s\n' "${jobs[-1]}" >> "$2/legs" && printf '%s\n' "${chains[$1]%% *}" > "$2/job"; } 2> "$work/error" \
+      || rollback "$1: $(< "$work/error")"
+  done
+}
+
+# Submit one leg of a launcher, and append its job to `jobs`.
 submit() { # LAUNCHER RECEIPT
   local answer message status=0
   local -a words
@@ -169,7 +199,6 @@ submit() { # LAUNCHER RECEIPT
     message=$(grep -h . "$work/sbatch" - <<< "$answer") || message="sbatch printed no job, exit code $status"
     recover_job "$1" "$2" "$message"
   fi
-  { printf '%s\n' "${jobs[-1]}" > "$2/job"; } 2> "$work/error" || rollback "$1: $(< "$work/error")"
   [[ -d $job_folder ]] || rollback "$1: $job_folder was removed in the meantime. Submit again."
 }
 
@@ -201,7 +230,8 @@ is_undecided() { # MESSAGE
 }
 
 # Set the array RESULT to the jobs of a receipt in the queue. If sbatch did not wait for Slurm's answer, look several
-# times. squeue also lists jobs that Slurm refused, as BadConstraints. Return 1 if squeue fails.
+# times. Earlier legs have the same receipt. squeue also lists jobs that Slurm refused, as BadConstraints. Return 1 if
+# squeue fails.
 find_jobs() { # RECEIPT MESSAGE RESULT
   local answer number reason command delay
   local -a delays=(0)
@@ -211,7 +241,8 @@ find_jobs() { # RECEIPT MESSAGE RESULT
     sleep "$delay"
     answer=$(ask_slurm squeue --noheader --states=all --format='%F|%r|%o') || return 1
     while IFS='|' read -r number reason command; do
-      if [[ $command != "$1"/* || $reason == BadConstraints || " ${result[*]} " == *" $number "* ]]; then continue; fi
+      if [[ $command != "$1"/* || $reason == BadConstraints ]]; then continue; fi
+      if [[ " ${jobs[*]} ${result[*]} " == *" $number "* ]]; then continue; fi
       result+=("$number")
     done <<< "$answer"
     if [[ ${result[*]} ]]; then return; fi
@@ -245,8 +276,13 @@ write_receipt() { # LAUNCHER
       && print_words "${overrides[@]}" > "$receipt/words" \
       && print_words "${options[@]}" > "$receipt/options" \
       && printf '%s\n' "${request[name]}" > "$receipt/name" \
+      && printf '%s\n' "$([[ ${request[live]} ]] && echo true || echo false)" > "$receipt/live" \
+      && if [[ ${request[earlier]} ]]; then tr , '\n' <<< "${request[earlier]%,}" > "$receipt/legs"; fi \
+      && if [[ ${request[action]} ]]; then list_repeated > "$receipt/again"; fi \
       && if [[ -e $work/inputs/$1 ]]; then cp -- "$work/inputs/$1" "$receipt/inputs"; fi \
-      && if [[ -e $work/points/$1 ]]; then print_points "$1" > "$receipt/points"; fi
+      && if [[ -e $work/unrecorded/$1 ]]; then touch -- "$receipt/unrecorded"; fi \
+      && if [[ -e $work/points/$1 ]]; then print_points "$1" > "$receipt/points"; fi \
+      && if [[ ${grids[$1]-} ]]; then pack_size "$1" > "$receipt/ntasks"; fi
   } 2> "$work/error" || die "$receipt cannot be written: $(< "$work/error")"
   printf '%s\n' "$receipt"
 }
@@ -268,14 +304,19 @@ print_words() { # WORD...
 list_sbatch_words() { # LAUNCHER RECEIPT RESULT
   local -n result=$3
   local -r config=${configs[$1]}
-  local file name=%x_%j.out
+  local file name=%x_%j.out earlier=${request[earlier]}${chains[$1]// /,}
   file=$2/$(realpath --relative-to="$2" -- "$tree/$experiment/scripts/${stems[$1]}.slurm")
   if [[ ${arrays[$1]-} ]]; then name=%x_%A_%a.out; fi
   result=(--chdir="$job_folder" --output="${logs//%/%%}/$name" --error="${logs//%/%%}/$name")
   if [[ $account && ! ${slurm_options[$1 account]-} ]]; then result+=(--account="$account"); fi
   if [[ $config ]]; then result+=(--job-name="$job_prefix-$config"); fi
-  result+=("${options[@]}" ${arrays[$1]:+--array="${arrays[$1]}"} "$file")
-  if is_from_template "$file"; then result+=(--submission="$2"); fi
+  result+=("${options[@]}" ${arrays[$1]:+--array="${arrays[$1]}"})
+  # A leg waits for all earlier ones. If it waited for the last one alone, and that was cancelled in the queue, this leg
+  # would start beside the leg that runs.
+  if [[ $earlier ]]; then result+=(--dependency="afterany:$(tr , : <<< "${earlier%,}")"); fi
+  result+=("$file")
+  if is_from_template "$file"; then result+=(--submission="$2" ${earlier:+--legs="$earlier"}); fi
+  if is_plain "$file"; then result+=(--); fi
   result+=(${config:+"$config"} "${overrides[@]}")
 }
 
@@ -294,31 +335,36 @@ print_ready() {
 
 # Cancel the jobs that were submitted already, and exit. Print the jobs that could not be cancelled.
 rollback() { # REASON [ADVICE]
-  local result=''
+  local ending=''
   if [[ ${jobs[*]} ]]; then
     if ask_slurm scancel "${jobs[@]}" > /dev/null; then
-      result="; cancelled: ${jobs[*]}"
+      ending="; cancelled: ${jobs[*]}"
     else
-      result="; still queued, since scancel failed ($(sed 's/^scancel: //' "$work/error")): ${jobs[*]}"
+      ending="; still queued, since scancel failed ($(sed 's/^scancel: //' "$work/error")): ${jobs[*]}"
     fi
   fi
-  die "$1$result${2:+. $2}"
+  die "$1$ending${2:+. $2}"
 }
 
 # Print the jobs, their estimated starts, and the paths of their logs. Only Slurm knows a job's final name, and whether
 # it has tasks.
 print_jobs() {
-  local answer reason='does not list the job' number launcher job task name
+  local answer reason='does not list the job' launcher job task name
   local -A names=() tasks=()
   answer=$(IFS=, && ask_slurm squeue --noheader --states=all --jobs="${jobs[*]}" --format='%F|%K|%j') \
     || reason="failed ($(< "$work/error"))"
   while IFS='|' read -r job task name; do
-    if [[ ${names[${job:-0}]-} ]]; then continue; fi
-    names[${job:-0}]=$name tasks[${job:-0}]=${task#[}
+    task=${task#[}
+    if [[ ! ${names[${job:-0}]-} ]] || ((${task%%[!0-9]*} < ${tasks[$job]%%[!0-9]*})); then
+      names[${job:-0}]=$name tasks[${job:-0}]=$task
+    fi
   done <<< "$answer"
-  for number in "${!jobs[@]}"; do
-    job=${jobs[number]} launcher=${launchers[number]}
+  for launcher in "${launchers[@]}"; do
+    job=${chains[$launcher]%% *}
     printf '%s: job %s\n' "$launcher" "$job"
+    if [[ ${chains[$launcher]} == *' '* ]]; then
+      printf '  legs   %s\n  cancel scancel %s\n' "${chains[$launcher]#* }" "${chains[$launcher]}"
+    fi
     if [[ ${summaries[$launcher]-} ]]; then printf '  points %s\n' "${summaries[$launcher]}"; fi
     if [[ ${starts[$launcher]-} ]]; then printf '  start  %s, as Slurm estimates\n' "${starts[$launcher]/T/ }"; fi
     if [[ ${names[$job]-} ]]; then
@@ -353,5 +399,5 @@ print_commit() {
 warnings=() jobs=() receipts=() interrupted='' writes_outputs=''
 declare -A slurm_options # by "LAUNCHER OPTION", as Slurm reads them
 declare -A starts # by launcher, as Slurm estimates them
-declare -A grids=() arrays=() summaries=() # by launcher: a configuration with a grid, --array, the states of its points
+declare -A chains=() # by launcher: the jobs of its legs, the first one first
 main "$@"
