@@ -122,6 +122,9 @@ def test_campaign_runs_each_point_once(jobs, slurm):
     again = jobs.submit("slurm_x", "round3")
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout == "slurm_x round3: nothing to submit\n  points 0 of 6, 6 finished, 0 running\n"
+    again = jobs.submit("slurm_x", "round3", "--parsable")
+    assert (again.returncode, again.stdout) == (3, "")
+    assert again.stderr.startswith("submit.sh: nothing to submit, so there is no job to print: ")
     for point in ("reference_1", "other_0", "other_1"):
         remove(jobs.lab.data / "experiments/011-x/runs/round3" / point)
     [number] = submitted(jobs.submit("slurm_x", "round3", "--", "--hold"))

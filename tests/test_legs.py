@@ -1,10 +1,15 @@
 """Chains of jobs that continue one run: submit.sh --legs, run.pause and run.time_left."""
 
+import shutil
+import time
+from pathlib import Path
+
 import pytest
-from support.process import wait_until
+from support.lab import write_program
+from support.process import run, wait_until
 from support.slurm import Submitter, submitted
 
-# Hours choose what a run does: 0 pauses once, 1 sleeps, 2 fails, 3 finishes.
+# Hours choose what a run does: 0 pauses once, 1 sleeps, 2 fails, 3 finishes, 4 sleeps twice.
 BODY = """\
 import json
 from pathlib import Path
@@ -16,7 +21,7 @@ write_json(checkpoint, {"done": done + 1})
 if cfg.hours == 0 and done == 0:
     while run.time_left > 55: time.sleep(0.1)
     run.pause()
-if cfg.hours == 1 and done == 0: time.sleep(200)
+if (cfg.hours == 1 and done == 0) or (cfg.hours == 4 and done < 2): time.sleep(200)
 if cfg.hours == 2: raise ValueError("no")"""
 GRID = "defaults: [x_gh_000, _self_]\ngrid: {axes: {hours: [0, 2, 3]}}\n"
 
@@ -85,3 +90,49 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
     [record] = [record for record in jobs.records() if record["job"] == limited[0]]
     assert attempts(record) == [(limited[0], "terminated"), (limited[1], "finished")]
     assert slurm.job(limited[0])["JobState"] == "TIMEOUT"
+
+
+@pytest.mark.parametrize(
+    "words, problem",
+    [
+        (["gh_x_000", "--legs", "0"], "--legs takes a number from 1 to 99: 0"),
+        (["gh_x_000", "--legs"], "--legs takes a number from 1 to 99: "),
+        (["gh_x-pack", "x_gh_000", "--legs=2"], "gh_x-pack x_gh_000: a pack has several runs, which --legs cannot"),
+        (
+            ["gh_x_optuna", "--legs=2"],
+            "gh_x_optuna: --legs continues a run, but this launcher starts a query or a sweep",
+        ),
+    ],
+)
+def test_chain_of_what_cannot_continue_is_refused(jobs, words, problem):
+    assert jobs.refused(*words).startswith(f"submit.sh: {problem}")
+
+
+def test_chain_needs_the_word_of_slurm(jobs, slurm):
+    """A killed leg whose end Slurm does not know stops the chain. The printed command continues the run."""
+    killed, later = chain(jobs.submit("gh_x_000", "hours=4", "--legs", "2"))
+    wait_until(lambda: any(record["job"] == killed for record in jobs.records()))
+    for command in ("squeue", "sacct"):
+        real = shutil.which(command)
+        write_program(
+            jobs.lab.path / f"home/bin/{command}", f'[[ $* != *--jobs={killed} ]] && exec {real} "$@"; exit 1'
+        )
+    write_program(jobs.lab.path / "home/bin/sleep", "")
+    slurm("scancel", "--signal=KILL", "--full", killed)
+    assert slurm.wait(later)["JobState"] == "FAILED"
+    log = (jobs.logs / f"011-x_gh_000_{later}.out").read_text()
+    head, _, command = log.strip().partition(" To continue the run: ")
+    assert head == f"job {later} of the chain of job {killed} stops: Slurm does not answer how job {killed} ended."
+    done = run("bash", "-c", f"{command} hours=1", env=jobs.environment)
+    assert "takes launcher, overrides, --name and code from the receipt" in done.stderr
+    [number] = submitted(run("bash", "-c", command, env=jobs.environment))
+    wait_until(lambda: jobs.records()[0]["status"] == "running")
+    slurm("scontrol", "requeue", number)
+    wait_until(lambda: slurm.job(number)["JobState"] == "PENDING")
+    time.sleep(2)  # slurmd refuses a job if it revoked its credential within the same second
+    slurm("scontrol", "update", f"jobid={number}", "StartTime=now")
+    assert slurm.wait(number)["JobState"] == "COMPLETED"
+    [record] = jobs.records()
+    assert attempts(record) == [(killed, "terminated"), (number, "terminated"), (number, "finished")]
+    hidden = sorted(path.name for path in Path(record["folder"]).glob(".hydra*"))
+    assert hidden == [".hydra", ".hydra_leg3", ".hydra_leg3_1"]

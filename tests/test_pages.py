@@ -105,6 +105,22 @@ def test_page_submitting_works(lab, own_template, slurm):
     slurm("scancel", "--user", str(os.getuid()))
 
 
+def test_page_legs_works(lab, own_template, slurm):
+    """The documented run pauses before a real limit of one minute, and the next leg finishes it."""
+    lab.render("011-growth")
+    reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
+    reader.read("docs/legs.md")
+    legs = [reader.known[f"job {number}"] for number in (686, 687, 688)]
+    assert [slurm.wait(leg)["JobState"] for leg in legs] == ["COMPLETED"] * 3
+    [path] = lab.data.glob("experiments/011-growth/runs/steps_gh_000/*/provenance.json")
+    record = json.loads(path.read_text())
+    attempts = [(attempt["job"], attempt["status"]) for attempt in record["attempts"]]
+    assert attempts == [(legs[0], "paused"), (legs[1], "finished")]
+    assert record["metrics"] == {"done": 40}
+    [run] = json.loads(reader.succeed("experiments list 011 --config steps_gh_000 --json"))[0]["runs"]
+    assert (run["state"], run["job"]) == ("finished", legs[0])
+
+
 def test_page_figures_works(lab, own_template):
     experiment = lab.render("011-growth")
     reader = Reader(lab.path, own_template.path)
@@ -131,6 +147,11 @@ def test_page_queries_works(lab, own_template, bolt, slurm):
         Reader(lab.path, own_template.path, bolt.environment | fake_programs(lab.path / "home")).read("docs/queries.md")
     finally:
         bolt("MATCH (n {of: 'docs'}) DETACH DELETE n")
+
+
+def test_page_comparing_works(lab, own_template):
+    """The tests of `runs` execute Python like that of the page."""
+    Reader(lab.path, own_template.path).read("docs/comparing.md")
 
 
 def test_page_sweeps_works(lab, own_template, slurm):

@@ -486,7 +486,7 @@ def test_point_of_job_follows_its_receipt(campaign, jobs, tmp_path):
     jobs.wait()
     assert jobs.states(number) == {"COMPLETED": 1}, jobs.output()
     assert record_of(campaign, "wide_0", "round2.smoke")["overrides"] == ["hidden=256", "lr=6e-4", "seed=0", "lr=7"]
-    assert sorted(path.name for path in receipt.iterdir()) == ["name", "points"]
+    assert sorted(path.name for path in receipt.iterdir()) == ["name", "points", "runs"]
 
 
 def test_point_by_hand_asks_slurm_about_its_holder(campaign, jobs, tmp_path):

@@ -95,7 +95,7 @@ parse_arguments() { # WORD...
   if [[ ${request[mode]} == prune ]]; then
     ((!${#launchers[@]})) || die "--prune takes no launcher"
   elif [[ ${request[action]} ]]; then
-    [[ ! ${launchers[*]-}${overrides[*]-}${request[name]}${request[live]} ]] \
+    [[ ! ${launchers[*]-}${overrides[*]-}${arguments[*]-}${request[name]}${request[live]} ]] \
       || die "--${request[action]} takes launcher, overrides, --name and code from the receipt." \
         "Give only --legs, and options of sbatch after --"
   else

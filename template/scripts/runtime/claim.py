@@ -14,12 +14,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from runtime.campaign import ChosenPoint, chosen_point, configuration_hash
 from runtime.files import mkdir_exclusive
 from runtime.paths import EXPERIMENT
-from runtime.point_claims import ClaimError, Finished, Taken, claim_with_answers, link_folder, own_campaign_folder
+from runtime.point_claims import ClaimError, Finished, Taken, claim_with_answers, own_campaign_folder
 from runtime.process import (
     Process,
     candidate_names,
     export_run_variables,
     is_earlier_attempt,
+    link_folder,
     this_process,
 )
 from runtime.record import script_name

@@ -26,11 +26,8 @@ check_earlier_leg() {
 
 # Print the status in the record of a run, or nothing without a record.
 recorded_status() { # FOLDER
-  local found
-  found=$(grep --max-count=1 --only-matching '"status": *"[a-z]*"' -- "$1/provenance.json" 2> /dev/null) || return 0
-  found=${found%%$'\n'*}
-  found=${found%'"'}
-  printf '%s\n' "${found##*'"'}"
+  if [[ ! -e $1/provenance.json || ! $(< "$1/provenance.json") =~ \"status\":\ *\"([a-z]*)\" ]]; then return; fi
+  printf '%s\n' "${BASH_REMATCH[1]}"
 }
 
 # Print the state in which a job has ended. Return 1 if neither squeue nor sacct has the answer: squeue has a job for
@@ -83,6 +80,7 @@ end_of_time() {
   if [[ $answer =~ ^[0-9]+$ ]]; then printf '%s\n' "$answer"; fi
 }
 
+unset -f printf # the user's shell may export a function of this name
 check_earlier_leg
 EXPERIMENT_END=$(end_of_time)
 export EXPERIMENT_END

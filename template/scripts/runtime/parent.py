@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from runtime.campaign import ChosenPoint
 from runtime.files import mkdir_exclusive
 from runtime.paths import PREFIX
-from runtime.point_claims import claim_with_answers, link_folder, own_campaign_folder
-from runtime.process import Process, candidate_names, is_earlier_attempt, this_process
+from runtime.point_claims import claim_with_answers, own_campaign_folder
+from runtime.process import Process, candidate_names, is_earlier_attempt, link_folder, this_process
 from runtime.record import Record, run_facts, script_name, versions
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)

@@ -17,7 +17,7 @@ from typing import Any
 
 from runtime.files import commit_new, temporary
 from runtime.paths import SCRIPTS
-from runtime.process import batch_job, earlier_legs, launcher_mode, queue_id, this_process
+from runtime.process import batch_job, earlier_legs
 from runtime.sharing import make_shared_folder, share_with_group
 
 
@@ -251,18 +251,3 @@ def other_script_problem(folder: str, script: str) -> str | None:
         return None
     name = osp.basename(folder)
     return f"runs/{name} has the runs of {owner}. Copy the configuration {name} to another name for {script}."
-
-
-def link_folder(folder: str) -> None:
-    """Link the run's folder in the receipt of this job, where bash finds the record: runs/<job>[_<task>][.<process>].
-
-    Later legs of a chain and submit.sh read it.
-    """
-    receipt, entry, process = os.environ.get("EXPERIMENT_SUBMISSION"), queue_id(), this_process()
-    if not receipt or not entry or not osp.isdir(receipt):
-        return
-    if launcher_mode() == "pack":
-        entry += f".{process.task}"
-    os.makedirs(osp.join(receipt, "runs"), exist_ok=True)
-    with suppress(FileExistsError):  # the job was requeued
-        os.symlink(folder, osp.join(receipt, "runs", entry))

@@ -5,6 +5,7 @@ import os
 import os.path as osp
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -175,3 +176,18 @@ def is_earlier_attempt(folder: str, process: Process) -> bool:
         return True  # the attempt ended before it wrote a record, or this is the folder of a multirun
     except (ValueError, LookupError, TypeError):
         return False  # the file is not the record of a run
+
+
+def link_folder(folder: str) -> None:
+    """Link the run's folder in the receipt of this job, where bash finds the record: runs/<job>[_<task>][.<process>].
+
+    Later legs of a chain and submit.sh read it.
+    """
+    receipt, entry, process = os.environ.get("EXPERIMENT_SUBMISSION"), queue_id(), this_process()
+    if not receipt or not entry or not osp.isdir(receipt):
+        return
+    if launcher_mode() == "pack":
+        entry += f".{process.task}"
+    os.makedirs(osp.join(receipt, "runs"), exist_ok=True)
+    with suppress(FileExistsError):  # the job was requeued
+        os.symlink(folder, osp.join(receipt, "runs", entry))
