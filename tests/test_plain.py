@@ -239,7 +239,9 @@ def test_plain_starter_runs(lab):
     experiment = lab.render(runs={"flatten": ["slurm-plain", "desk-plain_001"]})
     assert not list(experiment.glob("conf/flatten*")) and (experiment / "scripts/slurm_flatten-plain.slurm").exists()
     done = run("bash", experiment / "scripts/desk_flatten-plain_001.slurm", "--rate", "0.5", cwd=lab.path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, [log.read_text() for log in experiment.glob("slurm/output/*.out")]
+    [result] = experiment.glob("results/*.json")
+    assert json.loads(result.read_text())["script"] == "experiments/011-x/scripts/flatten.py"
     [image], [record] = lab.images.glob("*.png"), list(lab.data.rglob("provenance.json"))
     assert json.loads(record.read_text())["overrides"] == ["--rate", "0.5"] and record.parts[-3] == "flatten_desk_001"
     assert read_metadata(str(image))["Script"] == "experiments/011-x/scripts/flatten.py"
