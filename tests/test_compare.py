@@ -119,7 +119,7 @@ POINTS = [(arm, str(seed)) for arm, seed in LOSSES]
 
 def test_compare_adds_runs_of_another_cluster(compared, tmp_path):
     other = json.loads(tool(compared, "compare", "011-x", "--config", "round2", "--json").stdout)
-    assert other[0]["configuration"]["model"]["hidden"] == 128 and other[0]["metrics"]["loss"] == 0.5
+    assert other[0]["configuration"]["model.hidden"] == 128 and other[0]["metrics"]["loss"] == 0.5
     file = tmp_path / "delta.json"
     file.write_text(json.dumps(other))
     assert len(rows_of(compared, "--config", "round2", "--from", file)) == 5, "a run counts once"

@@ -313,13 +313,13 @@ def test_save_figure_needs_neither_run_nor_hydra(figures):
 
 def test_stable_name_needs_equal_overrides_or_promotion(figures):
     gif = "FuncAnimation(figure, lambda frame: None, frames=2)"
-    body = f"from matplotlib.animation import FuncAnimation; run.save({gif}, osp.join(IMAGES, 'a.gif')); "
+    body = f"from matplotlib.animation import FuncAnimation; run.save({gif}, osp.join(IMAGES, 'b.gif')); "
     figures.write("'a.png'", body=body + "run.save(figure, osp.join(IMAGES, {}), also=['pdf'])")
     png, pdf = figures.lab.images / "a.png", figures.lab.images / "a.pdf"
     done = figures.lab.start(script="own")
     printed = [line for line in done.stdout.splitlines() if "matplotlib" not in line]  # it logs each animation
-    assert printed == [f"figure: {figures.lab.images}/a.{each}" for each in ("gif", "png", "pdf")]
-    assert metadata(figures.lab.images / "a.gif")["Configuration"] == "x_gh_000"
+    assert printed == [f"figure: {figures.lab.images}/{name}" for name in ("b.gif", "a.png", "a.pdf")]
+    assert metadata(figures.lab.images / "b.gif")["Configuration"] == "x_gh_000"
     before = {path: path.read_bytes() for path in (png, pdf)}
     done = figures.lab.start("x_gh_000", "seed=5", script="own")
     assert done.returncode == 1 and {path: path.read_bytes() for path in before} == before
@@ -334,7 +334,7 @@ def test_stable_name_needs_equal_overrides_or_promotion(figures):
     assert done.stdout == f"figure: {pdf}\nfigure: {png}\n", done.stderr
     assert metadata(png)["Overrides"] == metadata(pdf)["Overrides"] == "seed=5"
     done = figures.lab.start("x_gh_000", "seed=5", script="own")  # only the GIF still has other overrides
-    assert [line.split(": ")[0] for line in done.stderr.splitlines()[:-1]] == [f"{figures.lab.images}/a.gif"]
+    assert [line.split(": ")[0] for line in done.stderr.splitlines()[:-1]] == [f"{figures.lab.images}/b.gif"]
     png.write_bytes(b"a colleague's")
     promote = (sys.executable, "-m", "experiments", "figures", "--promote")
     done = run(*promote, pdf, "a", cwd=figures.lab.path, env=SOURCES | os.environ)

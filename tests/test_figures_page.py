@@ -122,11 +122,6 @@ def test_page_filters_enlarges_and_escapes(shelf, browser, tmp_path):
 def test_figure_states_follow_git(shelf, monkeypatch, capsys):
     monkeypatch.chdir(shelf.lab.path)
     (shelf.lab.path / "results.txt").write_text("1")
-    commit(shelf.lab.path)
-    first = [shelf.draw("011-growth.png"), shelf.draw("011-dose.png", script="dose")]
-    shelf.draw("011-other.png", Commit="1234567890" * 4)
-    plain = shelf.lab.images / "011-plain.png"
-    Image.new("RGB", (9, 9)).save(plain)
     paper = shelf.lab.path / "paper"
     paper.mkdir()
     names = ("growth", "dose", "other", "plain")
@@ -177,3 +172,84 @@ def test_figure_states_follow_git(shelf, monkeypatch, capsys):
     shelf.draw("011-dose.png", script="dose", dirty=True)
     head = git(shelf.lab.path, "rev-parse", "--short=8", "HEAD").strip()
     assert states() == unknown | {"dose": f"dirty, since it was made from uncommitted changes of {head}"}
+
+
+NOTE = """\
+![A](./assets/images/good.png) ![b](assets/images/gone.png "title") ![c](<assets/images/a b.png>)
+![good.png again](./assets/images/good.png) ![web](https://example.org/x.png) ![[another.note]]
+![[good.png|300]] ![[lost.png]] ![[deep/nested.png#fig]] ![](/assets/images/dirty%20one.png)
+`![code](none.png)` and ![d][ref] <img width=3 src='assets/images/fold.png'>
+```
+![fenced](none.png)
+```
+![old](assets/images/s_2026-11-25-10-15-53.png) ![new](assets/images/s_2026-11-26-10-15-53_2.png)
+![old folder](assets/images/f_2026-11-25-10-15-53/x.png)
+
+[ref]: assets/images/ref.png
+"""
+PAPER = r"""
+\graphicspath{{../notes/assets/images/}{figures/}}
+% \includegraphics{none}
+50\% \includegraphics[width=\linewidth]{good} \includegraphics{good.png} \includegraphics*{ lost }
+\includegraphics{\home/x.png}\includegraphics{v1.5}
+"""
+FOUND = """\
+notes/a.md:1: assets/images/gone.png is missing
+notes/a.md:1: assets/images/a b.png is unknown, since its metadata names no script and commit
+notes/a.md:3: lost.png is missing
+notes/a.md:3: deep/nested.png is unknown, since its metadata names no script and commit
+notes/a.md:3: /assets/images/dirty one.png is dirty, since it was made from uncommitted changes of {head}
+notes/a.md:4: assets/images/ref.png is missing
+notes/a.md:4: assets/images/fold.png is missing
+notes/a.md:8: assets/images/s_2026-11-25-10-15-53.png is older than s_2026-11-26-10-15-53_2.png
+notes/a.md:9: assets/images/f_2026-11-25-10-15-53/x.png is older than f_2026-11-27-10-15-53/x.png
+paper/sections/a.tex:4: lost is missing
+paper/sections/a.tex:5: \\home/x.png cannot be checked, since a macro names it. Write its path.
+"""
+
+
+def test_embedded_figures_are_checked(shelf):
+    notes = shelf.lab.path / "notes"
+    (notes / "assets").mkdir(parents=True)
+    shelf.lab.images.rename(notes / "assets/images")
+    edit(shelf.lab.path / ".env", f"{shelf.lab.path}/images", f"{notes}/assets/images")
+    shelf.lab.images.symlink_to("notes/assets/images")
+    commit(shelf.lab.path)
+    series = ("s_2026-11-25-10-15-53.png", "s_2026-11-26-10-15-53_2.png", "s2_2026-11-29-10-15-53.png")
+    for name in ("good.png", "v1.5.png", *series, "f_2026-11-25-10-15-53/x.png", "f_2026-11-27-10-15-53/x.png"):
+        shelf.draw(name)
+    shelf.draw("dirty one.png", dirty=True)
+    for name in ("a b.png", "deep/nested.png"):
+        shelf.draw(name, Script="").write_bytes(b"not by a script")
+    (notes / "a.md").write_text(NOTE)
+    (shelf.lab.path / "paper/sections").mkdir(parents=True)
+    (shelf.lab.path / "paper/sections/a.tex").write_text(PAPER)
+    head = git(shelf.lab.path, "rev-parse", "--short=8", "HEAD").strip()
+    printed = shelf.command("check", "--figures", "notes", "paper", code=1)
+    assert printed == FOUND.format(head=head)
+    (notes / "a.md").unlink()
+    assert shelf.command("check", "--figures", "notes") == ""
+    assert shelf.command("check", "--figures", "nowhere", code=1) == "experiments: nowhere is not a folder\n"
+    # What --markdown prints can be appended to a note: its links are relative to the folder of the notes.
+    text = shelf.command("figures", "011-x", "--markdown")
+    assert "## 011-x growth\\_gh\\_000\n\n![A title](./assets/images/" in text
+    assert f"*A title*: [[experiments.011-x.scripts.growth]], `growth_gh_000`, commit {head}" in text
+    (notes / "b.md").write_text(text)
+    lines = shelf.command("check", "--figures", "notes", code=1).splitlines()
+    assert lines and not any("missing" in line for line in lines)
+
+
+def test_figures_of_a_real_note_have_no_metadata(tmp_path):
+    replica = tmp_path / "replica"
+    run(sys.executable, ROOT / "tests/support/replica.py", replica, check=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = run(sys.executable, "-m", "experiments", "check", "--figures", "notes", cwd=replica, env=environment)
+    unknown = "is unknown, since its metadata names no script and commit"
+    images = "./assets/images/025-plate-growth"
+    assert (done.returncode, done.stdout.splitlines()) == (
+        1,
+        [
+            f"notes/experiments.025-plate-growth.md:10: {images}/closure_2026-09-30-11-12-13.png {unknown}",
+            f"notes/experiments.025-plate-growth.md:11: {images}/arms.png {unknown}",
+        ],
+    )

@@ -64,9 +64,10 @@ def test_page_readme_installs_what_a_starter_declares(lab):
     assert sorted(names) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])
 
 
-def test_page_runs_works_and_lists_its_files(lab, own_template):
+def test_page_runs_works_and_lists_its_files(lab, own_template, slurm):
     """The table lists the runs of the first command and of `add-run`."""
-    Reader(lab.path, own_template.path).read("docs/runs.md")
+    Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home")).read("docs/runs.md")
+    slurm("scancel", "--user", str(os.getuid()))
     table = (ROOT / "docs/runs.md").read_text()
     rows = set(re.findall(r"^\| `(.*)` of `(.*)` \| `(.*)` \| `(.*)` \|$", table, re.MULTILINE))
     experiment = lab.path / "experiments/012-yeast"
@@ -81,6 +82,21 @@ def test_page_runs_works_and_lists_its_files(lab, own_template):
 def test_page_runs_lists_every_question():
     table = (ROOT / "docs/runs.md").read_text().split("## Questions")[1]
     assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(QUESTIONS)
+
+
+def test_page_campaigns_works(lab, own_template, slurm):
+    reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
+    missing = []
+
+    def read_summary(command):
+        if "submit.sh" in command:
+            missing.extend(re.findall(r"^  points (.*?):", reader.printed, flags=re.MULTILINE))
+            slurm("scancel", "--user", str(os.getuid()))
+
+    reader.read("docs/campaigns.md", read_summary)
+    assert [line.split(",")[0] for line in missing] == ["12 of 12", "12 of 12", "12 of 12", "3 of 4"]
+    record = lab.data / "experiments/014-growth/runs/cgt/kl-1_0/provenance.json"
+    assert json.loads(record.read_text())["overrides"] == ["penalty=1", "seed=0"]
 
 
 def test_page_submitting_works(lab, own_template, slurm):
@@ -131,6 +147,11 @@ def test_page_queries_works(lab, own_template, bolt, slurm):
         Reader(lab.path, own_template.path, bolt.environment | fake_programs(lab.path / "home")).read("docs/queries.md")
     finally:
         bolt("MATCH (n {of: 'docs'}) DETACH DELETE n")
+
+
+def test_page_comparing_works(lab, own_template):
+    """The tests of `runs` execute Python like that of the page."""
+    Reader(lab.path, own_template.path).read("docs/comparing.md")
 
 
 def test_page_sweeps_works(lab, own_template, slurm):

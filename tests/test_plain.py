@@ -1,6 +1,7 @@
 """Runs of scripts that do not record themselves: plain scripts, and Hydra scripts without conf/runtime.yaml."""
 
 import json
+import re
 import shlex
 import sys
 from collections import Counter
@@ -196,10 +197,16 @@ def test_plain_script_gets_its_arguments_whole(old):
         assert old.slurm.job(number)["JobName"] == f"011-{name}" and old.slurm.job(number)["TimeLimit"] == "00:01:00"
     listed = tool(old.lab, "list", "experiments/011-x").stdout
     assert "flatten_slurm_000" in listed and "finished" in listed, listed
-    [number] = submitted(old.submit("slurm_flatten-plain_000", "--", "--", "--code", "3"))
+    [again] = submitted(old.submit("--again", numbers[0]))
+    done = old.submit("slurm_flatten-plain_000", "--legs", "2", "--", "--", "--code", "3")
+    [number] = submitted(done)
+    [second] = re.findall(r"^  legs   (\d+)$", done.stdout, flags=re.MULTILINE)
     assert old.slurm.wait(number)["ExitCode"] == "3:0"
     record = record_of(old, "flatten_slurm_000", number)
-    assert (record["status"], record["error"]) == ("failed", "exit code 3")
+    assert (record["status"], record["error"]) == ("failed", "exit code 3") and record["usage"]["child_bytes"] > 1e6
+    assert old.slurm.wait(second)["JobState"] == "COMPLETED" and "the run's status is failed" in log_of(old, second)
+    assert old.slurm.wait(again)["JobState"] == "COMPLETED"
+    assert record_of(old, "flatten_slurm_000", again)["overrides"] == ARGUMENTS
     launcher = old.experiment / "scripts/slurm_flatten-plain_000.slurm"
     done = run("bash", launcher, "--rate", "a b", cwd=old.lab.path, env=old.environment)
     assert json.loads(done.stdout)["argv"] == ["--rate", "a b"], done.stderr

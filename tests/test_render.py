@@ -44,6 +44,7 @@ LAYOUT = {
     "scripts/runtime/locks.py",
     "scripts/runtime/optuna_journal.py",
     "scripts/runtime/optuna_study.py",
+    "scripts/runtime/parent.py",
     "scripts/runtime/paths.py",
     "scripts/runtime/pin.sh",
     "scripts/runtime/point.py",

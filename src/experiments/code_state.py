@@ -1,7 +1,8 @@
 """Compare the code of a figure with the repository: stale, dirty or unknown. Time stamps are never used."""
 
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def find_package(experiment: Experiment) -> str:
 
 @dataclass
 class CodeState:
-    """Judge figures of a repository. Git compares each commit once, whatever the number of figures is."""
+    """Judge figures of a repository. Git compares each commit once, and many commits in one process."""
 
     repository: Repository
     codes: dict[str, Code] = field(default_factory=dict)
@@ -124,16 +125,30 @@ class CodeState:
 
     def changed(self, repository: Repository, commit: str) -> list[str] | None:
         """Return the files of the working tree that differ from a commit; None if the commit is not here."""
-        key = (repository.root, commit)
-        if key not in self.differences:
-            words = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-relative")
-            try:
-                run_git(repository.root, "cat-file", "-e", f"{commit}^{{commit}}")
-                listing = run_git(repository.root, "--no-optional-locks", *words, commit, "--")
-                self.differences[key] = [os_text(name) for name in listing.split(b"\0")[:-1]]
-            except GitError:
-                self.differences[key] = None
-        return self.differences[key]
+        if (repository.root, commit) not in self.differences:
+            self.compare(repository, [commit])
+        return self.differences[repository.root, commit]
+
+    def prepare(self, figures: Iterable[Mapping[str, str]]) -> None:
+        """Compare the commits of many figures at once, given their metadata."""
+        found = (COMMIT.fullmatch(metadata.get("Commit", "")) for metadata in figures)
+        if commits := sorted({each[1] for each in found if each}):
+            self.compare(self.repository, commits)
+
+    def compare(self, repository: Repository, commits: Sequence[str]) -> None:
+        """Compare commits with the working tree: each with HEAD in one process of git, and HEAD with the files."""
+        names = "".join(f"{commit}^{{tree}}\n" for commit in (*commits, "HEAD")).encode()
+        answers = run_git(repository.root, "cat-file", "--batch-check", data=names).decode().splitlines()
+        trees = [answer.split()[0] if answer.split()[1:2] == ["tree"] else "" for answer in answers]
+        head = trees.pop()
+        edited = set(changed_files(repository, "HEAD")) if head else set()
+        committed = diff_trees(repository, sorted({tree for tree in trees if tree}), head) if head else {}
+        for commit, tree in zip(commits, trees, strict=True):
+            found = committed.get(tree)
+            if found is not None and edited.isdisjoint(found):
+                self.differences[repository.root, commit] = sorted(edited.union(found))
+            else:  # an edit may undo a change since that commit
+                self.differences[repository.root, commit] = changed_files(repository, commit) if tree else None
 
     def is_ancestor(self, repository: Repository, commit: str) -> bool:
         """Return whether a commit is in the history of HEAD. A commit that submit.sh made is not."""
@@ -148,5 +163,24 @@ class CodeState:
         return self.ancestors[key]
 
 
-def os_text(name: bytes) -> str:
-    return name.decode(errors="surrogateescape")
+def changed_files(repository: Repository, commit: str) -> list[str]:
+    """Return the tracked files that differ from a commit."""
+    words = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-relative")
+    return split_names(run_git(repository.root, "--no-optional-locks", *words, commit, "--"))
+
+
+def diff_trees(repository: Repository, trees: Sequence[str], head: str) -> dict[str, list[str]]:
+    """Return the files that differ between each tree and that of HEAD."""
+    headers = [f"{tree} {head}\n".encode() for tree in trees]
+    words = ("diff-tree", "--stdin", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", "--no-relative")
+    answer = run_git(repository.root, *words, data=b"".join(headers))
+    found: dict[str, list[str]] = {}
+    for tree, header, following in zip(trees, headers, [*headers[1:], None], strict=False):
+        answer = answer.removeprefix(header)
+        end = answer.index(following) if following else len(answer)
+        found[tree], answer = split_names(answer[:end]), answer[end:]
+    return found
+
+
+def split_names(listing: bytes) -> list[str]:
+    return [os.fsdecode(name) for name in listing.split(b"\0")[:-1]]

@@ -54,7 +54,7 @@ class Row:
     """A run with what it has in each column."""
 
     labels: dict[str, str]
-    values: dict[str, Any]  # of its configuration, by the path of a key: model.hidden
+    values: dict[str, Any]  # what it computes with, by the path of a key: model.hidden
     numbers: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)  # all, for JSON
 
@@ -62,9 +62,7 @@ class Row:
     def parse(cls, facts: Mapping[str, Any], source: str = "") -> "Row":
         """Return the row of a run in JSON."""
         labels = {"from": source} | {name: text_of(facts.get(name)) for name in LABELS[1:]}
-        configuration = mapping_of(facts.get("configuration"))
-        kept = {key: value for key, value in configuration.items() if key not in IGNORED}
-        return cls(labels, dict(flatten(kept)), mapping_of(facts.get("metrics")), dict(facts))
+        return cls(labels, mapping_of(facts.get("configuration")), mapping_of(facts.get("metrics")), dict(facts))
 
     def get(self, key: str) -> Any:
         """Return what the row has in a column; MISSING if it has nothing."""
@@ -162,7 +160,10 @@ def facts_of(run: RunInfo) -> dict[str, Any]:
     """Return what the JSON has about a run."""
     names = ("config", "state", "job", "cluster", "started", "finished", "commit", "dirty", "submission", "folder")
     facts = {name: getattr(run, name) for name in names}
-    return {"run": run.name} | facts | run.record | {"overrides": run.overrides, "metrics": run.metrics}
+    configuration = mapping_of(run.record.pop("configuration"))
+    kept = {key: value for key, value in configuration.items() if key not in IGNORED}
+    facts |= run.record | {"overrides": run.overrides, "metrics": run.metrics}
+    return {"run": run.name} | facts | {"configuration": dict(flatten(kept))}
 
 
 def order_of(experiment: Experiment, configs: Iterable[str]) -> Callable[[RunInfo], tuple[Any, ...]]:
@@ -222,7 +223,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, dict) and value:
             yield from flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            yield sys.intern(f"{prefix}{key}"), value  # thousands of runs have the same keys
 
 
 # The tables -----------------------------------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ def find_figures(experiments: Sequence[Experiment], only_these: bool) -> list[Fi
     names = {experiment.path.name for experiment in experiments}
     figures = join_formats([figure for figure in found if not only_these or figure.experiment in names])
     state = CodeState(experiments[0].repository)
+    state.prepare(figure.metadata for figure in figures)
     for figure in figures:
         figure.marks = state.marks(figure.metadata if figure.is_stamped else {})
     return sorted(figures, key=lambda figure: (figure.made, str(figure.path)), reverse=True)

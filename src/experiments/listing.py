@@ -263,6 +263,7 @@ def show_runs(runs: Sequence[RunInfo]) -> None:
     """Print a row for each run."""
     now = datetime.now().astimezone()
     words = order_overrides(runs)
+    figures = states_of_figures([run.figure for run in runs])
     rows = [
         (
             run.config,
@@ -271,15 +272,28 @@ def show_runs(runs: Sequence[RunInfo]) -> None:
             short_time(run.started or run.submitted, now),
             readable_seconds(run.seconds(now)),
             run.commit[:8] + ("+" if run.dirty else ""),  # with uncommitted changes
+            *([state] if any(figures) else []),
             text,
             run.result,
         )
-        for run, text in zip(runs, words, strict=True)
+        for run, state, text in zip(runs, figures, words, strict=True)
     ]
-    titles = ("config", "run", "state", "started", "time", "commit", "overrides", "result")
+    figure = ("figure",) if any(figures) else ()
+    titles = ("config", "run", "state", "started", "time", "commit", *figure, "overrides", "result")
     styles = [style_of([run.state]) for run in runs]
     fit = Fit(optional=("commit",), shortened=("result",), distinct=("config", "run", "overrides"))
     show_fitted(titles, rows, styles, fit)
+
+
+def states_of_figures(figures: Sequence[str]) -> list[str]:
+    """Return stale, dirty or unknown for each existing figure, by its metadata; empty if it is current or missing."""
+    existing = {figure for figure in figures if figure and os.path.isfile(figure)}
+    if not existing:
+        return [""] * len(figures)
+    metadata = {figure: read_metadata(figure) for figure in existing}
+    state = CodeState(Repository.find(Path(".")))
+    state.prepare(metadata.values())
+    return [" ".join(mark.name for mark in state.marks(metadata[each])) if each in existing else "" for each in figures]
 
 
 def order_overrides(runs: Sequence[RunInfo]) -> list[str]:

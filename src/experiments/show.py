@@ -126,8 +126,7 @@ def titled(title: str, texts: list[str]) -> Iterator[Line]:
 def commands_again(history: History, run: RunInfo) -> Iterator[str]:
     """Yield the commands that make a run again: by its receipt, or in a worktree at its commit."""
     if run.submission in history.receipts:
-        name = f"{run.config}/{run.name}" if run.name else run.entry
-        yield shlex.join(["bash", f"{history.experiment.name}/scripts/submit.sh", "--again", name])
+        yield shlex.join(["bash", f"{history.experiment.name}/scripts/submit.sh", "--again", run.folder or run.entry])
         return
     if not run.commit or not run.record:
         yield "# The record has no commit."

@@ -9,7 +9,8 @@ claim         check a run and claim its folder before Hydra makes it
 grid          expand the `grid:` of a configuration into points
 hydra_yaml    load YAML as Hydra does
 campaign      give a script the overrides of its point
-point         choose and claim the point of a job
+point         choose and claim the point of a job, and run scripts that do not record themselves
+parent        record the run of such a script, and forward signals to it
 point_claims  claim a point, so that one process computes it
 run           Run: the names, figures, tables, metrics and status of a run
 record        write provenance.json, the record of a run

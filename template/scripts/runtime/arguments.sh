@@ -4,7 +4,8 @@ usage() {
   cat << END
 Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--legs N] [--dry-run] [--live]
                  [--parsable] [-- SBATCH_OPTION...]
-       submit.sh PLAIN_LAUNCHER... [--legs N] [--dry-run] [--live] [--parsable] [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
+       submit.sh PLAIN_LAUNCHER... [--legs N] [--dry-run] [--live] [--parsable]
+                 [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
        submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--overwrite] [--dry-run] [--live] [-- SBATCH_OPTION...]
        submit.sh --again RUN | --continue RUN | --failed CONFIG [--legs N] [--dry-run] [--parsable]
                  [-- SBATCH_OPTION...]
@@ -112,11 +113,11 @@ split_options() { # WORD...
   arguments=("${@:2}")
 }
 
-# Refuse overrides of a plain script, and arguments of another one. The arguments of plain scripts become `overrides`.
+# Refuse overrides of a plain script, and arguments of another one. Arguments of plain scripts become `overrides`.
 check_words() {
   local launcher
   for launcher in "${launchers[@]}"; do
-    if ! is_plain "${stems[$launcher]}"; then
+    if ! is_plain "$scripts/${stems[$launcher]}.slurm"; then
       ((!${#arguments[@]})) || die "$launcher takes no arguments after a second --. Write overrides as KEY=VALUE."
     elif ((${#overrides[@]})); then
       die "$launcher takes no overrides. Write the arguments of its script after a second --, like -- -- ${overrides[*]}"
@@ -126,8 +127,8 @@ check_words() {
 }
 
 # Return whether a launcher gives its words to the script as they are.
-is_plain() { # STEM
-  grep -q '^export EXPERIMENT_MODE=plain' "$scripts/$1.slurm"
+is_plain() { # FILE
+  grep -q '^export EXPERIMENT_MODE=plain' "$1"
 }
 
 # Record which runs to submit again or to continue.

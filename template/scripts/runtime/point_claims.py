@@ -223,7 +223,7 @@ def start_of(pid: int) -> str | None:
         return None
 
 
-# The folder of a configuration ----------------------------------------------------------------------------------------
+# Folders --------------------------------------------------------------------------------------------------------------
 
 
 def own_campaign_folder(folder: str, script: str) -> None:

@@ -131,9 +131,12 @@ class Check:
 
     def campaign(self, name: str) -> None:
         """Check that the folder of a configuration does not have the runs of another script."""
-        folder = osp.join(self.known.get("DATA_ROOT", ""), "experiments", EXPERIMENT, "runs", name)
-        if problem := other_script_problem(folder, script_name(self.script)):
+        if problem := other_script_problem(self.runs(name), script_name(self.script)):
             self.found.add(problem)
+
+    def runs(self, campaign: str) -> str:
+        """Return the folder of the runs of a campaign, or of another configuration."""
+        return osp.join(self.known.get("DATA_ROOT", ""), "experiments", EXPERIMENT, "runs", campaign)
 
     def configuration(self, command: "Command", label: str) -> dict[str, Any] | None:
         """Compose a configuration and check it. Return its values, unresolved and without `hydra`; None if it fails."""
@@ -177,7 +180,7 @@ class Check:
                 " (MaxArraySize). Split the grid, or use a pack."
             )
         else:
-            check_points(grid, compose, campaign, self.found)
+            check_points(grid, compose, self.runs(campaign), self.found)
 
 
 def grid_of(command: "Command", entry: Entry) -> Grid | None:
