@@ -1,8 +1,10 @@
 """submit.sh --again, --continue and --failed: submit recorded runs as their receipts describe them."""
 
 import re
+import shutil
 
 import pytest
+from support.lab import write_program
 from support.process import commit, git, remove, wait_until
 from support.slurm import Submitter, submitted
 
@@ -88,7 +90,8 @@ def test_again_refuses_what_is_gone(jobs, slurm):
 
 
 def test_failed_submits_each_failed_run_once(jobs, slurm):
-    numbers = [finish(jobs, "gh_x_000", *words) for words in (["hours=2"], ["hours=3"], ["hours=2", "seed=3"])]
+    for words in (["hours=2"], ["hours=3"], ["hours=2", "seed=3"]):
+        finish(jobs, "gh_x_000", *words)
     [array] = submitted(jobs.submit("gh_x", "grid"))
     [cancelled] = submitted(jobs.submit("gh_x_000", "hours=4"))
     wait_until(lambda: any(record["job"] == cancelled for record in jobs.records()))
@@ -106,8 +109,13 @@ def test_failed_submits_each_failed_run_once(jobs, slurm):
     )
     [number] = submitted(jobs.submit("--failed", "grid", "--", "--hold"))
     assert slurm.job(number)["ArrayTaskId"] == "0-2"
+    asked = jobs.lab.path / "asked"
+    write_program(jobs.lab.path / "home/bin/squeue", f'mkdir {asked} && exit 1; exec {shutil.which("squeue")} "$@"')
+    assert "points 3 of 4, 1 finished, 0 running: 0 1 2\n" in jobs.submit("gh_x", "grid", "--dry-run").stdout
+    write_program(jobs.lab.path / "home/bin/squeue", "echo no contact >&2; exit 1")
+    assert "gh_x grid: squeue does not answer which points run: no contact. " in jobs.refused("gh_x", "grid")
+    (jobs.lab.path / "home/bin/squeue").unlink()
     assert "no launcher was submitted with this configuration" in jobs.refused("--failed", "x")
-    assert numbers[1] not in done.stdout
     slurm("scancel", "--user", "root")
 
 

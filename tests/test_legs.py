@@ -54,7 +54,8 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
     paused = chain(jobs.submit("gh_x_000", "hours=0", "--legs=3", *limit))
     failed = chain(jobs.submit("gh_x_000", "hours=2", "--legs", "3", *limit))
     points = chain(jobs.submit("gh_x", "grid", "--legs", "3", *limit))
-    stopped = chain(jobs.submit("gh_x_000", "hours=1", "--legs", "3", "--", "--signal=B:TERM@1"))
+    stopped = chain(jobs.submit("gh_x_000", "hours=1", "--legs", "3"))
+    signaled = chain(jobs.submit("gh_x_000", "hours=1", "--legs", "2"))
     dependency = slurm.job(stopped[2])["Dependency"]
     assert all(f"afterany:{number}(" in dependency for number in stopped[:2]), dependency
     slurm.wait(stopped[0], "RUNNING")
@@ -62,14 +63,16 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
     states = {number: slurm.wait(number)["JobState"] for number in (*paused, *failed)}
     assert states == dict.fromkeys([*paused, *failed], "COMPLETED") | {failed[0]: "FAILED"}
     assert slurm.job(stopped[2])["JobState"] == "PENDING", "it must wait for the first leg"
-    wait_until(lambda: any(record["job"] == stopped[0] for record in jobs.records()))
-    slurm("scancel", "--signal=TERM", "--batch", stopped[0])
-    slurm.wait(stopped[2])
+    wait_until(lambda: {stopped[0], signaled[0]} <= {record["job"] for record in jobs.records()})
+    slurm("scancel", "--signal=TERM", "--batch", stopped[0], signaled[0])  # like --signal=B:TERM@60
+    for number in (stopped[2], signaled[1]):
+        slurm.wait(number)
     runs = {record["job"]: record for record in jobs.records()}
     assert attempts(runs[paused[0]]) == [(paused[0], "paused"), (paused[1], "finished")]
     assert runs[paused[0]]["metrics"]["done"] == 1 and 0 < runs[paused[0]]["metrics"]["left"] <= 60
     assert attempts(runs[failed[0]]) == [(failed[0], "failed")]
     assert attempts(runs[stopped[0]]) == [(stopped[0], "terminated")]
+    assert attempts(runs[signaled[0]]) == [(signaled[0], "terminated"), (signaled[1], "finished")]
 
     def line(number):
         return (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
@@ -97,10 +100,13 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
     [
         (["gh_x_000", "--legs", "0"], "--legs takes a number from 1 to 99: 0"),
         (["gh_x_000", "--legs"], "--legs takes a number from 1 to 99: "),
-        (["gh_x-pack", "x_gh_000", "--legs=2"], "gh_x-pack x_gh_000: a pack has several runs, which --legs cannot"),
+        (
+            ["gh_x-pack", "x_gh_000", "--legs=2"],
+            "gh_x-pack x_gh_000: a pack has several runs, which no leg can continue.",
+        ),
         (
             ["gh_x_optuna", "--legs=2"],
-            "gh_x_optuna: --legs continues a run, but this launcher starts a query or a sweep",
+            "gh_x_optuna: a leg continues a run, but this launcher starts a query or a sweep",
         ),
     ],
 )
