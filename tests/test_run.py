@@ -43,6 +43,7 @@ def test_run_writes_figure_and_table(lab):
         assert len(image.getcolors(1 << 20)) > 50, "the figure is empty"
         told = {key: value for key, value in image.text.items() if key != "Software"}
     assert told == {
+        "Title": "Logistic growth of a wild type and its mutants",
         "Script": "experiments/011-x/scripts/x.py",
         "Configuration": "x_gh_000",
         "Overrides": "",

@@ -717,7 +717,8 @@ def test_report_has_the_best_trials_and_figures(by_hand):
         assert re.fullmatch(rf"{by_hand.images}/{STUDY}_{plot}_[-0-9]{{19}}\.png", figure)
         with Image.open(figure) as image:
             assert image.width > 600 and len(image.convert("L").resize((200, 150)).getcolors(256)) > 10
-            assert image.text["Study"] == STUDY and image.text["Script"] == WORKER
+            assert image.text["Script"] == WORKER and image.text["Command"].endswith(" --report")
+            assert image.text["Title"] == f"{STUDY}: {plot.replace('_', ' ')}"
             assert image.text["Commit"] == git(by_hand.path, "rev-parse", "HEAD").strip()
     best = min(trials_of(by_hand), key=lambda trial: trial.value)
     printed = "print(cfg.start, cfg.interval, cfg.hours, cfg.capacity)\n    return abs"
