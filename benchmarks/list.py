@@ -1,4 +1,4 @@
-"""Measure `experiments list`, `points` and `check` with forty experiments and 10,000 records of runs."""
+"""Measure `experiments list`, `compare`, `usage`, `points` and `check` with forty experiments and 10,000 runs."""
 
 import json
 import os
@@ -21,6 +21,9 @@ grid:
   arms: {{{", ".join(f"arm{number}: [lr={number}]" for number in range(36))}}}
   axes: {{seed: [0, 1, 2, 3, 4, 5, 6, 7]}}
 """
+USAGE = {"seconds": 3600.0, "process_bytes": 2**30, "child_bytes": 2**20, "job_bytes": None}
+CONFIGURATION = {f"key_{other}": other / 7 for other in range(20)}
+CONFIGURATION |= {"model": {f"part_{other}": {"size": other, "kind": "linear"} for other in range(10)}}
 POINTS = [f"arm{arm}_{seed}" for arm in range(36) for seed in range(8)]
 
 
@@ -35,8 +38,19 @@ def write_record(folder, **facts):
     record = {"status": "finished", "job": None, "started": "2026-01-02T03:04:05+00:00", "figures": []}
     record |= {"finished": "2026-01-02T04:04:05+00:00", "overrides": ["lr=6e-4", "model.hidden=256"]}
     record |= {"metrics": {f"number_{other}": 0.123456 for other in range(10)}}
+    record |= {"configuration": CONFIGURATION | {"lr": int(folder.name, 36)}, "commit": "a" * 40, "arm": None}
+    record |= {"usage": USAGE, "attempts": [{"usage": USAGE, "status": "finished", "error": None, "host": "gh01"}]}
     record |= {"versions": {f"package_{other}": "1.2.3" for other in range(60)}}
     (folder / "provenance.json").write_text(json.dumps(record | facts, indent=2))
+
+
+def write_large(data):
+    """Write 10,000 records of one experiment."""
+    for number in range(RECORDS, 40 * RECORDS):
+        job = str(100_000 + number)
+        configuration = CONFIGURATION | {"lr": number, "seed": number % 3}
+        facts = {"job": job, "slurm": {"SLURM_JOB_ID": job}, "configuration": configuration}
+        write_record(data / "experiments/002-x/runs/x_gh_000" / job, **facts)
 
 
 def write_campaign(lab, data):
@@ -59,11 +73,19 @@ def write_campaign(lab, data):
     os.environ["PATH"] = f"{squeue.parent}{os.pathsep}{os.environ['PATH']}"
 
 
-def seconds(lab, *words):
+def measure(lab, *words):
+    """Return the seconds and the megabytes of a command, in a process that prints its own peak."""
+    code = "import sys; from experiments.cli import main\ntry: main()\nfinally:\n"
+    code += " print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0], file=sys.stderr)"
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "experiments", *words], cwd=lab, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=lab, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return time.perf_counter() - start
+    return time.perf_counter() - start, int(done.stderr.splitlines()[-1]) / 1000
+
+
+def show(lab, *words):
+    times, sizes = zip(*(measure(lab, *words) for _ in range(ROUNDS)), strict=True)
+    print(f"  {' '.join(words):>24}   {statistics.median(times):5.2f} s   {max(sizes):4.0f} MB")
 
 
 def main():
@@ -77,12 +99,16 @@ def main():
         (lab / ".env").write_text(f"DATA_ROOT={folder}/data\n")
         write_records(Path(folder, "data"))
         print(f"\nForty experiments with {40 * RECORDS:,} records (median of {ROUNDS})\n")
-        for words in (["list"], ["list", "--json"], ["list", "001-x"], ["check"]):
-            print(f"  {' '.join(words):>24}   {statistics.median(seconds(lab, *words) for _ in range(ROUNDS)):5.2f} s")
+        for words in ("list", "list --json", "list 001-x", "compare 001-x", "usage 001-x", "check"):
+            show(lab, *words.split())
         write_campaign(lab, Path(folder, "data"))
         print(f"\nA campaign of {len(POINTS)} points, all in the queue (median of {ROUNDS})\n")
-        for words in (["points", "000-x", "round2"], ["list", "000-x"]):
-            print(f"  {' '.join(words):>24}   {statistics.median(seconds(lab, *words) for _ in range(ROUNDS)):5.2f} s")
+        for words in ("points 000-x round2", "list 000-x"):
+            show(lab, *words.split())
+        write_large(Path(folder, "data"))
+        print(f"\nOne experiment with {40 * RECORDS:,} records of jobs (median of {ROUNDS})\n")
+        for words in ("list 002-x", "compare 002-x", "compare 002-x --by seed", "usage 002-x"):
+            show(lab, *words.split())
         print()
 
 

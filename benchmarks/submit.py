@@ -83,6 +83,37 @@ def submissions(count, jobs, earlier, slurm):
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def campaigns(jobs, slurm):
+    """Return the median seconds to submit a run, and a campaign of 8 arms and 12 seeds.
+
+    The preflight composes each arm and each seed once. An axis of config groups makes it compose all 96 points.
+    """
+    conf = jobs.experiment / "conf"
+    arms = "".join(f"    arm{number}: [hours={number + 12}]\n" for number in range(8))
+    seeds = f"[{', '.join(map(str, range(12)))}]"
+    (conf / "size").mkdir()
+    for number in range(12):
+        (conf / f"size/s{number}.yaml").write_text(f"# @package _global_\nseed: {number}\n")
+    sizes = f"[{', '.join(f's{number}' for number in range(12))}]"
+    for number, axis, values in (("001", "seed", seeds), ("002", "size", sizes)):
+        text = (conf / f"x_gh_{number}.yaml").read_text()
+        if axis == "size":
+            text = text.replace("_self_]", "_self_, size: s0]")
+        grid = f"grid:\n  arms:\n{arms}  axes: {{{axis}: {values}}}\n"
+        (conf / f"x_gh_{number}.yaml").write_text(text + grid)
+    commit(jobs.lab.path)
+    rows = {}
+    for label, launcher in (
+        ("one run", "gh_x_000"),
+        ("96 points", "gh_x_001"),
+        ("96 points with a config group", "gh_x_002"),
+    ):
+        command = ["bash", jobs.experiment / "scripts/submit.sh", launcher, "--", "--hold"]
+        rows[label] = median_seconds(command, cwd=jobs.lab.path, env=jobs.environment)
+        slurm("scancel", "--user", str(os.getuid()))
+    return rows
+
+
 # The check line of launchers for a machine that forbids Python on login nodes.
 CHECK_WITHOUT_PYTHON = """if [[ ${1-} == --check ]]; then printf '%s\\0' '' 0 "${#run[@]}" "${run[@]}" && exit; fi"""
 
@@ -135,6 +166,7 @@ def main():
             for count in (1, LAUNCHERS):
                 rows = submissions(count, jobs, earlier, slurm)
                 table(f"Submission (median of {ROUNDS})", rows, f"{count} by submit.sh")
+            table(f"Campaigns (median of {ROUNDS})", campaigns(jobs, slurm), "one run")
             if not earlier:
                 print(f"\nNot compared with {EARLIER}, which this clone lacks. Fetch it: git fetch --unshallow")
             rows = pins(jobs, sizes, folder)

@@ -67,7 +67,7 @@ def test_add_run_of_old_script_has_no_starter_parameters(old, experiment):
     assert "conf/fit_gh_001.yaml is a copy of conf/base.yaml\n" in done.stderr
     assert "conf/fit_delta_wandb.yaml has no parameters yet. Write them\n" in done.stderr
     optuna = yaml.safe_load((experiment / "conf/fit_gh_optuna.yaml").read_text())
-    assert (optuna["lr"], optuna["seed"], optuna["sweep"]["params"]) == (0.1, 0, {}) and len(optuna) == 3
+    assert (optuna["lr"], optuna["seed"], optuna["sweep"]["params"]) == (0.1, 0, "???") and len(optuna) == 3
     assert optuna["sweep"]["sampler"]["_target_"] == "optuna.samplers.TPESampler"
     wandb = yaml.safe_load((experiment / "conf/fit_delta_wandb.yaml").read_text())
     assert wandb["parameters"] == {} and wandb["command"][-1] == "${args_no_hyphens}"
@@ -86,7 +86,7 @@ def test_add_run_of_old_script_has_no_starter_parameters(old, experiment):
             "`experiments set-run experiments/011-x x gh_000 mem=100g`",
         ),
         ("x", "igb_cabbi_001", "the ID 001 of x is already used by delta_001; nothing was added."),
-        ("x", "gh-2", "must have the form MACHINE_ID"),
+        ("x", "gh-2", 'unknown mode "2"'),
         ("x", "gone_002", "gone is retired and takes no new runs"),
         ("x-y", "gh_002", "is not a module name"),
         ("x", "delta_007", "conf/x_gh_007.yaml exists, so its number is used"),
@@ -120,6 +120,7 @@ def test_add_run_adds_a_sweep_to_the_newest_configuration(old, experiment):
     done = tool(old, "add-run", "experiments/011-x", "x", "gh_optuna_r2", "gh_wandb")
     assert done.stderr == (
         "conf/x_gh_optuna_r2.yaml is a copy of conf/x_delta_001.yaml, with a sweep. Set its params\n"
+        "conf/x_gh_wandb.yaml has no parameters yet. Write them\n"
         "conf/x_gh_wandb_run.yaml is a copy of conf/x_delta_001.yaml\n"
     )
     text = (experiment / "conf/x_gh_optuna_r2.yaml").read_text()
@@ -127,7 +128,7 @@ def test_add_run_adds_a_sweep_to_the_newest_configuration(old, experiment):
     cfg = yaml.safe_load(text)
     assert cfg["hours"] == 99 and cfg["sweep"].pop("params") == "???"
     assert (cfg["sweep"]["study"], cfg["sweep"]["objective"]) == ("011-x_gh_optuna_r2", "x.main")
-    assert (experiment / "conf/x_gh_wandb_run.yaml").read_text().endswith("hours: 99 # x_gh_wandb")
+    assert (experiment / "conf/x_gh_wandb_run.yaml").read_text().endswith("hours: 99 # x_gh_wandb_run")
     assert yaml.safe_load((experiment / "conf/x_gh_wandb.yaml").read_text())["method"] == "bayes"
 
 

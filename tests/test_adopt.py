@@ -18,7 +18,7 @@ from support.slurm import submitted
 from support.template import copy_template
 from support.updating import SUBMIT, contents, tool
 
-from experiments.runs import parse_request
+from experiments.edit_runs import parse_request
 
 LAB_GROUP = pytest.mark.xdist_group("replica")  # one process adopts it
 
@@ -248,6 +248,15 @@ def rows_of(table):
             yield name, kind, text
 
 
+# Launchers of scripts without Hydra, which the replica counts as no runs.
+PLAIN = {
+    ("002-dmi-tmi", "cpu_benchmark"): ("cpu_benchmark", "delta_cpu"),
+    ("006-growth", "gh_flux-growth"): ("flux_growth", "gh"),
+    ("010-inference", "gh_merge_shards"): ("merge_shards", "gh"),
+    ("033-drug-screen", "gh_flatten_cells"): ("flatten_cells", "gh"),
+}
+
+
 @LAB_GROUP
 def test_adopt_recognizes_the_runs_of_a_lab(replica):
     by_launcher = {}
@@ -271,6 +280,8 @@ def test_adopt_recognizes_the_runs_of_a_lab(replica):
         assert {token: request} in replica.answers(key[0])["runs"][script], key
         found += 1
     assert found == 18
+    plain = {key: by_launcher.pop(key)[:4] for key in PLAIN}
+    assert plain == {key: (script, machine, "plain", None) for key, (script, machine) in PLAIN.items()}
     assert by_launcher == {  # they take their configuration as an argument
         ("025-plate-growth", f"{machine}_cgt"): ("cgt", machine, "ddp", None, request, True)
         for machine, request in {
@@ -280,7 +291,8 @@ def test_adopt_recognizes_the_runs_of_a_lab(replica):
         }.items()
     }
     others = {(name, text.split(".slurm: ")[0]) for name, kind, text in rows_of(replica.planned) if kind == "no run"}
-    assert others | {key for key in replica.launchers("no") if key[1].endswith("_cgt")} == set(replica.launchers("no"))
+    named = {key for key in replica.launchers("no") if key[1].endswith("_cgt")}
+    assert others | named | PLAIN.keys() == set(replica.launchers("no")) and not others & PLAIN.keys()
 
 
 @LAB_GROUP
@@ -303,6 +315,7 @@ def test_adopt_keeps_every_byte_and_adds_what_it_lists(replica):
     assert not [path for path, text in texts.items() if "capacity" in text], "the starter's parameters"
     assert texts["003-fitness/conf/point_net_mmli_000.yaml"].endswith("\ndefaults: [point_net-igb_3, _self_]\n")
     assert texts["006-growth/scripts/cell_size.py"] == after["experiments/006-growth/scripts/cell-size.py"].decode()
+    assert "/merge_shards.py\n  --merge-only\n  all\n)\n" in texts["010-inference/scripts/gh_merge_shards-plain.slurm"]
     sweep = yaml.safe_load(texts["003-fitness/conf/graph_net_delta_wandb.yaml"])
     assert sweep["method"] == "grid" and "graph_net_delta_wandb_run" in sweep["command"]
     answers = {name: replica.answers(name) for name in ("002-dmi-tmi", "005-pairs", "025-plate-growth", "W019-echo")}
@@ -311,7 +324,9 @@ def test_adopt_keeps_every_byte_and_adds_what_it_lists(replica):
 
 
 @LAB_GROUP
-@pytest.mark.parametrize("name", ["006-growth", "025-plate-growth", "W019-echo", "tcdb-002-build-speed"])
+@pytest.mark.parametrize(
+    "name", ["006-growth", "025-plate-growth", "W019-echo", "tcdb-002-build-speed", "033-drug-screen"]
+)
 def test_adopted_readme_suggests_commands_that_work(replica, name):
     readme = (replica.lab.path / f"experiments/{name}/README.md").read_text()
     [add_run] = re.findall("^experiments (add-run .*)$", readme, flags=re.MULTILINE)

@@ -122,6 +122,9 @@ def test_campaign_runs_each_point_once(jobs, slurm):
     again = jobs.submit("slurm_x", "round3")
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout == "slurm_x round3: nothing to submit\n  points 0 of 6, 6 finished, 0 running\n"
+    again = jobs.submit("slurm_x", "round3", "--parsable")
+    assert (again.returncode, again.stdout) == (3, "")
+    assert again.stderr.startswith("submit.sh: nothing to submit, so there is no job to print: ")
     for point in ("reference_1", "other_0", "other_1"):
         remove(jobs.lab.data / "experiments/011-x/runs/round3" / point)
     [number] = submitted(jobs.submit("slurm_x", "round3", "--", "--hold"))
@@ -198,6 +201,7 @@ def test_campaign_of_a_numbered_launcher_and_a_pack(jobs, slurm):
         for task in range(2):
             assert slurm.wait(f"{number}_{task}")["JobState"] == "COMPLETED"
     assert sorted(points_of(jobs)) == ["0.1", "0.2", "0.3"]
+    assert {path.read_text() for path in jobs.experiment.glob("slurm/submitted/*/ntasks")} == {"1\n", "2\n"}
     assert sorted(points_of(jobs, "y_gh_000")) == ["5", "6"]
     assert {record["status"] for record in jobs.records()} == {"finished"}
 

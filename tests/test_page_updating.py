@@ -17,6 +17,7 @@ def test_updating_page_works(lab, own_template):
     lab.template = own_template
     growth = lab.render("011-growth", runs={"growth": ["gh_000"]})
     other = lab.render("012-y", runs={"y": ["delta_000"]})
+    (lab.path / "experiments/005-old/scripts").mkdir(parents=True)
     for experiment in (growth, other):
         edit(experiment / ".copier-answers.yml", f"_src_path: {own_template.path}", f"_src_path: {SHORT}")
     commit(lab.path)

@@ -1,5 +1,6 @@
 """README.md and docs/*.md: links resolve, and each page works when typed from top to bottom."""
 
+import json
 import os
 import re
 import shlex
@@ -37,7 +38,7 @@ def test_page_links_lead_somewhere(page):
 
 
 def test_page_with_commands_is_typed_by_some_test():
-    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_page*.py"))
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
     typed = TOO_SLOW | set(re.findall(r'read\("([^"]+)"', tests))
     assert typed == {page for page in PAGES if any(block.language in TYPED for block in blocks(page))}
 
@@ -63,9 +64,10 @@ def test_page_readme_installs_what_a_starter_declares(lab):
     assert sorted(names) == sorted(["copier", *re.findall(r'"([a-z-]+)', declared)])
 
 
-def test_page_runs_works_and_lists_its_files(lab, own_template):
+def test_page_runs_works_and_lists_its_files(lab, own_template, slurm):
     """The table lists the runs of the first command and of `add-run`."""
-    Reader(lab.path, own_template.path).read("docs/runs.md")
+    Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home")).read("docs/runs.md")
+    slurm("scancel", "--user", str(os.getuid()))
     table = (ROOT / "docs/runs.md").read_text()
     rows = set(re.findall(r"^\| `(.*)` of `(.*)` \| `(.*)` \| `(.*)` \|$", table, re.MULTILINE))
     experiment = lab.path / "experiments/012-yeast"
@@ -82,10 +84,41 @@ def test_page_runs_lists_every_question():
     assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(QUESTIONS)
 
 
+def test_page_campaigns_works(lab, own_template, slurm):
+    reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
+    missing = []
+
+    def read_summary(command):
+        if "submit.sh" in command:
+            missing.extend(re.findall(r"^  points (.*?):", reader.printed, flags=re.MULTILINE))
+            slurm("scancel", "--user", str(os.getuid()))
+
+    reader.read("docs/campaigns.md", read_summary)
+    assert [line.split(",")[0] for line in missing] == ["12 of 12", "12 of 12", "12 of 12", "3 of 4"]
+    record = lab.data / "experiments/014-growth/runs/cgt/kl-1_0/provenance.json"
+    assert json.loads(record.read_text())["overrides"] == ["penalty=1", "seed=0"]
+
+
 def test_page_submitting_works(lab, own_template, slurm):
     lab.render("011-growth")
     Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home")).read("docs/submitting.md")
     slurm("scancel", "--user", str(os.getuid()))
+
+
+def test_page_legs_works(lab, own_template, slurm):
+    """The documented run pauses before a real limit of one minute, and the next leg finishes it."""
+    lab.render("011-growth")
+    reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
+    reader.read("docs/legs.md")
+    legs = [reader.known[f"job {number}"] for number in (686, 687, 688)]
+    assert [slurm.wait(leg)["JobState"] for leg in legs] == ["COMPLETED"] * 3
+    [path] = lab.data.glob("experiments/011-growth/runs/steps_gh_000/*/provenance.json")
+    record = json.loads(path.read_text())
+    attempts = [(attempt["job"], attempt["status"]) for attempt in record["attempts"]]
+    assert attempts == [(legs[0], "paused"), (legs[1], "finished")]
+    assert record["metrics"] == {"done": 40}
+    [run] = json.loads(reader.succeed("experiments list 011 --config steps_gh_000 --json"))[0]["runs"]
+    assert (run["state"], run["job"]) == ("finished", legs[0])
 
 
 def test_page_figures_works(lab, own_template):
@@ -114,6 +147,11 @@ def test_page_queries_works(lab, own_template, bolt, slurm):
         Reader(lab.path, own_template.path, bolt.environment | fake_programs(lab.path / "home")).read("docs/queries.md")
     finally:
         bolt("MATCH (n {of: 'docs'}) DETACH DELETE n")
+
+
+def test_page_comparing_works(lab, own_template):
+    """The tests of `runs` execute Python like that of the page."""
+    Reader(lab.path, own_template.path).read("docs/comparing.md")
 
 
 def test_page_sweeps_works(lab, own_template, slurm):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.lab import make_lab
-from support.process import commit, git, run
+from support.process import commit, git, remove, run
 from support.slurm import Submitter, submitted
 
 FULL = 40  # digits of a commit
@@ -38,6 +38,29 @@ def state(repository):
         git(repository, "stash", "list"),
         {path: path.read_bytes() for path in (repository / "experiments/011-x/scripts").glob("*") if path.is_file()},
     )
+
+
+FIND_PACKAGE = """
+root=$1 folder=$1/experiments/011-x repository=$1 package=torchcell
+declare -A request=([live]=yes)
+. "$folder/scripts/runtime/pin.sh"
+find_package
+if [[ $package_path ]]; then realpath -- "$folder/$package_path"; fi
+"""
+
+
+@pytest.mark.parametrize("layout", [["torchcell"], ["src/torchcell"], ["torchcell", "src/torchcell"], []])
+def test_package_of_submit_is_that_of_scripts(lab, layout):
+    lab.render(package="torchcell")
+    remove(lab.path / "torchcell")
+    for folder in layout:
+        (lab.path / folder).mkdir(parents=True)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from runtime.paths import package_folder as f; print(f() or '')"
+    )
+    found = lab.python("-c", script, "experiments/011-x/scripts", check=True).stdout
+    assert run("bash", "-c", FIND_PACKAGE, "-", lab.path, check=True).stdout.strip() == found.strip()
+    assert found.strip() == (str(lab.path / layout[0]) if layout else "")
 
 
 # Queued jobs ----------------------------------------------------------------------------------------------------------

@@ -5,15 +5,14 @@ import json
 import os
 import shutil
 import signal
-import struct
 import sys
 import time
 from collections import Counter
 from random import Random
 
 import pytest
+from support.offline import wandb_run
 from support.process import edit, run, wait_until
-from wandb.proto import wandb_internal_pb2
 
 ROUND2 = """\
 defaults: [runtime, default, _self_]
@@ -32,8 +31,6 @@ mask: null
 MASK = "defaults: [runtime, default, _self_]\nhidden: 64\nlr: 1e-3\nseed: ${task}\nmask: 7\n"
 PRINT = 'print(sorted(set(cfg)), cfg.config, cfg.task, cfg.hidden, cfg.lr, cfg.seed, cfg.mask)\nrun.table([{"a": 1}])'
 KEYS = "['config', 'folder', 'hidden', 'inputs', 'lr', 'mask', 'profiler', 'seed', 'task', 'title', 'trial', 'wandb']"
-
-LOG_HEADER, LOG_BLOCK = struct.Struct("<IHB"), 32768
 
 
 @pytest.fixture
@@ -196,29 +193,12 @@ def test_point_in_wandb_has_group_name_and_tags(campaign):
     """The values are those of W&B's own offline file."""
     done = start(campaign, "point=wide_0", "wandb.mode=offline")
     assert done.returncode == 0, done.stderr
-    run = offline_run(folder_of(campaign, "wide_0"))
+    run = wandb_run(folder_of(campaign, "wide_0"))
     assert (run.run_group, run.display_name, list(run.tags)) == ("round2", "wide_0", ["wide", "seed=0"])
     write_conf(campaign, round2=ROUND2 + "wandb: {group: mine, name: own, tags: [a]}\n")
     assert start(campaign, "point=wide_1", "wandb.mode=offline").returncode == 0
-    run = offline_run(folder_of(campaign, "wide_1"))
+    run = wandb_run(folder_of(campaign, "wide_1"))
     assert (run.run_group, run.display_name, list(run.tags)) == ("mine", "own", ["a"])
-
-
-def offline_run(folder):
-    """Return the run in W&B's offline file: a log in the format of LevelDB, after seven bytes."""
-    [path] = folder.glob("wandb/offline-run-*/*.wandb")
-    data, offset, content = path.read_bytes(), 7, b""
-    while True:
-        if LOG_BLOCK - offset % LOG_BLOCK < LOG_HEADER.size:  # the rest of a block is padding
-            offset += LOG_BLOCK - offset % LOG_BLOCK
-        _, size, kind = LOG_HEADER.unpack_from(data, offset)
-        offset += LOG_HEADER.size + size
-        content += data[offset - size : offset]
-        if kind in (1, 4):  # the whole, or the last part of a record
-            record = wandb_internal_pb2.Record.FromString(content)
-            content = b""
-            if record.HasField("run"):
-                return record.run
 
 
 CLAIMS = """\
@@ -506,7 +486,7 @@ def test_point_of_job_follows_its_receipt(campaign, jobs, tmp_path):
     jobs.wait()
     assert jobs.states(number) == {"COMPLETED": 1}, jobs.output()
     assert record_of(campaign, "wide_0", "round2.smoke")["overrides"] == ["hidden=256", "lr=6e-4", "seed=0", "lr=7"]
-    assert sorted(path.name for path in receipt.iterdir()) == ["name", "points"]
+    assert sorted(path.name for path in receipt.iterdir()) == ["name", "points", "runs"]
 
 
 def test_point_by_hand_asks_slurm_about_its_holder(campaign, jobs, tmp_path):

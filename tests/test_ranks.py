@@ -37,7 +37,7 @@ def log(jobs, job):
 
 
 def folders(jobs, config):
-    return sorted((jobs.lab.data / "experiments/011-x/runs" / config).iterdir())
+    return sorted(path for path in (jobs.lab.data / "experiments/011-x/runs" / config).iterdir() if path.is_dir())
 
 
 def launcher(name):
@@ -53,7 +53,7 @@ def test_srun_processes_are_one_run_with_export_none(jobs):
     assert jobs.slurm.wait(job)["JobState"] == "COMPLETED", log(jobs, job)
     [folder] = folders(jobs, "x_gh_000")
     assert folder.name == job
-    assert {path.name for path in folder.iterdir()} == {".hydra", "provenance.json", "x_gh_000.csv"}
+    assert {path.name for path in folder.iterdir()} == {".hydra", "metrics.jsonl", "provenance.json", "x_gh_000.csv"}
     told = re.findall(r"^(\d): rank (\d) (\w+) (.*)$", log(jobs, job), flags=re.MULTILINE)
     assert sorted(told) == [(str(rank), str(rank), str(rank == 0), str(folder)) for rank in range(4)]
     [record], [figure] = jobs.records(), jobs.lab.images.iterdir()
@@ -104,14 +104,14 @@ def test_scancel_terminates_every_run_of_a_job(jobs):
 
 
 RESUMES = """\
-import json
 import os.path as osp
 import time
 from pathlib import Path
 from dotenv import load_dotenv
-from runtime import CONF, Run, find_env, write_json
+from runtime import CONF, Run, atomic_write, find_env
 load_dotenv(find_env())
 import hydra
+import numpy as np
 
 def work(step):
     print("step", step, flush=True)
@@ -131,7 +131,7 @@ main()
 def test_requeued_job_resumes_by_the_example_of_run(jobs):
     text = (jobs.experiment / "scripts/runtime/run.py").read_text()
     [example] = re.findall(r"after its job was requeued:\n\n(.*?)\n\s*\"\"\"", text, flags=re.DOTALL)
-    assert len(example.splitlines()) == 5
+    assert len(example.splitlines()) == 6
     code = RESUMES.replace("EXAMPLE", textwrap.indent(inspect.cleandoc("\n" + example), " " * 8))
     (jobs.experiment / "scripts/x.py").write_text(code)
     jobs.edit("scripts/gh_x_002.slurm", "--config-name x_gh_002", "--config-name x_gh_002\n  +steps=4")

@@ -9,14 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from support import offline
 from support.lab import make_lab, write_program
 from support.preflight import preflight
 from support.process import commit, edit, git, run, wait_until
+from support.updating import tool
 
 VARIABLES = ["DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT"]
 
@@ -63,7 +66,7 @@ def test_run_writes_its_record(lab):
     [figure], [record] = outputs(lab)
     folder = Path(record["folder"])
     assert folder.parent == lab.data / "experiments/011-x/runs/x_gh_000"
-    assert {".hydra", "provenance.json", "x_gh_000.csv"} == {path.name for path in folder.iterdir()}
+    assert {".hydra", "metrics.jsonl", "provenance.json", "x_gh_000.csv"} == {path.name for path in folder.iterdir()}
     tables = [folder / "x_gh_000.csv", experiment / "results/x_gh_000.csv"]
     assert record["figures"] == [str(figure)] and record["tables"] == list(map(str, tables))
     assert (record["config"], record["stem"], record["overrides"]) == ("x_gh_000", "011-x_gh_000", [])
@@ -76,6 +79,11 @@ def test_run_writes_its_record(lab):
     assert record["started"] <= record["finished"]
     assert {"python", "hydra", "matplotlib", "numpy"} <= set(record["versions"])
     assert record["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert record["configuration"].keys() >= {"seed", "noise", "strains", "wandb", "task"}
+    assert record["configuration"]["folder"] == "${hydra:runtime.output_dir}" and record["configuration"]["task"] == 0
+    usage = record["usage"]
+    assert 0 < usage["seconds"] < 60 and 30e6 < usage["process_bytes"] < 2e9
+    assert usage["child_bytes"] > 1e5 and usage["job_bytes"] is None, "git is the largest child"
 
     assert git(lab.path, "status", "--porcelain") == "?? experiments/011-x/results/x_gh_000.csv\n"
 
@@ -383,15 +391,19 @@ import numpy as np
 run.log(a=np.float32(0.5), b=np.int64(3), c=float('nan'), d=-np.inf, e=np.array([1.5]), f=10**400)
 states, start = set(), time.monotonic()
 for step in range(1000):
-    run.log(step=step)
+    run.log(n=step, step=step)
     states.add(os.stat(osp.join(run.folder, "provenance.json")).st_mtime_ns)
 print(len(states), time.monotonic() - start)""")
     done = lab.start(script="light")
     assert done.returncode == 0, done.stderr
     _, [record] = outputs(lab)
     assert record["status"] == "finished"
-    numbers = {"a": 0.5, "b": 3, "c": "nan", "d": "-inf", "e": 1.5, "f": 10**400, "step": 999}
+    numbers = {"a": 0.5, "b": 3, "c": "nan", "d": "-inf", "e": 1.5, "f": 10**400, "n": 999}
     assert record["metrics"] == numbers
+    history = [json.loads(line) for line in Path(record["folder"], "metrics.jsonl").read_text().splitlines()]
+    assert [(each["step"], each["values"]) for each in history[1:]] == [(n, {"n": n}) for n in range(1000)]
+    assert history[0]["step"] is None and history[0]["values"].keys() == numbers.keys() - {"n"}
+    assert history[0]["time"] <= history[-1]["time"] <= time.time()
     states, seconds = map(float, done.stdout.split())
     assert states <= 2 + seconds, "the record was written more than once a second"
 
@@ -551,11 +563,71 @@ if {error!r}:
     assert [path.name for path in Path(record["folder"]).glob("*.part")] == []
 
 
+def test_full_disk_leaves_whole_lines_in_the_history(lab):
+    lab.render()
+    lab.write_light("""\
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+run.log(a=1, step=0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+for step in range(1, 1000):
+    run.log(a=1, step=step)
+try:
+    run.record.history.flush()
+except OSError as error:
+    print(osp.basename(error.filename), error.strerror)
+    print(len(open(error.filename).readlines()))""")
+    done = lab.start(script="light")
+    assert done.stdout == "metrics.jsonl File too large\n1\n"
+    assert done.returncode == 1 and "File too large" in done.stderr
+    _, [record] = outputs(lab)
+    assert record["status"] == "failed" and "metrics.jsonl" in record["error"]
+
+
+CONFIGURED = """\
+import json, pathlib, sys
+sys.path.insert(0, "experiments/011-x/scripts")
+from omegaconf import OmegaConf
+from runtime.record import plain_configuration
+values = {"task": "${decoded}", "decoded": 3, "a": float("nan"), "b": pathlib.Path("/x"), 1: [None, True]}
+cfg = OmegaConf.create(values)
+print(json.dumps(plain_configuration(cfg), allow_nan=False))
+"""
+
+
+def test_configuration_of_any_type_is_recorded(lab):
+    lab.render()
+    done = lab.python("-c", CONFIGURED)
+    assert json.loads(done.stdout) == {"task": 3, "decoded": 3, "a": "nan", "b": "/x", "1": [None, True]}, done.stderr
+
+
+USAGE = """\
+import sys
+sys.path.insert(0, "experiments/011-x/scripts")
+from runtime import usage
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "folders"),
+    [
+        ("0::/system.slice/slurmstepd.scope/job_7/step_batch/user/task_0", ["/system.slice/slurmstepd.scope/job_7"]),
+        ("4:cpuset:/slurm/uid_0/job_7\n9:memory:/slurm/uid_0/job_7/step_0", ["/slurm/uid_0/job_7"]),
+        ("9:cpu,memory:/slurm/job_7", ["/slurm/job_7"]),
+        ("0::/user.slice/session-3.scope\n3:pids:/job_7/x", []),
+    ],
+)
+def test_cgroup_of_a_job_is_found(untouched_lab, line, folders):
+    code = f"{USAGE}print([folder for folder, _ in usage.JOB_CGROUP.findall({line!r})])"
+    assert untouched_lab.python("-c", code).stdout == f"{folders}\n"
+
+
 def test_killed_attempt_is_recorded_by_its_restart(lab):
     lab.render()
     lab.write_light(
         "again = 'SLURM_RESTART_COUNT' in os.environ\n"
-        "if not again:\n    time.sleep(1)\n    run.log(a=1)\n    os.kill(os.getpid(), 9)\n"
+        "if not again:\n    time.sleep(1)\n    run.log(a=1, step=1)\n"
+        "    open(osp.join(run.folder, 'metrics.jsonl'), 'a').write('{torn')\n    os.kill(os.getpid(), 9)\n"
         "run.log(b=1)\nraise ValueError('é' * 10**6)"
     )
     assert lab.start(script="light", env=JOB).returncode == -9
@@ -565,6 +637,8 @@ def test_killed_attempt_is_recorded_by_its_restart(lab):
     assert [attempt["status"] for attempt in record["attempts"]] == ["terminated", "failed"]
     assert record["metrics"] == {"a": 1, "b": 1} and record["error"].startswith("ValueError: éé")
     assert len(record["error"]) == 10_000, "a reader takes no record of any size"
+    lines = Path(record["folder"], "metrics.jsonl").read_text().splitlines()
+    assert lines[1] == "{torn" and [json.loads(lines[number])["values"] for number in (0, 2)] == [{"a": 1}, {"b": 1}]
 
 
 ERRORS = [
@@ -648,6 +722,38 @@ def test_wandb_records_the_commit_of_the_run(lab, tmp_path):
     assert git(lab.path, "rev-parse", "HEAD").strip().encode() in content
     assert git(tmp_path, "rev-parse", "HEAD").strip().encode() not in content
     assert SECRET.encode() not in content and b"example.org/data" not in content
+
+
+def test_wandb_has_one_run_over_restarts(lab, tmp_path):
+    """A process that is killed at once leaves a file that `wandb sync` cannot read, and that it is not given."""
+    lab.render()
+    lab.write_light("run.log(a=1)\nrun.log(a=2, step=7)\nrun.log(a=3, step=8)")
+    for restart in ("", "1"):
+        env = JOB | ({"SLURM_RESTART_COUNT": restart} if restart else {})
+        done = lab.start("x_gh_000", "wandb.mode=offline", script="light", env=env)
+        assert done.returncode == 0, done.stderr
+    [record] = outputs(lab)[1]
+    folders = sorted(Path(record["folder"], "wandb").glob("offline-run-*"))
+    files = [folder / f"run-{record['wandb_id']}.wandb" for folder in folders]
+    assert len(files) == 2 and all(file.is_file() for file in files)
+    for file in files:
+        found = [*offline.records(file)]
+        assert {each.run.run_id for each in found if each.HasField("run")} == {record["wandb_id"]}
+        steps = [(item.key or item.nested_key[0], item.value_json) for each in found for item in each.history.item]
+        assert [value for name, value in steps if name == "step"] == ["7", "8"]
+        assert ("*", "step") in {(each.metric.glob_name, each.metric.step_metric) for each in found}
+
+    assert tool(lab, "wandb-sync", "011-x").stdout == f"wandb sync {folders[0]} {folders[1]}\n"
+    torn = Path(
+        record["folder"], f"wandb/offline-run-20260102_030405-{record['wandb_id']}/run-{record['wandb_id']}.wandb"
+    )
+    torn.parent.mkdir()
+    torn.write_bytes(b"\0" * 99)
+    files[0].with_name(f"{files[0].name}.synced").touch()
+    assert tool(lab, "wandb-sync", "011-x", record["job"]).stdout == f"wandb sync {folders[1]}\n"
+    files[1].with_name(f"{files[1].name}.synced").touch()
+    done = tool(lab, "wandb-sync", "011-x")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "everything is synced\n")
 
 
 def test_wandb_settings_win_and_all_figures_are_sent(lab, tmp_path):

@@ -197,6 +197,8 @@ CONTRADICTING = [
     ["--parsable"],
     ["--help"],
     ["--version"],
+    ["--uid=1000"],
+    ["--gid", "0"],
 ]
 
 
@@ -312,6 +314,7 @@ def test_launcher_configuration_is_read_only_from_run(jobs, slurm):
 HOSTILE = {
     "BASH_FUNC_cd%%": "() { echo moved; }",
     "BASH_FUNC_grep%%": '() { command grep --color=always "$@"; }',
+    "BASH_FUNC_printf%%": "() { echo printed; }",
     "BASH_FUNC_sbatch%%": "() { echo 1; }",
     "BASHOPTS": "nocasematch:failglob:xpg_echo:localvar_inherit",
     "CDPATH": "/:/tmp:..",

@@ -44,7 +44,7 @@ def test_pip_installs_the_package_alone(tmp_path):
     assert not (target / "tests").exists() and (target / "experiments/cli.py").is_file()
     done = run(target / "bin/experiments", "--version", cwd=tmp_path, env=environment)
     assert (done.returncode, done.stdout) == (0, f"experiments {VERSION}\n"), done.stderr
-    for name in ("figure_metadata.py", "grid.py", "hydra_yaml.py"):
+    for name in ("figure_metadata.py", "grid.py", "hydra_yaml.py", "sharing.py"):
         module, shared = target / "experiments" / name, ROOT / "template/scripts/runtime" / name
         assert not module.is_symlink() and module.read_bytes() == shared.read_bytes()
 

@@ -5,13 +5,15 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from experiments.edit_runs import DEFAULT, newest_configuration, shown_request
 from experiments.errors import Problem
 from experiments.experiment import Experiment, Templates, find_folder
 from experiments.files import Write, write_all
@@ -25,7 +27,6 @@ from experiments.recognition import (
     inherit,
     recognize,
 )
-from experiments.runs import DEFAULT, newest_configuration, shown_request
 from experiments.screen import show_cells
 from experiments.template import ANSWERS, Files, Release, clone_url, render, stamp_answers
 
@@ -81,7 +82,7 @@ def adopt(paths: Sequence[str], source: str | None, dry_run: bool) -> int:
 def adopt_one(path: str, source: str | None, dry_run: bool, templates: Templates, warned: set[str]) -> None:
     """Adopt one folder. Raises Problem, and adds nothing, if names clash."""
     experiment = open_folder(path)
-    with experiment.lock():
+    with nullcontext() if dry_run else experiment.lock():
         found = absolute_source(source) if source else source_of_others(experiment)
         template = templates.get(found)
         release = template.release(template.find_commit(template.newest()))
@@ -102,7 +103,9 @@ def open_folder(path: str) -> Experiment:
         raise Problem(f"{path} is not a folder")
     if (folder / ANSWERS).exists() or (folder / ANSWERS).is_symlink():
         raise Problem(f"{path} is an experiment already: it has {ANSWERS}", "Run `experiments update` to update it.")
-    experiment = Experiment(folder, Repository.find(folder))
+    # All experiments of a repository are in one, which is asked once, unless a folder is a repository of its own.
+    is_repository = (folder / ".git").exists()
+    experiment = Experiment(folder, Repository.find(folder) if is_repository else repository_around(folder.parent))
     if folder.parent != experiment.repository.root / "experiments":
         raise Problem(f"{path} is not in experiments/ of its repository", "Move it there with `git mv`.")
     if not NAME.fullmatch(folder.name):
@@ -115,6 +118,11 @@ def open_folder(path: str) -> Experiment:
             f"If it is one: mkdir {shlex.quote(f'{path}/scripts')}",
         )
     return experiment
+
+
+@cache
+def repository_around(folder: Path) -> Repository:
+    return Repository.find(folder)
 
 
 def absolute_source(source: str) -> str:
@@ -295,14 +303,17 @@ def suggest_commands(readme: bytes, experiment: Experiment, plan: Plan, release:
 
 def suggest_run(plan: Plan, folder: Path, release: Release) -> str:
     """Return a script and a token that `add-run` accepts."""
-    runs = [found.run for found in plan.recognition.runs if not found.run.sweeper]
+    found = [each for each in plan.recognition.runs if not each.run.sweeper]
+    found.sort(key=lambda each: each.candidate.is_plain)
+    runs = [each.run for each in found]
+    mode = "-plain" if found and found[0].candidate.is_plain else ""
     machines = [name for name, machine in release.machines.items() if not machine.get("retired")]
     script = runs[0].script if runs else first_script(folder, release)
     machine = next((run.machine for run in runs if run.machine in machines), machines[0])
     used = {run.id for run in runs if run.script == script} | ids_of_configurations(folder, script)
     used |= ids_of_launchers([path.stem for path in folder.glob("scripts/*.slurm")], script, release.machines)
     numbers = [int(id[:3]) for id in used if id]
-    return f"{script} {machine}_{max(numbers, default=-1) + 1:03}"
+    return f"{script} {machine}{mode}_{max(numbers, default=-1) + 1:03}"
 
 
 def first_script(folder: Path, release: Release) -> str:

@@ -120,7 +120,7 @@ def handle_update(options: argparse.Namespace) -> int:
     ),
 )
 def handle_add_run(options: argparse.Namespace) -> int:
-    from experiments.runs import add_run, parse_request
+    from experiments.edit_runs import add_run, parse_request
 
     tokens = [word for word in options.words if "=" not in word]
     request = parse_request([word for word in options.words if "=" in word])
@@ -145,7 +145,7 @@ def handle_add_run(options: argparse.Namespace) -> int:
     examples=("experiments set-run experiments/011-x growth gh_004 mem=100g time=0-12:00:00 gres=null",),
 )
 def handle_set_run(options: argparse.Namespace) -> int:
-    from experiments.runs import parse_request, set_run
+    from experiments.edit_runs import parse_request, set_run
 
     for path in set_run(options.path, options.script, options.token, parse_request(options.words)):
         print(path)
@@ -239,6 +239,79 @@ def handle_points(options: argparse.Namespace) -> int:
     from experiments.points import list_points
 
     return list_points(options.path, options.config, options.name, options.state, options.json)
+
+
+@command(
+    "compare",
+    "print a table of runs: the keys and numbers that differ, or means over runs",
+    PATH,
+    argument("runs", nargs="*", metavar="RUN", help="a run, a point or a job; default: all runs"),
+    argument("--config", nargs="+", default=[], metavar="CONFIG", help="only runs of these configurations"),
+    argument(
+        "--by", default="", metavar="KEY", help="print means of the finished runs that share an arm or a key's value"
+    ),
+    argument("--sort", default="", metavar="COLUMN", help="sort by a column"),
+    argument("--csv", dest="form", action="store_const", const="csv", default="screen", help="print CSV"),
+    argument("--markdown", dest="form", action="store_const", const="markdown", help="print a table in Markdown"),
+    argument("--json", dest="form", action="store_const", const="json", help="print JSON, which --from reads"),
+    argument(
+        "--from", dest="files", nargs="+", default=[], metavar="FILE", help="add runs: the --json of another cluster"
+    ),
+    examples=(
+        "experiments compare 011-x --config round2 --by arm",
+        "experiments compare 011-x --config round2 --sort loss --csv",
+        "experiments compare 011-x round2/wide_0 round2/wide_1",
+        "experiments compare 011-x --from delta.json",
+    ),
+)
+def handle_compare(options: argparse.Namespace) -> int:
+    from experiments.compare import Options, compare
+
+    wanted = Options(options.runs, options.config, options.by, options.sort, options.form, options.files)
+    return compare(options.path, wanted)
+
+
+@command(
+    "show",
+    "print the record of a run, or of the run that made a figure, and the commands that make it again",
+    argument("path", nargs="?", metavar="PATH", help="an experiment: its folder, its name or its number"),
+    argument("run", nargs="?", metavar="RUN", help="a run, a point or a job"),
+    argument("--figure", metavar="FILE", help="show the run that made a figure"),
+    examples=("experiments show 011-x round2/wide_0", "experiments show --figure images/a.png"),
+)
+def handle_show(options: argparse.Namespace) -> int:
+    from experiments.show import show_figure_run, show_run
+
+    if options.figure:
+        return show_figure_run(options.path, options.figure)
+    if not options.path or not options.run:
+        raise Problem("no run is named", "Write PATH RUN, or --figure FILE.")
+    return show_run(options.path, options.run)
+
+
+@command(
+    "usage",
+    "print what the launchers request and what their jobs used, and the commands that request what they need",
+    PATH,
+    examples=("experiments usage 011-x",),
+)
+def handle_usage(options: argparse.Namespace) -> int:
+    from experiments.usage import show_usage
+
+    return show_usage(options.path)
+
+
+@command(
+    "wandb-sync",
+    "print the commands that upload the runs which W&B logged offline",
+    PATH,
+    argument("run", nargs="?", metavar="RUN", help="a run, a point or a job; default: all runs"),
+    examples=("experiments wandb-sync 011-x", "experiments wandb-sync 011-x round2/wide_0 | bash"),
+)
+def handle_wandb_sync(options: argparse.Namespace) -> int:
+    from experiments.wandb_sync import print_commands
+
+    return print_commands(options.path, options.run)
 
 
 @command(

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shlex
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.errors import Problem
+from experiments.sharing import make_shared_folder, permission_hint, share_with_group
 
 LOCK_SECONDS = 30  # how long to wait for another command that works on the same experiment
 NOT_REGULAR = "is a symlink, lies below one, or is not a regular file"
@@ -116,24 +116,16 @@ def write_all(writes: Sequence[Write]) -> None:
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
     """Hold a lock, which ends with this process. Raises Problem if it cannot be had within LOCK_SECONDS."""
-    make_shared_folder(file.parent)
+    try:
+        make_shared_folder(file.parent)
+    except OSError as error:
+        raise Problem(f"{file.parent}: {error.strerror}", permission_hint(file.parent)) from None
     descriptor = open_lock(file)
     try:
         wait_for_lock(descriptor, file)
         yield
     finally:
         os.close(descriptor)
-
-
-def make_shared_folder(folder: Path) -> None:
-    """Make a folder that the group may use if it may use the parent, whatever the umask is."""
-    if folder.exists():
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Problem(f"{folder}: {error.strerror}", permission_hint(folder)) from None
-    share_with_group(folder)
 
 
 def open_lock(file: Path) -> int:
@@ -170,20 +162,3 @@ def wait_for_lock(descriptor: int, file: Path) -> None:
                 raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
             advice = "Ask for locks on this disk (Lustre: mount -o flock), or use a clone on another one."
             raise Problem(f"{file}: this disk does not lock files: {error.strerror}", advice) from None
-
-
-def share_with_group(path: Path) -> None:
-    """Let the group write to a new file or folder if it may write to the folder around it, whatever the umask is."""
-    if path.parent.stat().st_mode & stat.S_IWGRP:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        path.chmod(mode | (mode & stat.S_IRWXU) >> 3)
-
-
-def permission_hint(path: Path) -> str:
-    """Return what to do if a path, or its folder, belongs to another user."""
-    path = path if path.exists() else path.parent
-    try:
-        owner = path.owner()
-    except KeyError:  # an account that this machine does not have
-        owner = f"user {path.stat().st_uid}"
-    return f"Ask {owner} to run: chmod g+w {shlex.quote(str(path))}"

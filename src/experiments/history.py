@@ -31,6 +31,16 @@ class History:
     runs: list[RunInfo]
     receipts: dict[str, Receipt]  # by the name of their folder
 
+    def find_run(self, name: str) -> RunInfo:
+        """Return the newest run of a name: RUN, CONFIG/RUN, a job, or the beginning of one. Raises Problem."""
+        names = [(run, (run.name, f"{run.config}/{run.name}", run.job or "", run.entry)) for run in self.runs]
+        found = [run for run, each in names if name in each]
+        found = found or [run for run, each in names if any(text.startswith(name) for text in each)]
+        if not found:
+            hint = f"`experiments list {self.experiment.name}` prints its runs."
+            raise Problem(f'unknown run "{name}" of {self.experiment.name}', hint)
+        return found[-1]
+
 
 def runs_folder(experiment: Experiment) -> Path:
     """Return the folder of its runs, in the DATA_ROOT that its scripts find."""
@@ -62,28 +72,28 @@ def load_env(env: Path) -> dict[str, str]:
         os.environ.update(before)
 
 
-def read_histories(experiments: Sequence[Experiment], queue: Queue, whole: bool = False) -> list[History]:
-    """Return the runs of experiments. sacct is asked once for all. `whole` keeps everything that a record has."""
-    histories = [read_history(experiment, whole) for experiment in experiments]
+def read_histories(experiments: Sequence[Experiment], queue: Queue, keep: Collection[str] = ()) -> list[History]:
+    """Return the runs of experiments. sacct is asked once for all. `keep` names the facts of records to keep."""
+    histories = [read_history(experiment, keep) for experiment in experiments]
     resolve_histories(histories, queue)
     return histories
 
 
-def read_campaign(experiment: Experiment, name: str, queue: Queue, whole: bool = False) -> History:
+def read_campaign(experiment: Experiment, name: str, queue: Queue, keep: Collection[str] = ()) -> History:
     """Return the runs of a campaign: CONFIG, or CONFIG.NAME."""
     folder = runs_folder(experiment)
-    runs = [read_run(record, folder, whole) for record in find_records_of(folder / name)]
+    runs = [read_run(record, folder, keep) for record in find_records_of(folder / name)]
     receipts = {each.folder.name: each for each in read_receipts(experiment.path) if each.campaign == name}
     history = History(experiment, folder, runs, receipts)
     resolve_histories([history], queue)
     return history
 
 
-def read_history(experiment: Experiment, whole: bool) -> History:
+def read_history(experiment: Experiment, keep: Collection[str]) -> History:
     folder = runs_folder(experiment)
-    runs = [read_run(record, folder, whole) for record in find_records(folder)]
+    runs = [read_run(record, folder, keep) for record in find_records(folder)]
     receipts = {receipt.folder.name: receipt for receipt in read_receipts(experiment.path)}
-    runs += runs_elsewhere(runs, receipts.values(), whole)
+    runs += runs_elsewhere(runs, receipts.values(), keep)
     return History(experiment, folder, runs, receipts)
 
 
@@ -99,14 +109,14 @@ def resolve_histories(histories: Collection[History], queue: Queue) -> None:
         history.runs.sort(key=lambda run: (run.started or run.submitted or "9", run.config, run.name, run.entry))
 
 
-def runs_elsewhere(runs: Sequence[RunInfo], receipts: Collection[Receipt], whole: bool) -> Iterator[RunInfo]:
+def runs_elsewhere(runs: Sequence[RunInfo], receipts: Collection[Receipt], keep: Collection[str]) -> Iterator[RunInfo]:
     """Yield the submitted runs whose folder an override has moved out of the others' folder."""
     known = {run.folder for run in runs}
     for receipt in receipts:
         folder = receipt.run_folder
         if folder and str(folder) not in known and (folder / "provenance.json").is_file():
             run = RunInfo(receipt.campaign, folder.name, "unreadable", folder=str(folder))
-            if fill_run(run, folder / "provenance.json", whole).submission == receipt.folder.name:
+            if fill_run(run, folder / "provenance.json", keep).submission == receipt.folder.name:
                 yield run
 
 
@@ -115,18 +125,25 @@ def runs_elsewhere(runs: Sequence[RunInfo], receipts: Collection[Receipt], whole
 
 def unexplained(history: History) -> Iterator[Receipt]:
     """Yield the receipts of jobs that may lack a record. Of an array, one record says nothing about other tasks."""
-    entries = {run.entry for run in history.runs}
+    entries = known_jobs(history.runs)
     yield from (receipt for receipt in history.receipts.values() if receipt.job not in entries)
+
+
+def known_jobs(runs: Collection[RunInfo]) -> set[str]:
+    """Return the jobs that have records. The record of a chain has its first leg as the run's job, and its last one."""
+    return {run.entry for run in runs} | {run.job for run in runs if run.job}
 
 
 def find_unrecorded(history: History, queue: Queue, ends: Mapping[Key, Ended]) -> Iterator[RunInfo]:
     """Yield the jobs that have no record: they wait, they died before `Run` began, or their script has no `Run`."""
-    known = {run.entry for run in history.runs}
+    known = known_jobs(history.runs)
     numbers = {entry.partition("_")[0] for entry in known}
     is_ours = own_jobs(history.experiment)
     jobs = group_by_number(filter(is_ours, [*ends_here(ends), *(queue.jobs or {}).values()]))
     for receipt in history.receipts.values():
         found = jobs.pop(receipt.job, {})
+        for leg in receipt.later_legs:  # they continue the same run
+            jobs.pop(leg, None)
         for job in found.values():
             if job.id not in known:
                 yield unrecorded_run(receipt, job.id)

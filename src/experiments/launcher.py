@@ -15,6 +15,7 @@ CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_DIR = ("--config-dir", "-cd")
 INTERPRETER = re.compile(r"i?python[\d.]*|torchrun|accelerate|deepspeed|uv|pixi")
 PREFIXES = {"srun", "exec", "env", "time", "nohup", "nice", "numactl"}
+PARENT = "scripts/runtime/point.py"  # it starts the script that follows
 SHELL = {"bash", "sh", "source", ".", "sbatch"}
 # Bash cannot read this line if the file before it left a quote open: then `;;)` is not quoted, which is valid nowhere.
 FENCE = ": \";;)\" ';;)' `;;)`\n"
@@ -104,8 +105,13 @@ class Launcher:
 
     @cached_property
     def starts(self) -> list[Start]:
-        """The Python scripts that it starts."""
-        return [start for command in self.commands if (start := self.start_of(command))]
+        """The Python scripts that it starts, without the template's own check of a job."""
+        starts = filter(None, map(self.start_of, self.commands))
+        return [start for start in starts if "/scripts/runtime/" not in start.script]
+
+    @property
+    def is_rendered(self) -> bool:
+        return is_rendered(self.text.encode())
 
     @property
     def config(self) -> str:
@@ -147,7 +153,7 @@ def python_script(words: Iterable[str]) -> str:
     follows, is_first = False, True
     for word in words:
         name = word.rpartition("/")[2]
-        if word.endswith(".py") and (follows or is_first):
+        if word.endswith(".py") and (follows or is_first) and not word.endswith(PARENT):
             return word
         # An unknown command, like "$PYTHON", may be an interpreter. An unknown argument, as in `cp "$1" x.py`, is none.
         follows = follows or bool(INTERPRETER.fullmatch(name)) or (is_first and word == ANY)

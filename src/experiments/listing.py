@@ -18,6 +18,7 @@ from experiments.git import GitError, Repository
 from experiments.history import History, read_histories, runs_folder
 from experiments.points import Campaign, find_configurations, make_campaign, read_grid, unknown_configuration
 from experiments.records import (
+    EVERYTHING,
     FAULTS,
     RunInfo,
     count_states,
@@ -93,7 +94,7 @@ class Group:
 def list_experiments(path: str | None, chosen: Filter, as_json: bool) -> int:
     """Print experiments, or the runs of one."""
     experiments = [Experiment.open(path)] if path else find_all()
-    histories = read_histories(experiments, Queue.read(), whole=as_json)
+    histories = read_histories(experiments, Queue.read(), keep=EVERYTHING if as_json else ())
     with Templates.temporary() as templates:
         listed = [read_experiment(history, templates) for history in histories]
     if path:
@@ -313,10 +314,20 @@ def short_time(text: str, now: datetime) -> str:
 
 
 def show_figure(path: str | None, figure: str, as_json: bool) -> int:
-    """Print which run made a figure, by its metadata, else by the records of the experiment at `path` or of all.
+    """Print which run made a figure.
 
     In a repository, `State` states whether its code is stale, dirty or unknown.
     """
+    facts = facts_of_figure(path, figure)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        show_cells(("figure", one_line(str(figure))), list(facts.items()))
+    return 0
+
+
+def facts_of_figure(path: str | None, figure: str) -> dict[str, str]:
+    """Return the facts of a figure's run: its metadata, else the record in the experiment at `path`, or in any."""
     file = Path(figure).resolve()
     if not file.is_file():
         raise Problem(f"{figure} is not a file")
@@ -325,11 +336,7 @@ def show_figure(path: str | None, figure: str, as_json: bool) -> int:
         raise Problem(f"{figure} has no metadata of a run, and no run's record names it")
     if marks := marks_of(file):
         facts["State"] = "; ".join(map(str, marks))
-    if as_json:
-        print(json.dumps(facts, indent=2))
-    else:
-        show_cells(("figure", one_line(str(figure))), list(facts.items()))
-    return 0
+    return facts
 
 
 def read_facts(figure: Path) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import NoReturn
 from experiments.errors import Problem
 from experiments.experiment import Experiment
 from experiments.history import read_histories
-from experiments.records import RunInfo
 from experiments.slurm import Queue
 
 
@@ -49,22 +48,11 @@ def find_log(experiment: Experiment, name: str) -> Path:
     logs = sorted(log_files(experiment), key=lambda path: path.stat().st_mtime)
     found = [path for path in logs if path.stem.endswith(f"_{name}")]
     if not found:
-        run = find_run(experiment, name)
+        [history] = read_histories([experiment], Queue.read())
+        run = history.find_run(name)
         if not run.entry:
             raise Problem(f"{run.config}/{run.name} ran by hand, so it has no log")
         found = [path for path in logs if path.stem.endswith(f"_{run.entry}")]
         if not found:
             raise Problem(f"{experiment.name}/slurm/output has no log of job {run.entry}")
-    return found[-1]
-
-
-def find_run(experiment: Experiment, name: str) -> RunInfo:
-    """Return the newest run of a name: RUN, CONFIG/RUN or the beginning of RUN. Raises Problem."""
-    [history] = read_histories([experiment], Queue.read())
-    names = [(run, (run.name, f"{run.config}/{run.name}", run.job or "", run.entry)) for run in history.runs]
-    found = [run for run, each in names if name in each]
-    found = found or [run for run, each in names if any(text.startswith(name) for text in each)]
-    if not found:
-        hint = f"`experiments list {experiment.name}` prints its runs."
-        raise Problem(f'unknown run "{name}" of {experiment.name}', hint)
     return found[-1]

@@ -13,7 +13,15 @@ from experiments.grid import Grid, GridError, Point, nearest
 from experiments.history import read_campaign
 from experiments.hydra_yaml import load_grid
 from experiments.receipts import Receipt
-from experiments.records import FAULTS, RunInfo, count_states, describe_counts, readable_seconds, refuse_unknown_states
+from experiments.records import (
+    EVERYTHING,
+    FAULTS,
+    RunInfo,
+    count_states,
+    describe_counts,
+    readable_seconds,
+    refuse_unknown_states,
+)
 from experiments.screen import Fit, show_fitted
 from experiments.slurm import Queue
 
@@ -93,7 +101,7 @@ def list_points(path: str, config: str, name: str | None, states: Sequence[str],
     experiment = Experiment.open(path)
     grid = require_grid(experiment, config)
     campaign_name = f"{config}.{name}" if name else config
-    history = read_campaign(experiment, campaign_name, Queue.read(), whole=as_json)
+    history = read_campaign(experiment, campaign_name, Queue.read(), keep=EVERYTHING if as_json else ())
     campaign = make_campaign(campaign_name, grid, history.runs, history.receipts)
     refuse_unknown_states(states, campaign.counts)
     points = [point for point in campaign.points if not states or point.state in states]

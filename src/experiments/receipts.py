@@ -15,7 +15,7 @@ class Receipt:
     """The folder of a receipt. Its files may be missing: submit.sh may have been killed."""
 
     folder: Path
-    job: str  # the number of the job or the array
+    job: str  # the number of the job or the array; of a chain, its first one
 
     @property
     def submitted(self) -> str:
@@ -35,6 +35,11 @@ class Receipt:
     def campaign(self) -> str:
         """The folder of the runs: CONFIG, or CONFIG.NAME."""
         return ".".join(filter(None, (self.config, self.text("name"))))
+
+    @property
+    def later_legs(self) -> list[str]:
+        """The jobs that continue the run of the first one."""
+        return self.text("legs").split()[1:]
 
     @property
     def words(self) -> list[str]:

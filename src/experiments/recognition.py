@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.edit_runs import CONFIG_ID, Request, make_entry, value_of
 from experiments.errors import Problem
 from experiments.launcher import Launcher, LauncherName, Start, syntax_errors
 from experiments.program import Program
-from experiments.runs import CONFIG_ID, Request, make_entry, value_of
 from experiments.shell import ANY
 from experiments.template import Release, Run
 
@@ -18,6 +18,7 @@ from experiments.template import Release, Run
 TEMPLATE_OPTIONS = {"job-name", "output", "error", "chdir", "wrap", "open-mode", "parsable", "quiet", "verbose", "help"}
 
 SWEEP_ID = "wandb"
+PLAIN = "plain"
 ARGUMENT = re.compile(r"\$(?:1\b|\{1\W)")  # the launcher's first argument
 BACKGROUND = re.compile(r"[^&<>|]&[ \t]*(?:#.*)?(?:$|[;)]|done\b)", re.MULTILINE)
 SWEEP_PROGRAM = re.compile(r"^program:\s*[\"']?(\S+?\.py)[\"']?\s*$", re.MULTILINE)
@@ -48,12 +49,17 @@ class Candidate:
     @property
     def token(self) -> str:
         machine = self.machine if self.mode == "one" else f"{self.machine}-{self.mode}"
-        return machine if self.takes_config else f"{machine}_{self.id}"
+        return f"{machine}_{self.id}" if self.id else machine
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its script does not use Hydra."""
+        return self.mode == PLAIN
 
     @property
     def untransferable(self) -> list[str]:
         """The arguments that only this launcher can have: those with its variables, and options of Hydra."""
-        return [word for word in self.overrides if ANY in word or word.startswith("-")]
+        return [word for word in self.overrides if ANY in word or (word.startswith("-") and not self.is_plain)]
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,10 @@ def read_candidate(folder: Path, launcher: Launcher, machines: Mapping[str, Any]
     if program == "query":
         raise Problem("starts a query.py of its own")
     takes_config = ANY in "".join(start.configs) and ARGUMENT.search(launcher.text) is not None
-    config = "" if takes_config else config_of(folder, start, Program.read(folder / f"scripts/{program}.py"))
+    source = Program.read(folder / f"scripts/{program}.py")
+    if mode == "one" and not source.has_hydra and not start.configs:
+        mode = PLAIN
+    config = "" if takes_config or mode == PLAIN else config_of(folder, start, source)
     found = None if takes_config else CONFIG_ID.search(launcher.name) or CONFIG_ID.search(config)
     machine = machine_of(launcher, machines)
     request = request_of(launcher, machines[machine])
@@ -222,19 +231,24 @@ def request_of(launcher: Launcher, machine: Mapping[str, Any]) -> Request:
 def drop_shared(folder: Path, candidates: Sequence[Candidate], others: dict[str, str]) -> list[Candidate]:
     """Return the candidates that are the only run of their configuration, or the one with its name."""
     kept = []
-    keys = {
-        candidate.launcher: (candidate.script, origin_of(folder, candidate.config) or candidate.launcher)
-        for candidate in candidates
-    }
+    keys = {candidate.launcher: subject_of(folder, candidate) for candidate in candidates}
     count = Counter(keys.values())
     for candidate in candidates:
         key = keys[candidate.launcher]
         if count[key] == 1 or is_named(candidate):
             kept.append(candidate)
         else:
-            rest = [name for name in keys if keys[name] == key and name != candidate.launcher]
-            others[candidate.launcher] = f"has the configuration of {', '.join(rest)}"
+            rest = ", ".join(name for name in keys if keys[name] == key and name != candidate.launcher)
+            relation = "runs the same command as" if candidate.is_plain else "has the configuration of"
+            others[candidate.launcher] = f"{relation} {rest}"
     return kept
+
+
+def subject_of(folder: Path, candidate: Candidate) -> tuple[str, ...]:
+    """Return what only one run may compute: a configuration, or the command of a plain script on a machine."""
+    if candidate.is_plain:
+        return (candidate.script, candidate.machine, *candidate.overrides)
+    return (candidate.script, origin_of(folder, candidate.config) or candidate.launcher)
 
 
 def origin_of(folder: Path, config: str) -> str:
@@ -253,12 +267,14 @@ def inherit(config: str, runtime: bool = False) -> str:
 
 def is_named(candidate: Candidate) -> bool:
     """Return whether a launcher and its configuration have the names that rules/names.jinja gives them."""
+    if candidate.is_plain and not candidate.id:
+        return candidate.launcher == f"{candidate.machine}_{candidate.script}-{PLAIN}"
     mode = "" if candidate.mode == "one" else candidate.mode
     name = LauncherName(candidate.machine, candidate.program, mode, candidate.id)
     label = candidate.machine.rpartition("_")[2]
     return (
         name in LauncherName.parse(candidate.launcher, [candidate.machine])
-        and candidate.config == f"{candidate.script}_{label}_{candidate.id}"
+        and candidate.config == ("" if candidate.is_plain else f"{candidate.script}_{label}_{candidate.id}")
         and candidate.script == candidate.program
     )
 
@@ -267,8 +283,13 @@ def give_ids(folder: Path, candidates: Sequence[Candidate], machines: Collection
     """Return the candidates, each with an ID that no other run and no other file of its script has."""
     names = {path.stem for path in folder.glob("scripts/*.slurm")}
     given: list[Candidate] = []
+    used_tokens: set[tuple[str, str]] = set()
     for candidate in sorted(candidates, key=lambda candidate: (not is_named(candidate), candidate.launcher)):
-        if not (is_named(candidate) or candidate.takes_config or candidate.id == SWEEP_ID):
+        has_no_id = candidate.takes_config or (
+            candidate.is_plain and not candidate.id and (candidate.script, candidate.token) not in used_tokens
+        )
+        used_tokens.add((candidate.script, candidate.token))
+        if not (is_named(candidate) or has_no_id or candidate.id == SWEEP_ID):
             used = ids_of_launchers(names - {candidate.launcher}, candidate.script, machines)
             used |= ids_of_configurations(folder, candidate.script, candidate.config)
             used |= {other.id.lower() for other in given if other.script == candidate.script}

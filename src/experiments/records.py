@@ -14,9 +14,11 @@ from experiments.errors import Problem
 from experiments.slurm import ENDS, QUEUED, Ended, Job, Key, Queue
 
 LARGEST_RECORD = 10_000_000  # bytes
+EVERYTHING = ("*",)  # as the names of the facts to keep
 STATES = (  # in the order of a summary; Slurm has more words
     "queued",
     "running",
+    "paused",
     "finished",
     "pruned",
     "failed",
@@ -27,7 +29,7 @@ STATES = (  # in the order of a summary; Slurm has more words
     "unreadable",
     "missing",
 )
-FAULTS = (*STATES[4:-4], "lost", "unreadable")
+FAULTS = (*STATES[5:-4], "lost", "unreadable")
 POINT_WORDS = ("config=", "++config=", "point=", "++point=")  # these choose a point; its name has them already
 
 
@@ -54,7 +56,7 @@ class RunInfo:
     submitted: str = ""  # when, if there is a receipt but no record
     point: str = ""  # of a campaign
     is_live: bool = False  # whether it runs or waits
-    record: dict[str, Any] = field(default_factory=dict)  # everything; only if asked for
+    record: dict[str, Any] = field(default_factory=dict)  # the facts that were asked for
 
     @property
     def key(self) -> Key:
@@ -122,13 +124,16 @@ def folders_in(folder: str | Path) -> list[str]:
     return []
 
 
-def read_run(record: Path, folder: Path, whole: bool = False) -> RunInfo:
-    """Return the run of a record, with the state in the record. `folder` holds all runs of the experiment."""
+def read_run(record: Path, folder: Path, keep: Collection[str] = ()) -> RunInfo:
+    """Return the run of a record, with the state in the record. `folder` holds all runs of the experiment.
+
+    keep  the names of further facts to keep, or EVERYTHING
+    """
     config, *name = record.parent.relative_to(folder).parts
-    return fill_run(RunInfo(config, "/".join(name), "unreadable", folder=str(record.parent)), record, whole)
+    return fill_run(RunInfo(config, "/".join(name), "unreadable", folder=str(record.parent)), record, keep)
 
 
-def fill_run(run: RunInfo, record: Path, whole: bool = False) -> RunInfo:
+def fill_run(run: RunInfo, record: Path, keep: Collection[str] = ()) -> RunInfo:
     """Add to a run what its record has."""
     found = load_record(record)
     if not found:
@@ -147,7 +152,7 @@ def fill_run(run: RunInfo, record: Path, whole: bool = False) -> RunInfo:
     run.figure = (figures_of(found) or [""])[-1]
     run.submission = text_of(found.get("submission"))
     run.point = text_of(found.get("point"))
-    run.record = found if whole else {}
+    run.record = found if keep is EVERYTHING else {name: found[name] for name in keep if name in found}
     return run
 
 

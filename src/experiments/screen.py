@@ -19,6 +19,7 @@ WIDE = 1_000_000  # columns if the output is not a terminal: lines are never bro
 GAP = 2  # columns between cells
 NARROWEST = 6  # columns of a shortened cell
 FOLDED = 30  # columns of a folded cell, at least
+WIDEST = 24  # columns that a cell gets in a table of many columns, if it needs them
 
 Item = TypeVar("Item")
 
@@ -89,8 +90,7 @@ class Fit:
 
 def show_fitted(titles: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str], fit: Fit) -> None:
     """Print a table of text that fits the terminal, or COLUMNS in a pipe. Columns without any text are left out."""
-    typed = os.environ.get("COLUMNS", "")
-    console = make_console(int(typed) if typed.isdecimal() else WIDE)
+    console = make_console(piped_width())
     columns = [[title, *(one_line(row[number]) for row in rows)] for number, title in enumerate(titles)]
     columns = [column for column in columns if any(column[1:])]
     if table_width(columns) > console.width:
@@ -101,9 +101,46 @@ def show_fitted(titles: Sequence[str], rows: Sequence[Sequence[str]], styles: Se
     print_table(console, headers, list(zip(*(column[1:] for column in fitted), strict=True)), styles)
 
 
+def show_blocks(titles: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str], labels: int) -> None:
+    """Print a table with any number of columns. One that is wider than the terminal is printed in several blocks.
+
+    Each block has the first `labels` columns, which tell the rows apart.
+    """
+    width = make_console(piped_width()).width
+    wanted = [max(cell_len(one_line(cell)) for cell in (title, *column)) for title, column in columns_of(titles, rows)]
+    wanted = [min(each, WIDEST) for each in wanted]
+    rest = [*range(labels, len(titles))]
+    is_first = True
+    while rest or is_first:
+        block = [*range(labels)]
+        while rest and (len(block) == labels or sum(wanted[each] + GAP for each in (*block, rest[0])) - GAP <= width):
+            block.append(rest.pop(0))
+        if not is_first:
+            print()
+        is_first = False
+        names = [titles[each] for each in block]
+        fit = Fit(shortened=names[labels:], distinct=names[:labels])
+        show_fitted(names, [[row[each] for each in block] for row in rows], styles, fit)
+
+
+def columns_of(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[tuple[str, list[str]]]:
+    yield from ((title, [row[number] for row in rows]) for number, title in enumerate(titles))
+
+
+def piped_width() -> int:
+    """Return the columns of an output that is not a terminal: COLUMNS, else any number."""
+    typed = os.environ.get("COLUMNS", "")
+    return int(typed) if typed.isdecimal() else WIDE
+
+
 def print_table(
     console: Console, columns: Sequence[Column], rows: Sequence[Sequence[str]], styles: Sequence[str]
 ) -> None:
+    if not console.is_terminal:  # the same text, which rich takes ten times as long for
+        cells = [[str(column.header) for column in columns], *([one_line(cell) for cell in row] for row in rows)]
+        if table_width([*zip(*cells, strict=True)]) <= console.width:
+            print_plain(cells)
+            return
     table = Table(*columns, box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for number, row in enumerate(rows):
         style = styles[number] if styles else ""
@@ -112,6 +149,14 @@ def print_table(
         console.print(table)
     lines = capture.get().splitlines()
     print("\n".join(lines if console.is_terminal else map(str.rstrip, lines)))
+
+
+def print_plain(rows: Sequence[Sequence[str]]) -> None:
+    """Print lines with aligned cells, without blanks at their ends."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        gaps = (" " * (width - cell_len(cell) + GAP) for cell, width in zip(row, widths, strict=True))
+        print("".join(cell + gap for cell, gap in zip(row, gaps, strict=True)).rstrip())
 
 
 def table_width(columns: Sequence[Sequence[str]]) -> int:

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 SECONDS = 20  # that an answer may take
@@ -121,6 +121,13 @@ def read_ends(wanted: Collection[Key], own: str) -> dict[Key, Ended]:
     `own` is the cluster of this machine. Of a requeued job, sacct prints the last attempt.
     """
     found: dict[Key, Ended] = {}
+    for cluster, listing in ask_accounting(SACCT, wanted, own):
+        found |= {Key(cluster, ended.id): ended for ended in parse_ends(listing)}
+    return found
+
+
+def ask_accounting(command: Sequence[str], wanted: Collection[Key], own: str) -> Iterator[tuple[str, str]]:
+    """Yield clusters with what sacct prints about their jobs. It is asked in chunks, and all have one time limit."""
     end = time.monotonic() + SECONDS
     for cluster in sorted({key.cluster for key in wanted}):
         # One name a command: with an unknown name among others, sacct prints nothing at all.
@@ -128,9 +135,7 @@ def read_ends(wanted: Collection[Key], own: str) -> dict[Key, Ended]:
         numbers = sorted(key.job for key in wanted if key.cluster == cluster)
         for start in range(0, len(numbers), CHUNK):
             jobs = f"--jobs={','.join(numbers[start : start + CHUNK])}"
-            listing = ask_slurm(*SACCT, *options, jobs, seconds=end - time.monotonic())
-            found |= {Key(cluster, ended.id): ended for ended in parse_ends(listing or "")}
-    return found
+            yield cluster, ask_slurm(*command, *options, jobs, seconds=end - time.monotonic()) or ""
 
 
 SACCT = (
@@ -151,6 +156,39 @@ def parse_ends(listing: str) -> Iterator[Ended]:
         if len(parts) == 5 and "[" not in parts[0]:  # 687_[4-7] are pending tasks
             job, state, name, folder, code = parts
             yield Ended(job, state.split()[0], name, folder, code)
+
+
+@dataclass
+class Used:
+    """What a job used, by the accounting. Of a requeued job, the longest start and the largest peak."""
+
+    seconds: float = 0
+    peak: int = 0  # bytes on a node; 0 for a job of a second, since Slurm only samples
+
+
+USAGE = ("sacct", *SACCT[2:-1], "--duplicates", "--format=JobID,ElapsedRaw,MaxRSS,NTasks,NNodes")
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def read_used(wanted: Collection[Key], own: str) -> dict[Key, Used]:
+    """Return what sacct knows of the use of jobs; nothing of those that it does not know."""
+    found: dict[Key, Used] = {}
+    for cluster, listing in ask_accounting(USAGE, wanted, own):
+        for line in listing.splitlines():
+            parts = line.split(SEPARATOR)
+            if len(parts) == 5 and "[" not in parts[0]:
+                add_used(found.setdefault(Key(cluster, parts[0].partition(".")[0]), Used()), parts)
+    return {key: found[key] for key in wanted if key in found}
+
+
+def add_used(used: Used, parts: Sequence[str]) -> None:
+    """Add a row of sacct: a job or a step. Slurm gives the peak of the largest task of a step."""
+    job, seconds, peak, tasks, nodes = parts
+    if "." not in job and seconds.isdecimal():
+        used.seconds = max(used.seconds, int(seconds))
+    if size := re.fullmatch(r"([\d.]+)([KMGT]?)", peak):
+        per_node = -(-int(tasks or 1) // int(nodes or 1))
+        used.peak = max(used.peak, round(float(size[1]) * UNITS[size[2]]) * per_node)
 
 
 def ask_slurm(*command: str, seconds: float = SECONDS) -> str | None:

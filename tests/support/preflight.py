@@ -10,7 +10,9 @@ from support.process import run
 
 # submit.sh sets these to find out whether Python receives a job's variables.
 PROBES = {
+    "EXPERIMENT_END": "",
     "EXPERIMENT_JOB": "0",
+    "EXPERIMENT_LEGS": "",
     "EXPERIMENT_MODE": "one",
     "EXPERIMENT_SUBMISSION": "/nowhere",
     "SLURM_ARRAY_JOB_ID": "0",

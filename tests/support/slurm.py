@@ -225,7 +225,7 @@ class Submitter:
     def receipt(self, number):
         """Return the receipt of a job: the first line of each file by name."""
         [job] = [path for path in self.experiment.glob("slurm/submitted/*/job") if path.read_text() == f"{number}\n"]
-        return {path.name: path.read_text().partition("\n")[0] for path in job.parent.iterdir()}
+        return {path.name: path.read_text().partition("\n")[0] for path in job.parent.iterdir() if path.is_file()}
 
     def hold(self, *arguments, **kwargs):
         """Submit a held job and return its ID."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from experiments.checks.context import Context, Finding, check
 from experiments.errors import one_line
-from experiments.launcher import Launcher, LauncherName, is_rendered, syntax_errors
+from experiments.launcher import Launcher, LauncherName, syntax_errors
 from experiments.sbatch import suggest
 from experiments.shell import Command
 
@@ -83,17 +83,17 @@ def values_of(launcher: Launcher, option: str) -> list[str]:
     return [part for part in value.split(",") if part] if isinstance(value, str) else []
 
 
-def known_values(context: Context, option: str) -> set[str]:
-    """Return the values of an option in lab.yml and in recorded runs."""
+def known_values(context: Context, launcher: Launcher, option: str) -> set[str]:
+    """Return the values of an option in lab.yml. What users requested for the template's own launchers is known too."""
     known = {str(machine.get("sbatch", {}).get(option)) for machine in context.machines.values()}
-    return known | {str(run.options.get(option)) for run in context.runs}
+    return known | {str(run.options.get(option)) for run in context.runs if launcher.is_rendered}
 
 
 @check
 def unknown_partition(context: Context) -> Iterator[Finding]:
     """A partition that no machine of lab.yml has."""
-    known = known_values(context, "partition")
     for launcher in context.launchers if context.machines else []:
+        known = known_values(context, launcher, "partition")
         for value in values_of(launcher, "partition"):
             if value not in known:
                 yield Finding(launcher.file, f"requests partition {one_line(value)}, which no machine of lab.yml has")
@@ -102,8 +102,8 @@ def unknown_partition(context: Context) -> Iterator[Finding]:
 @check
 def dead_account(context: Context) -> Iterator[Finding]:
     """An account that no machine of lab.yml has, on a partition whose machine has another."""
-    known = known_values(context, "account")
     for launcher in context.launchers if context.machines else []:
+        known = known_values(context, launcher, "account")
         partitions = values_of(launcher, "partition")
         hosts = [
             machine for machine in context.machines.values() if machine.get("sbatch", {}).get("partition") in partitions
@@ -156,7 +156,7 @@ def names_other(context: Context, folder: str) -> str:
 def machine_path(context: Context) -> Iterator[Finding]:
     """A path that exists on one machine only, such as /home/ada or /scratch."""
     for launcher in context.launchers:
-        known = context.lab_text if is_rendered(launcher.text.encode()) else ""
+        known = context.lab_text if launcher.is_rendered else ""
         found = next((path for path in absolute_paths(launcher) if path not in known), "")
         if found:
             yield Finding(launcher.file, f"has a path of one machine: {one_line(found)}")
@@ -248,6 +248,5 @@ def shared_number(context: Context) -> Iterator[Finding]:
 
 
 def is_successor(one: Launcher, other: Launcher) -> bool:
-    """Return whether one launcher is the template's for an adopted run, and the other is the user's."""
-    rendered = [is_rendered(launcher.text.encode()) for launcher in (one, other)]
-    return rendered[0] != rendered[1] and one.config == other.config != ""
+    """Return whether one is the user's launcher of an adopted run, and the other one the template's."""
+    return one.is_rendered != other.is_rendered and one.config == other.config != ""

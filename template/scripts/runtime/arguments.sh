@@ -2,31 +2,44 @@
 
 usage() {
   cat << END
-Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--dry-run] [--live] [--parsable]
-                 [-- SBATCH_OPTION...]
+Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--legs N] [--dry-run] [--live]
+                 [--parsable] [-- SBATCH_OPTION...]
+       submit.sh PLAIN_LAUNCHER... [--legs N] [--dry-run] [--live] [--parsable]
+                 [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
        submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--overwrite] [--dry-run] [--live] [-- SBATCH_OPTION...]
+       submit.sh --again RUN | --continue RUN | --failed CONFIG [--legs N] [--dry-run] [--parsable]
+                 [-- SBATCH_OPTION...]
        submit.sh --prune
 
 LAUNCHER       a launcher in $experiment/scripts, with or without .slurm
 CONFIG         a configuration in $experiment/conf, required after a launcher without a number
 KEY=VALUE      a Hydra override of the configuration
 --name NAME    a name for the points of a grid with other overrides: they run in runs/CONFIG.NAME
+--legs N       submit N jobs, each of which continues the run if the one before it did not finish it
 --dry-run      check everything without submitting
 --live         run the files as they are when the job starts, not as they are now
 --parsable     print only the numbers of the jobs, one a line
 SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overrides the launcher's
+ARGUMENT       an argument of the script that a launcher with -plain in its name runs
+--again RUN    submit a recorded run from its start: its commit, launcher, overrides and options.
+               RUN is a job, a task like 686_3, a receipt in slurm/submitted or the folder of a run
+--continue RUN submit a leg that continues a run in its folder
+--failed CONFIG
+               submit each failed, lost or timed-out run of a configuration again
 --prune        remove pinned code that is no longer needed by any job
 END
 }
 
-# Set `request` (mode, live, parsable, query_option, name), and the arrays `overrides`, `options` and `launchers`.
+# Set `request` (mode, live, parsable, query_option, name, legs, action, run, earlier), and the arrays `overrides`,
+# `options` and `launchers`.
 #
 # An element of `launchers` is a label: a launcher in scripts/ without .slurm, or that and its configuration. The label
 # is a key of `stems` (the launcher's name) and `configs` (its configuration, or empty if the launcher states it).
 parse_arguments() { # WORD...
   declare -gA stems=() configs=()
-  declare -gA request=([mode]=submit [live]='' [parsable]='' [query_option]='' [name]='')
-  declare -ga overrides=() options=() launchers=()
+  declare -gA request=([mode]=submit [live]='' [parsable]='' [query_option]='' [name]='' [legs]=1)
+  request+=([action]='' [run]='' [earlier]='')
+  declare -ga overrides=() options=() arguments=() launchers=()
   local stem config
   while (($#)); do
     case $1 in
@@ -36,11 +49,21 @@ parse_arguments() { # WORD...
         ;;
       --dry-run) request[mode]=check ;;
       --prune) request[mode]=prune ;;
+      --again=* | --continue=* | --failed=*) choose_action "${1%%=*}" "${1#*=}" ;;
+      --again | --continue | --failed)
+        choose_action "$1" "${2-}"
+        shift
+        ;;
       --live) request[live]=yes ;;
       --parsable) request[parsable]=yes ;;
       --name=*) request[name]=$(check_name "${1#*=}") ;;
       --name)
         request[name]=$(check_name "${2-}")
+        shift
+        ;;
+      --legs=*) request[legs]=$(check_legs "${1#*=}") ;;
+      --legs)
+        request[legs]=$(check_legs "${2-}")
         shift
         ;;
       --overwrite | --param=*) overrides+=("$1") && request[query_option]=$1 ;;
@@ -50,7 +73,7 @@ parse_arguments() { # WORD...
         shift
         ;;
       --)
-        options=("${@:2}")
+        split_options "${@:2}"
         break
         ;;
       -*) die "unknown option $1. See --help. Options of sbatch follow --" ;;
@@ -71,9 +94,48 @@ parse_arguments() { # WORD...
   done
   if [[ ${request[mode]} == prune ]]; then
     ((!${#launchers[@]})) || die "--prune takes no launcher"
+  elif [[ ${request[action]} ]]; then
+    [[ ! ${launchers[*]-}${overrides[*]-}${arguments[*]-}${request[name]}${request[live]} ]] \
+      || die "--${request[action]} takes launcher, overrides, --name and code from the receipt." \
+        "Give only --legs, and options of sbatch after --"
   else
     ((${#launchers[@]})) || die "no launcher was given; expected some of: $(cd "$scripts" && echo *.slurm)"
+    check_words
   fi
+}
+
+# Set `options` and `arguments` to the words before and after the second --
+split_options() { # WORD...
+  while (($#)) && [[ $1 != -- ]]; do
+    options+=("$1")
+    shift
+  done
+  arguments=("${@:2}")
+}
+
+# Refuse overrides of a plain script, and arguments of another one. Arguments of plain scripts become `overrides`.
+check_words() {
+  local launcher
+  for launcher in "${launchers[@]}"; do
+    if ! is_plain "$scripts/${stems[$launcher]}.slurm"; then
+      ((!${#arguments[@]})) || die "$launcher takes no arguments after a second --. Write overrides as KEY=VALUE."
+    elif ((${#overrides[@]})); then
+      die "$launcher takes no overrides. Write the arguments of its script after a second --, like -- -- ${overrides[*]}"
+    fi
+  done
+  overrides+=("${arguments[@]}")
+}
+
+# Return whether a launcher gives its words to the script as they are.
+is_plain() { # FILE
+  grep -q '^export EXPERIMENT_MODE=plain' "$1"
+}
+
+# Record which runs to submit again or to continue.
+choose_action() { # OPTION RUN
+  [[ ! ${request[action]} ]] || die "--${request[action]} and $1 exclude each other, and each is given once"
+  [[ $2 && $2 != -* ]] || die "$1 needs a run, or for --failed a configuration. See --help"
+  request[action]=${1#--} request[run]=$2
 }
 
 # Print the launcher that a word names, without folder and .slurm.
@@ -117,6 +179,12 @@ check_name() { # NAME
   printf '%s\n' "$1"
 }
 
+# Print the number of legs of a chain.
+check_legs() { # NUMBER
+  [[ $1 =~ ^[1-9][0-9]?$ ]] || die "--legs takes a number from 1 to 99: $1"
+  printf '%s\n' "$1"
+}
+
 list_configs() {
   (shopt -s nullglob && cd -- "$folder/conf" && printf '%s\n' !(runtime|default).yaml) \
     | sed 's/[.]yaml$//' | paste -sd, | sed 's/,/, /g'
@@ -133,7 +201,7 @@ add_launcher() { # STEM CONFIG
 refuse_options() {
   local word name message
   for word in "${options[@]}"; do
-    for name in test-only wait quiet output error chdir wrap parsable help usage version clusters; do
+    for name in test-only wait quiet output error chdir wrap parsable help usage version clusters uid gid; do
       # sbatch also accepts the beginning of an option's name.
       [[ $word != --???* || --$name != "${word%%=*}"* ]] || die "submit.sh does not support --$name. Leave $word out."
     done

@@ -4,6 +4,10 @@
 # the order of the grid, its name, the hash of its configuration, and its state: `finished`, `finished elsewhere` (from
 # another commit), `missing`, or the job that has claimed it.
 
+declare -A grids=()     # the configuration of each launcher that has a grid
+declare -A arrays=()    # the --array of each launcher
+declare -A summaries=() # how many points of each launcher are in which state
+
 # Refuse what a configuration with a grid excludes. Return 1 if there is a problem.
 check_grid() { # LAUNCHER CONFIG
   local -r launcher=$1 file=$tree/$experiment/scripts/${stems[$1]}.slurm config=$2
@@ -46,8 +50,10 @@ choose_tasks() {
 count_points() { # LAUNCHER
   local name state task
   local -i number=0 finished=0 elsewhere=0 running=0
-  local -r size=$(pack_size "$1") live=$(live_jobs "$1")
-  local -a names=() tasks=()
+  local size live
+  size=$(pack_size "$1")
+  live=$(live_jobs "$1")$'\n' # not with `local`, which would hide a failure
+  local -a unfinished=() chosen=()
   while IFS= read -r -d '' name && IFS= read -r -d '' _ && IFS= read -r -d '' state; do
     task=$((number / size))
     number+=1
@@ -57,15 +63,15 @@ count_points() { # LAUNCHER
     elif [[ $live == *$'\n'"$state"$'\n'* ]]; then
       running+=1
     else
-      names+=("$name")
-      if [[ ${tasks[*]: -1} != "$task" ]]; then tasks+=("$task"); fi
+      unfinished+=("$name")
+      if [[ ${chosen[*]: -1} != "$task" ]]; then chosen+=("$task"); fi
     fi
   done < "$work/points/$1"
-  summaries[$1]="${#names[@]} of $number, $finished finished, $running running"
-  if ((!${#names[@]})); then return; fi
-  arrays[$1]=$(join_ranges "${tasks[@]}")
-  summaries[$1]+=": ${names[*]:0:6}"
-  if ((${#names[@]} > 6)); then summaries[$1]+=" and $((${#names[@]} - 6)) more"; fi
+  summaries[$1]="${#unfinished[@]} of $number, $finished finished, $running running"
+  if ((!${#unfinished[@]})); then return; fi
+  arrays[$1]=$(join_ranges "${chosen[@]}")
+  summaries[$1]+=": ${unfinished[*]:0:6}"
+  if ((${#unfinished[@]} > 6)); then summaries[$1]+=" and $((${#unfinished[@]} - 6)) more"; fi
   ((!elsewhere)) || warn "$1: $elsewhere of its finished points are from another commit"
 }
 
@@ -78,14 +84,15 @@ pack_size() { # LAUNCHER
   printf '%s\n' "$size"
 }
 
-# Print the jobs that have claimed points of a launcher and are still in the queue, each on a line after an empty one.
+# Print the jobs that have claimed points of a launcher and are still in the queue: an empty line, then one job a line.
 live_jobs() { # LAUNCHER
   local -a claims
   local jobs
   mapfile -t claims < <(tr '\0' '\n' < "$work/points/$1" | awk 'NR % 3 == 0 && /^[0-9]/' | sort -u)
   if ((!${#claims[@]})); then return; fi
-  jobs=$(squeue --noheader --array --format=%i --jobs="$(IFS=, && echo "${claims[*]}")" 2>&1) \
-    || [[ $jobs == *"Invalid job id"* ]] || die "$1: squeue does not tell which points run: $jobs"
+  # With a single number, squeue would fail for a job that has ended long ago.
+  jobs=$(IFS=, && ask_slurm squeue --noheader --array --format=%i --jobs="${claims[*]},${claims[0]}") \
+    || die "$1: squeue does not answer which points run: $(< "$work/error"). Submit again later."
   printf '\n%s\n' "$jobs"
 }
 

@@ -115,8 +115,11 @@ def expand_arguments() -> None:
         CHOSEN.append(chosen)
 
 
-def expand(words: list[str]) -> tuple[list[str], ChosenPoint | None]:
-    """Return the words of a script with the overrides of its point, and that point. Raises GridError."""
+def expand(words: list[str], has_runtime: bool = True) -> tuple[list[str], ChosenPoint | None]:
+    """Return the words of a script with the overrides of its point, and that point. Raises GridError.
+
+    A script without conf/runtime.yaml gets only the overrides of the grid.
+    """
     chosen = [word for word in words[1:] if word.startswith((TYPED, EXPANDED))]
     if not chosen:
         return words, None
@@ -124,10 +127,10 @@ def expand(words: list[str]) -> tuple[list[str], ChosenPoint | None]:
         raise GridError(f"{' '.join(chosen)}: a run computes one point. Leave one of them.")
     if chosen[0].startswith(EXPANDED):
         return words, expanded_point(words, chosen[0])
-    return expand_point(words, chosen[0])
+    return expand_point(words, chosen[0], has_runtime)
 
 
-def expand_point(words: list[str], word: str) -> tuple[list[str], ChosenPoint]:
+def expand_point(words: list[str], word: str, has_runtime: bool) -> tuple[list[str], ChosenPoint]:
     """Replace a word `point=NAME`."""
     config = typed_config(words)
     if not config:
@@ -135,10 +138,11 @@ def expand_point(words: list[str], word: str) -> tuple[list[str], ChosenPoint]:
     chosen = ChosenPoint(config, campaign_of(config, words), find_point(config, word.removeprefix(TYPED)))
     words = [*words]
     words[config_place(words)] = ["--config-name", chosen.point.config or config]
-    first = next(number for number, each in enumerate(words) if number and is_override(each))
     typed = [each for each in words if each not in (word, f"config={chosen.campaign}")]
     refuse_overrides(config, chosen.campaign, typed, word)
-    return [*typed[:first], *chosen.overrides, *typed[first:]], chosen  # Hydra takes all overrides in one place
+    first = next(number for number, each in enumerate(words) if number and is_override(each))
+    overrides = chosen.overrides if has_runtime else chosen.point.overrides
+    return [*typed[:first], *overrides, *typed[first:]], chosen  # Hydra takes all overrides in one place
 
 
 def expanded_point(words: Sequence[str], word: str) -> ChosenPoint:
@@ -199,6 +203,12 @@ def submission_name() -> str:
         return ""
     with open(path, encoding="utf-8") as file:
         return file.read().strip()
+
+
+def with_override(words: Sequence[str], override: str) -> list[str]:
+    """Return the words of a script with one more override, before the others."""
+    first = next((number for number, each in enumerate(words) if number and is_override(each)), len(words))
+    return [*words[:first], override, *words[first:]]
 
 
 def refuse_overrides(config: str, campaign: str, words: Sequence[str], point: str) -> None:

@@ -8,11 +8,12 @@ FOLDER/problems  written: pairs of a launcher and a line
 FOLDER/notes     written: pairs of a launcher and a line
 FOLDER/inputs/LAUNCHER  written: pairs of a declared input and its checksum
 FOLDER/points/LAUNCHER  written if its configuration has a grid: for each point its name, hash and state
+FOLDER/unrecorded/LAUNCHER  written if the script does not record its runs
 
 The exit code is 0 if all checks ran, whatever they found.
 
 Where login nodes forbid Python, the launcher starts `check.py --job WORD...` in the job, with the words of its command.
-That prints the findings, and its exit code is 1 if there is a problem.
+That prints the findings, and its exit code is 1 if there is a problem. It writes the file `unrecorded` to the receipt.
 
 Required packages: python-dotenv, and hydra-core with omegaconf if the script uses them.
 """
@@ -22,6 +23,7 @@ import os
 import os.path as osp
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 gc.disable()  # Hydra makes so many objects that their collection takes a tenth of the time
 SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
@@ -32,6 +34,8 @@ OF_JOB = ("EXPERIMENT_JOB", "EXPERIMENT_MODE", "EXPERIMENT_SUBMISSION", "SLURM_J
 # submit.sh sets these variables when it starts this program. If one is missing, Python would lack it in a job, too.
 PROBES = (
     *OF_JOB,
+    "EXPERIMENT_END",
+    "EXPERIMENT_LEGS",
     "SLURM_ARRAY_JOB_ID",
     "SLURM_ARRAY_TASK_ID",
     "SLURM_CLUSTER_NAME",
@@ -46,7 +50,17 @@ PROBES = (
 LIMIT, LIMIT_IN_JOB = 120, 1800
 
 Request = tuple[str, dict[str, str], list[str]]  # a launcher, its own environment, and the words of its command
-Found = tuple[list[str], list[str], Mapping[str, str], list[str]]  # problems, notes, checksums of inputs, points
+
+
+@dataclass(frozen=True)
+class Found:
+    """The findings of a launcher, explained in preflight/findings.py."""
+
+    problems: list[str]
+    notes: list[str] = field(default_factory=list)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    points: list[str] = field(default_factory=list)
+    is_unrecorded: bool = False
 
 
 def main() -> None:
@@ -67,16 +81,18 @@ def check_job(words: list[str]) -> int:
     The configuration may have a grid. Then only the point of this task is checked, and the first point of a pack.
     """
     environment, lost = dict(os.environ), lost_variables(OF_JOB)  # the import of `runtime` changes os.environ
-    if not lost:
+    if not lost and environment["EXPERIMENT_MODE"] != "plain":
         from runtime.point import point_of_task
 
         words = [*words, *point_of_task(words)]
-    [(problems, notes, *_)] = find([("", {}, words)], environment, lost, LIMIT_IN_JOB)
-    for line in notes:
+    [found] = find([("", {}, words)], environment, lost, LIMIT_IN_JOB)
+    for line in found.notes:
         print(f"note: {line}", file=sys.stderr)
-    for line in problems:
+    for line in found.problems:
         print(line, file=sys.stderr)
-    return 1 if problems else 0
+    if found.is_unrecorded:
+        write_pairs(osp.join(environment["EXPERIMENT_SUBMISSION"], "unrecorded"), [])
+    return 1 if found.problems else 0
 
 
 def find(requests: Sequence[Request], environment: dict[str, str], lost: list[str], limit: int) -> list[Found]:
@@ -84,9 +100,9 @@ def find(requests: Sequence[Request], environment: dict[str, str], lost: list[st
     try:
         from runtime.preflight import check
     except SystemExit as error:  # `runtime` exits if Python was started with unsuitable options
-        return [([*lost, str(error)], [], {}, []) for _ in requests]
+        return [Found([*lost, str(error)]) for _ in requests]
     found = check(requests, environment, PATH, limit)
-    return [(lost + each.problems, each.notes, each.inputs, each.points) for each in found]
+    return [Found(lost + each.problems, each.notes, each.inputs, each.points, each.is_unrecorded) for each in found]
 
 
 def lost_variables(expected: Iterable[str]) -> list[str]:
@@ -113,16 +129,18 @@ def read_requests(folder: str) -> list[Request]:
 
 def write_findings(folder: str, launchers: Sequence[str], findings: Sequence[Found]) -> None:
     named = dict(zip(launchers, findings, strict=True))
-    problems = [(launcher, line) for launcher, found in named.items() for line in found[0]]
-    notes = [(launcher, line) for launcher, found in named.items() for line in found[1]]
-    write_pairs(osp.join(folder, "problems"), problems)
-    write_pairs(osp.join(folder, "notes"), notes)
-    os.makedirs(osp.join(folder, "inputs"), exist_ok=True)
-    os.makedirs(osp.join(folder, "points"), exist_ok=True)
-    for launcher, (_, _, inputs, points) in named.items():
-        write_pairs(osp.join(folder, "inputs", launcher), inputs.items())
-        if points:
-            write_pairs(osp.join(folder, "points", launcher), [points])
+    write_pairs(
+        osp.join(folder, "problems"), [(name, line) for name, found in named.items() for line in found.problems]
+    )
+    write_pairs(osp.join(folder, "notes"), [(name, line) for name, found in named.items() for line in found.notes])
+    for kind in ("inputs", "points", "unrecorded"):
+        os.makedirs(osp.join(folder, kind), exist_ok=True)
+    for launcher, found in named.items():
+        write_pairs(osp.join(folder, "inputs", launcher), found.inputs.items())
+        if found.points:
+            write_pairs(osp.join(folder, "points", launcher), [found.points])
+        if found.is_unrecorded:
+            write_pairs(osp.join(folder, "unrecorded", launcher), [])
 
 
 def write_pairs(path: str, pairs: Iterable[Iterable[str]]) -> None:

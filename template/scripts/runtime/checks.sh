@@ -165,7 +165,7 @@ print_job_variables() { # LAUNCHER
 preflight() {
   local launcher failed=''
   local -A groups=() findings=()
-  mkdir -- "$work/checks" "$work/inputs" "$work/points"
+  mkdir -- "$work/checks" "$work/inputs" "$work/points" "$work/unrecorded"
   inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
@@ -196,8 +196,9 @@ inspect_launcher() { # LAUNCHER
   local status=0
   local -a variables
   mapfile -t variables < <(print_job_variables "$1")
+  # A function named printf of the user's shell must not replace the builtin that prints the answer.
   (cd -- "$tree" && export "${variables[@]}" && exec timeout --kill-after=10 "$check_seconds" \
-    bash "$tree/$experiment/scripts/${stems[$1]}.slurm" ${configs[$1]:+"${configs[$1]}"} --check "${overrides[@]}") \
+    env --unset='BASH_FUNC_printf%%' bash "$tree/$experiment/scripts/${stems[$1]}.slurm" ${configs[$1]:+"${configs[$1]}"} --check "${overrides[@]}") \
     < /dev/null > "$answers/$1" 2> "$answers/$1.errors" || status=$?
   echo "$status" > "$answers/$1.status"
 }
@@ -209,6 +210,7 @@ group_launcher() { # LAUNCHER
   local count status variable
   local -a fields python run own=() shared=()
   if ! is_from_template "$tree/$experiment/scripts/${stems[$1]}.slurm"; then
+    ! needs_chain || add_finding "$1" "only a launcher of the template can continue a run"
     warn "$1: only its text was checked, since it is not a launcher of the template"
     return
   fi
@@ -236,7 +238,7 @@ group_launcher() { # LAUNCHER
   for variable in "${fields[@]}"; do
     case $variable in
       EXPERIMENT_MODE=* | SLURM_*) own+=("$variable") ;;
-      EXPERIMENT_JOB=* | EXPERIMENT_SUBMISSION=* | SHLVL=* | _=*) ;;
+      EXPERIMENT_@(JOB|SUBMISSION|LEGS|END)=* | SHLVL=* | _=*) ;;
       *) shared+=("$variable") ;;
     esac
   done
@@ -264,6 +266,7 @@ check_run() { # LAUNCHER WORD...
     after=$word
   done
   if [[ $config ]]; then check_configuration "$launcher" "$config"; fi
+  if needs_chain; then check_chain "$launcher" "$script"; fi
   [[ ! ${findings[$launcher]-} ]] || return 1
   if [[ $config && $script != */@(query|optuna_worker).py ]]; then
     config=${config%.yaml}
@@ -272,6 +275,22 @@ check_run() { # LAUNCHER WORD...
   fi
   read_text "$tree/$script" text
   [[ $text == *runtime* ]] || writes_outputs=yes
+}
+
+# Return whether a job of this submission continues a run.
+needs_chain() {
+  ((request[legs] > 1)) || [[ ${request[action]} == continue ]]
+}
+
+# Refuse legs where no run continues: a sweep's worker starts new trials, and a pack has several runs.
+check_chain() { # LAUNCHER SCRIPT
+  local text
+  read_text "$tree/$experiment/scripts/${stems[$1]}.slurm" text
+  if [[ $text == *$'\nexport EXPERIMENT_MODE=pack'* ]]; then
+    add_finding "$1" "a pack has several runs, which no leg can continue. Use a launcher with one run and --array"
+  elif [[ $2 == */@(query|optuna_worker).py || $text == *"-m wandb agent"* ]]; then
+    add_finding "$1" "a leg continues a run, but this launcher starts a query or a sweep. Submit it again instead"
+  fi
 }
 
 check_configuration() { # LAUNCHER NAME
@@ -294,7 +313,7 @@ add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
   if [[ ! $group ]]; then
     group=$work/checks/${#groups[@]}
     groups[$key]=$group
-    mkdir -- "$group" "$group/inputs" "$group/points"
+    mkdir -- "$group" "$group/inputs" "$group/points" "$group/unrecorded"
     print_words "${python_words[@]}" > "$group/python"
     (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
   fi
@@ -322,8 +341,8 @@ check_groups() {
 check_group() { # FOLDER
   local status=0
   local -a python environment
-  local -r probes=(EXPERIMENT_MODE=one EXPERIMENT_JOB=0 EXPERIMENT_SUBMISSION=none SLURM_JOB_ID=0 SLURM_ARRAY_JOB_ID=0
-    SLURM_ARRAY_TASK_ID=0 SLURM_RESTART_COUNT=0 SLURM_CLUSTER_NAME=none SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0
+  local -r probes=(EXPERIMENT_MODE=one EXPERIMENT_JOB=0 EXPERIMENT_SUBMISSION=none EXPERIMENT_LEGS=0 EXPERIMENT_END=0
+    SLURM_JOB_ID=0 SLURM_ARRAY_JOB_ID=0 SLURM_ARRAY_TASK_ID=0 SLURM_RESTART_COUNT=0 SLURM_CLUSTER_NAME=none SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0
     SLURM_STEP_ID=0 SLURM_CPUS_PER_TASK=1)
   mapfile -t -d '' python < "$1/python"
   mapfile -t -d '' environment < "$answers/${1##*/}.environment"
@@ -348,6 +367,7 @@ read_group() { # FOLDER
   done < "$1/notes"
   mv -- "$1/inputs"/* "$work/inputs/"
   cp -R -- "$1/points/." "$work/points/"
+  cp -R -- "$1/unrecorded/." "$work/unrecorded/"
 }
 
 add_finding() { # LAUNCHER LINE

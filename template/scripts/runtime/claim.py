@@ -1,9 +1,7 @@
 """Check a run and claim its folder, before Hydra makes that folder."""
 
-import json
 import os
 import os.path as osp
-import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -14,9 +12,18 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from runtime.campaign import ChosenPoint, chosen_point, configuration_hash
-from runtime.paths import SCRIPTS
-from runtime.point_claims import ClaimError, Finished, Taken, Unknown, claim_point, this_owner
-from runtime.process import Process, candidate_names, export_run_variables, this_process
+from runtime.files import mkdir_exclusive
+from runtime.paths import EXPERIMENT
+from runtime.point_claims import ClaimError, Finished, Taken, claim_with_answers, own_campaign_folder
+from runtime.process import (
+    Process,
+    candidate_names,
+    export_run_variables,
+    is_earlier_attempt,
+    link_folder,
+    this_process,
+)
+from runtime.record import script_name
 from runtime.requirements import FIXED_KEYS, changed_names, grid_problems, require_needs
 
 
@@ -42,10 +49,13 @@ def check_and_claim(config: DictConfig, key: str) -> None:
             require_needs(config)
         HASHES.append(configuration_hash(config))
         remove_grid(config)
+        claim_campaign(config, key)
         if chosen:
             claim_chosen_point(config, chosen)
         else:
             claim_run_folder(config, key)
+        if this_process().is_main:
+            link_folder(osp.abspath(OmegaConf.select(config, key)))
     except Exception as error:  # Hydra would only print a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
 
@@ -116,24 +126,21 @@ def claim_chosen_point(config: DictConfig, chosen: ChosenPoint) -> None:
     os.environ["RUN_RECORD"] = next(name for name in names if mkdir_exclusive(osp.join(folder, name)))
 
 
-def claim_with_answers(folder: str) -> None:
-    """Claim a point, and ask Slurm about the jobs that hold it."""
-    gone: list[str] = []
-    while True:
-        try:
-            return claim_point(folder, this_owner(), gone)
-        except Unknown as question:
-            cluster, job, _ = question.words
-        command = ["bash", osp.join(SCRIPTS, "runtime", "point.sh"), cluster, job]
-        answer = subprocess.run(command, capture_output=True, text=True)
-        if answer.returncode:
-            raise ClaimError(" ".join(answer.stderr.split()))
-        if answer.stdout.strip() != "gone":
-            raise Taken(f"job {job} computes it")
-        gone.append(job)
-
-
 # Folders --------------------------------------------------------------------------------------------------------------
+
+
+def claim_campaign(config: DictConfig, key: str) -> None:
+    """Record in a job which script uses the folder of a configuration. Exits if another script does."""
+    process = this_process()
+    if not process.is_main or not process.job:
+        return
+    export_run_variables()
+    folder = osp.dirname(osp.abspath(OmegaConf.select(config, key)))
+    if osp.dirname(folder).endswith(osp.join("experiments", EXPERIMENT, "runs")):  # else hydra.run.dir was changed
+        try:
+            own_campaign_folder(folder, script_name(sys.argv[0]))
+        except ClaimError as error:
+            sys.exit(str(error))
 
 
 def claim_run_folder(config: DictConfig, key: str) -> None:
@@ -162,29 +169,6 @@ def claim_folder(folder: str, process: Process) -> bool:
     elif not mkdir_exclusive(folder):
         return False
     return mkdir_exclusive(osp.join(folder, process.record))
-
-
-def mkdir_exclusive(folder: str) -> bool:
-    """Make a folder. Return False if it exists already."""
-    os.makedirs(osp.dirname(folder), exist_ok=True)
-    try:
-        os.mkdir(folder)
-    except FileExistsError:
-        return False
-    return True
-
-
-def is_earlier_attempt(folder: str, process: Process) -> bool:
-    """Return whether a folder is that of an earlier attempt of this job."""
-    try:
-        with open(osp.join(folder, "provenance.json"), encoding="utf-8") as file:
-            record = json.load(file)
-        cluster = record["slurm"].get("SLURM_CLUSTER_NAME")
-        return bool(record["job"] == process.job_id and cluster == os.environ.get("SLURM_CLUSTER_NAME"))
-    except FileNotFoundError:
-        return True  # the attempt ended before it wrote a record, or this is the folder of a multirun
-    except (ValueError, LookupError, TypeError):
-        return False  # the file is not the record of a run
 
 
 # The folders in which this process has begun a run, with the run's number in a multirun.

@@ -5,7 +5,6 @@ import json
 import os
 import os.path as osp
 import signal
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from secrets import token_hex
@@ -34,13 +33,13 @@ def explain(error: Exception, path: object) -> str:
 
 
 @contextmanager
-def temporary(path: str) -> Iterator[str]:
+def temporary(path: str, ending: str = "") -> Iterator[str]:
     """Yield the path of a temporary file in the folder of `path`, which is made. Remove that file at the end.
 
-    Raises OSError with `path` as its file name if a write fails.
+    Its name ends with `.part` and `ending`. Raises OSError with `path` as its file name if a write fails.
     """
     os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    part = f"{path}.{token_hex(4)}.part"
+    part = f"{path}.{token_hex(4)}.part{ending}"
     TEMPORARY.add(part)
     try:
         yield part
@@ -59,7 +58,22 @@ def remove_temporary(part: str) -> None:
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the path of a new file, to write a checkpoint to. It replaces the file at `path` once the block has ended.
+
+        with atomic_write("checkpoint.pt") as part:
+            torch.save(state, part)
+
+    The folder of `path` is made. The new file has the same ending: some libraries choose a format by it, or add it.
+    """
+    path = os.fspath(path)
+    with temporary(path, osp.splitext(path)[1]) as part:
+        yield part
+        os.replace(part, path)
+
+
+@contextmanager
+def text_file(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """Yield a text file in UTF-8 that replaces the file at `path` once it is complete. Its folder is made.
 
     A byte that is not UTF-8, as a file name may have, is written like \\udc80, as in JSON.
@@ -124,44 +138,19 @@ def commit_new(part: str, path: str) -> None:
         raise
 
 
-def make_shared_folder(folder: str) -> None:
-    """Make a folder and its parents. The group can write to them if it can write to the existing parent."""
-    if osp.isdir(folder):
-        return
-    make_shared_folder(osp.dirname(osp.abspath(folder)))
-    with suppress(FileExistsError):  # another process was faster
-        os.mkdir(folder)
-        share_with_group(folder)
-
-
-def share_with_group(path: str) -> None:
-    """Let the group write to a new file or folder if it can write to the parent folder, whatever the umask is."""
-    if os.stat(osp.dirname(osp.abspath(path))).st_mode & stat.S_IWGRP:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-        os.chmod(path, mode | (mode & stat.S_IRWXU) >> 3)
-
-
-def permission_hint(path: str) -> str:
-    """Return the remedy for a path that another user owns. If it is missing, name its nearest existing parent."""
-    while not osp.lexists(path):
-        path = osp.dirname(osp.abspath(path))
-    return f"Ask {owner(path)} to run: chmod g+w {path}"
-
-
-def owner(path: str) -> str:
-    """Return the name of the user who owns a path."""
-    import pwd
-
-    number = os.lstat(path).st_uid
+def mkdir_exclusive(folder: str) -> bool:
+    """Make a folder. Return False if it exists already."""
+    os.makedirs(osp.dirname(folder), exist_ok=True)
     try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:  # a container may lack the accounts of its host
-        return f"user {number}"
+        os.mkdir(folder)
+    except FileExistsError:
+        return False
+    return True
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a value as JSON to `path`, or replace that file atomically. Raises ValueError for NaN and infinity."""
-    with atomic_write(path) as file:
+    with text_file(path) as file:
         json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 

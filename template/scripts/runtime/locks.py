@@ -3,7 +3,8 @@
 import fcntl
 import os
 
-from runtime.files import FileError, permission_hint, share_with_group
+from runtime.files import FileError
+from runtime.sharing import permission_hint, share_with_group
 
 
 def open_lock(path: str) -> int:

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
-from runtime.files import FileError, owner, permission_hint, share_with_group
+from runtime.files import FileError
+from runtime.sharing import owner, permission_hint, share_with_group
 
 
 class Lock(JournalFileOpenLock):

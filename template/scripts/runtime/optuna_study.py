@@ -16,9 +16,10 @@ from optuna.pruners import NopPruner
 from optuna.samplers import GridSampler, QMCSampler
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
-from runtime.files import FileError, make_shared_folder, permission_hint, try_to_write
+from runtime.files import FileError, try_to_write
 from runtime.optuna_journal import Journal, Lock, held
 from runtime.process import queue_id, require_passed
+from runtime.sharing import make_shared_folder, permission_hint
 
 # The sweep of a configuration -----------------------------------------------------------------------------------------
 

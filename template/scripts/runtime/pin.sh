@@ -15,7 +15,7 @@ index_git() { # FOLDER WORKTREE INDEX ARGUMENT...
   GIT_DIR=$git_folder GIT_WORK_TREE=$2 GIT_INDEX_FILE=$3 quiet_git -C "$1" "${@:4}" 2> "$work/error"
 }
 
-# Both functions below set these variables:
+# The three functions below set these variables:
 #
 #   commit      the commit that is submitted
 #   dirty       not empty if that differs from HEAD
@@ -45,19 +45,57 @@ pin() {
   job_folder=$code/$commit
   if [[ -e $job_folder ]]; then
     tree=$job_folder
-    is_own_copy "$job_folder" \
-      || die "$job_folder is not a copy of this experiment. Do not share slurm/code between experiments."
+    require_own_copy
   else
     tree=$copy${inner:+/$inner}
     copy_files "$copy${outer:+/$outer}"
     restage_copy "$copy${outer:+/$outer}"
     job_folder=$code/$commit
+    set_dirty
     write_metadata
   fi
-  dirty=''
-  if [[ $commit != "$head" ]]; then dirty=yes; fi
+  set_dirty
   warn_ignored
   warn_large_results
+}
+
+set_dirty() {
+  dirty=''
+  if [[ $commit != "$head" ]]; then dirty=yes; fi
+}
+
+# Use the code of a recorded submission: its copy or, if that was pruned, a new copy of its commit.
+pin_recorded() {
+  local -r copy=$work/top launcher=${stems[${launchers[0]}]}
+  find_repository
+  find_package
+  commit=$(< "$recorded/commit") dirty=''
+  if [[ $(< "$recorded/dirty") == true ]]; then dirty=yes; fi
+  quiet_git -C "$folder" cat-file -e "$commit^{commit}" 2> /dev/null \
+    || die "${request[run]}: its commit $commit is gone: neither a branch nor refs/submitted of this clone has it"
+  quiet_git -C "$folder" cat-file -e "$commit:./scripts" 2> /dev/null \
+    || die "${request[run]}: its commit $commit has no $experiment: the experiment was moved since. Submit it anew"
+  quiet_git -C "$folder" cat-file -e "$commit:./scripts/$launcher.slurm" 2> /dev/null \
+    || die "${request[run]}: its commit $commit has no $experiment/scripts/$launcher.slurm"
+  job_folder=$code/$commit
+  if [[ -e $job_folder ]]; then
+    tree=$job_folder
+    require_own_copy
+  else
+    tree=$copy${inner:+/$inner}
+    restore_files "$copy${outer:+/$outer}"
+    write_metadata
+  fi
+}
+
+# Write the files of `commit` to a folder.
+restore_files() { # FOLDER
+  mkdir -p -- "$1"
+  index_git "$folder" "$repository" "$work/index" read-tree "$commit" || die "$(< "$work/error")"
+  index_git "$folder" "$repository" "$work/index" ls-files -z --full-name --cached -- "${paths[@]}" > "$work/files" \
+    || die "$(< "$work/error")"
+  stdin=$work/files index_git "$repository" "$repository" "$work/index" checkout-index -z --stdin --prefix="$1/" \
+    || die "$(< "$work/error")"
 }
 
 # Set `head`, `head_tree`, `git_folder` and `repository`, and the relative paths between repository and monorepo:
@@ -232,12 +270,16 @@ find_env() {
 # Write submitted.json, which describes the copy. Link the .env that the experiment itself finds, and the folders of the
 # working directory to which Hydra writes in scripts without conf/runtime.yaml.
 write_metadata() {
-  local differs=true
+  local -r differs=$([[ $dirty ]] && echo true || echo false)
   ln -s -- "$(find_env)" "$tree/.env"
   ln -s -- "$root/outputs" "$root/multirun" "$tree/"
-  if [[ $commit == "$head" ]]; then differs=false; fi
   { printf '{"commit": "%s", "dirty": %s, "experiment": "%s"}\n' "$commit" "$differs" "${folder//\"/\\\"}" \
     > "$tree/submitted.json"; } 2> /dev/null || die "$tree/submitted.json cannot be written"
+}
+
+require_own_copy() {
+  is_own_copy "$job_folder" \
+    || die "$job_folder is not a copy of this experiment. Do not share slurm/code between experiments."
 }
 
 is_own_copy() { # FOLDER

@@ -1,11 +1,19 @@
-"""Choose and claim the point of a job, before its script starts. point.sh starts this program on behalf of a launcher.
+"""Choose and claim the point of a job before its script starts, and run scripts that do not record themselves.
 
-point.py CONFIG FILE JOB...                write the words for the script to FILE, each ending in NUL
-point.py --holders CONFIG FILE             write the holders of which Slurm must be asked, for all points of a pack
-point.py --exec CONFIG JOB... -- SCRIPT... choose the point of this process of a pack, and become its script
+By hand, for a script that does not record itself:
 
-Slurm no longer has the jobs JOB. The exit code is FINISHED or TAKEN if there is nothing to compute; the reason is
-printed. It is ASK if FILE has the holder of which Slurm must be asked: its cluster, its job and the point's name.
+point.py NAME -- python SCRIPT --config-name CONFIG ...    run one point of a campaign
+
+Launchers start these forms, the first two through point.sh:
+
+point.py --claim CONFIG FILE JOB...             write the words for the script to FILE, each ending in NUL
+point.py --holders CONFIG FILE                  write the holders of which Slurm must be asked, for a pack's points
+point.py --exec CONFIG JOB... -- SCRIPT...      choose the point of this process of a pack, and become its script
+point.py --hydra CONFIG -- SCRIPT WORD...       run a script of Hydra, and record the run
+point.py --plain NAME -- SCRIPT ARGUMENT...     run another script, and record the run in runs/NAME
+
+Slurm no longer has the jobs JOB. The exit code of --claim is FINISHED or TAKEN if there is nothing to compute; the
+reason is printed. It is ASK if FILE has the holder of which Slurm must be asked: its cluster, job and point.
 """
 
 import os
@@ -13,7 +21,10 @@ import os.path as osp
 import sys
 import types
 from collections.abc import Callable, Collection, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from runtime.campaign import ChosenPoint
 
 FINISHED, TAKEN, ASK = 3, 4, 5
 RUNTIME = osp.dirname(osp.realpath(__file__))
@@ -22,12 +33,18 @@ RUNTIME = osp.dirname(osp.realpath(__file__))
 def main() -> None:
     skip_package()
     from runtime.grid import GridError
-    from runtime.point_claims import ClaimError
+    from runtime.point_claims import ClaimError, Finished, Taken
 
-    program, words = PROGRAMS.get(sys.argv[1]), sys.argv[2:]
     try:
-        program(words) if program else choose(sys.argv[1:])
-    except (GridError, ClaimError, OSError) as error:
+        if sys.argv[1:] and sys.argv[1] in PROGRAMS:
+            PROGRAMS[sys.argv[1]](sys.argv[2:])
+        elif len(sys.argv) > 3 and sys.argv[2] == "--":
+            run_by_hand(sys.argv[1], sys.argv[3:])
+        else:
+            sys.exit("point.py: write the point and its command, like wide_0 -- python SCRIPT --config-name CONFIG")
+    except Finished as finished:
+        sys.exit(f"this point is finished. Move {finished.record.get('folder')} away to compute it again.")
+    except (GridError, ClaimError, Taken, OSError) as error:
         sys.exit(" ".join(str(error).split()))
 
 
@@ -55,16 +72,16 @@ def become(words: Sequence[str]) -> NoReturn:
     """Replace this process of a pack by its script. End without error if there is nothing to compute."""
     from runtime.point_claims import Unknown
 
-    config, *rest = words
-    gone, script = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
+    (config, *gone), script = split(words)
     try:
         chosen = claimed_words(config, gone, is_pack=True)
     except Unknown as question:
         end(0, f"point {question.words[2]}: job {question.words[1]} computes it")
     except SystemExit as outcome:
         sys.exit(0 if outcome.code in (FINISHED, TAKEN) else outcome.code)
-    options = sys.orig_argv[1 : -len(sys.argv)]
-    os.execv(sys.executable, [sys.executable, *options, *script, *chosen])
+    if lacks_recorder():
+        run_hydra([config, "--", *script, *chosen])
+    os.execv(sys.executable, [*interpreter(), *script, *chosen])
 
 
 def write_holders(words: Sequence[str]) -> None:
@@ -88,7 +105,87 @@ def write_holders(words: Sequence[str]) -> None:
     write_words(file, questions)
 
 
-PROGRAMS: dict[str, Callable[[Sequence[str]], None]] = {"--exec": become, "--holders": write_holders}
+def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words before and after the first `--`."""
+    place = words.index("--")
+    return list(words[:place]), list(words[place + 1 :])
+
+
+def interpreter() -> list[str]:
+    """Return the words that started Python in this process."""
+    return [sys.executable, *sys.orig_argv[1 : -len(sys.argv)]]
+
+
+# Scripts that do not record themselves --------------------------------------------------------------------------------
+
+
+def lacks_recorder() -> bool:
+    """Return whether the preflight has found that the script of this job does not record itself."""
+    return osp.exists(osp.join(os.environ.get("EXPERIMENT_SUBMISSION") or os.devnull, "unrecorded"))
+
+
+def run_plain(words: Sequence[str]) -> NoReturn:
+    """Run a script with its own arguments, and record the run."""
+    [name], script = split(words)
+    run_script(name, interpreter(), script, script[1:], None)
+
+
+def run_hydra(words: Sequence[str]) -> NoReturn:
+    """Run a script of Hydra that has no conf/runtime.yaml, and record the run. A word point=NAME chooses its point."""
+    [config], script = split(words)
+    run_configuration(config, interpreter(), script)
+
+
+def run_by_hand(name: str, command: Sequence[str]) -> NoReturn:
+    """Run one point by a typed command."""
+    from runtime.campaign import typed_config
+    from runtime.grid import GridError
+
+    first = next((number for number, word in enumerate(command) if word.endswith(".py")), None)
+    config = typed_config(command)
+    if first is None or not config:
+        raise GridError(f"point {name}: write its command with --config-name CONFIG, like python SCRIPT.py")
+    run_configuration(config, command[:first], [*command[first:], f"point={name}"])
+
+
+def run_configuration(config: str, python: Sequence[str], words: Sequence[str]) -> NoReturn:
+    from runtime.campaign import CHOSEN, expand, is_override
+
+    script, chosen = expand(list(words), has_runtime=False)
+    if chosen:
+        CHOSEN.append(chosen)
+    overrides = [word for word in script[1:] if is_override(word)]
+    run_script(chosen.campaign if chosen else config, python, script, overrides, chosen)
+
+
+def run_script(
+    name: str, python: Sequence[str], words: Sequence[str], overrides: Sequence[str], chosen: "ChosenPoint | None"
+) -> NoReturn:
+    """Run a script, and record the run in a folder of runs/NAME. `words` are the script and its arguments."""
+    from runtime.campaign import typed_config, with_override
+    from runtime.grid import override_text
+    from runtime.parent import ScriptRun, claim_folder, run_recorded
+
+    environment = dict(os.environ)  # the script reads .env itself
+    folder = claim_folder(runs_folder(), name, chosen, words[0])
+    if typed_config(words):
+        words = with_override(words, f"hydra.run.dir={override_text(folder)}")
+    hashes = dict(points(chosen.config)) if chosen else {}
+    expected = hashes.get(chosen.point.name) if chosen else None
+    command = [*python, *words]
+    run_recorded(ScriptRun(name, folder, words[0], command, overrides, chosen, expected, environment))
+
+
+PROGRAMS: dict[str, Callable[[Sequence[str]], None]] = {
+    "--claim": choose,
+    "--exec": become,
+    "--holders": write_holders,
+    "--hydra": run_hydra,
+    "--plain": run_plain,
+}
+
+
+# Points ---------------------------------------------------------------------------------------------------------------
 
 
 def claimed_words(config: str, gone: Collection[str], is_pack: bool = False) -> list[str]:
@@ -152,9 +249,15 @@ def point_of_task(words: Sequence[str]) -> list[str]:
 def run_folder(config: str, name: str) -> str:
     """Return the folder of a point's run, as conf/runtime.yaml gives it."""
     from runtime.campaign import campaign_of
+
+    return osp.join(runs_folder(), campaign_of(config), name)
+
+
+def runs_folder() -> str:
+    """Return the folder of all runs of this experiment."""
     from runtime.paths import EXPERIMENT
 
-    return osp.join(data_root(), "experiments", EXPERIMENT, "runs", campaign_of(config), name)
+    return osp.join(data_root(), "experiments", EXPERIMENT, "runs")
 
 
 def data_root() -> str:

@@ -1,5 +1,5 @@
-# Choose the point of a job if its configuration has a grid. A launcher sources this file once `python` and `run` are
-# set, and then starts `run`, which has the point's words. A job without a point to compute ends here.
+# Choose the point of a job if its configuration has a grid, and record the runs of scripts that do not. A launcher
+# sources this file once `python` and `run` are set, and then starts `run`. A job without a point to compute ends here.
 #
 # `bash point.sh CLUSTER JOB` prints whether Slurm still has a job: live or gone.
 
@@ -10,7 +10,10 @@ choose_point() { # OVERRIDE...
   local -a words=() gone=()
   config=$(find_configuration "${run[@]}" "$@")
   if [[ ! ${EXPERIMENT_JOB-} || ! $config ]]; then return; fi
-  if ! grep --quiet '^grid:' -- "$runtime/../../conf/$config.yaml"; then return; fi
+  if ! grep --quiet '^grid:' -- "$runtime/../../conf/$config.yaml"; then
+    record_run
+    return
+  fi
   file=$(mktemp -- "${EXPERIMENT_SUBMISSION:-${TMPDIR:-/tmp}}/.point.XXXXXXXXXX")
   if [[ $EXPERIMENT_MODE == pack ]]; then choose_in_pack; else claim_one; fi || code=$?
   rm -f -- "$file"
@@ -26,7 +29,7 @@ claim_one() {
   local code=$ask
   while ((code == ask)); do
     code=0
-    "${python[@]}" "$runtime/point.py" "$config" "$file" "${gone[@]}" || code=$?
+    "${python[@]}" "$runtime/point.py" --claim "$config" "$file" "${gone[@]}" || code=$?
     if ((code == ask)); then
       mapfile -d '' words < "$file"
       find_gone "${words[@]}" || return
@@ -36,6 +39,14 @@ claim_one() {
   if ((code)); then return "$code"; fi
   mapfile -d '' words < "$file"
   run+=("${words[@]}")
+  record_run
+}
+
+# Let point.py run the script and record the run, if the preflight has found that the script does not.
+record_run() {
+  if [[ -e ${EXPERIMENT_SUBMISSION:-/dev/null}/unrecorded ]]; then
+    run=("$runtime/point.py" --hydra "$config" -- "${run[@]}")
+  fi
 }
 
 # Let each process of a pack claim its own point. Slurm is asked here, since it may not answer inside a container.

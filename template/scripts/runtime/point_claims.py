@@ -1,20 +1,24 @@
 """Claim a point, so that exactly one process computes it.
 
 The claims of a point are the files claims/001, claims/002 and so on in its run's folder. The newest names the holder.
-A later restart of the holder's job takes the point over, and so does any process once the holder is gone. Claims are
-never changed or removed, and no time stamp is read.
+A later restart or leg of the holder's job takes the point over, and so does any process once the holder is gone.
+Claims are never changed or removed, and no time stamp is read.
 """
 
 import json
 import os
 import os.path as osp
 import platform
+import subprocess
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime.files import commit_new, make_shared_folder, share_with_group, temporary
-from runtime.process import batch_job
+from runtime.files import commit_new, temporary
+from runtime.paths import SCRIPTS
+from runtime.process import batch_job, earlier_legs
+from runtime.sharing import make_shared_folder, share_with_group
 
 
 class Finished(Exception):
@@ -26,7 +30,7 @@ class Finished(Exception):
 
     def difference(self, expected: str | None) -> str | None:
         """Return a problem if the run had another configuration than the one with the expected hash, else None."""
-        if not expected or self.record.get("configuration_hash") == expected:
+        if not expected or self.record.get("configuration_hash") in (expected, None):
             return None
         return (
             f"it is finished with another configuration. Move {self.record.get('folder')} away to compute it again, "
@@ -111,6 +115,23 @@ def claim_point(folder: str, owner: Owner, gone: Collection[str] = ()) -> None:
             return
 
 
+def claim_with_answers(folder: str) -> None:
+    """Claim a point for this process, and ask Slurm about the jobs that hold it."""
+    gone: list[str] = []
+    while True:
+        try:
+            return claim_point(folder, this_owner(), gone)
+        except Unknown as question:
+            cluster, job, _ = question.words
+        command = ["bash", osp.join(SCRIPTS, "runtime", "point.sh"), cluster, job]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        if answer.returncode:
+            raise ClaimError(" ".join(answer.stderr.split()))
+        if answer.stdout.strip() != "gone":
+            raise Taken(f"job {job} computes it")
+        gone.append(job)
+
+
 def refuse_finished(folder: str) -> None:
     path = osp.join(folder, "provenance.json")
     try:
@@ -136,7 +157,7 @@ def refuse_live(holder: Owner, owner: Owner, gone: Collection[str], path: str) -
     elif (holder.job, holder.task) == (owner.job, owner.task):
         if holder.restart > owner.restart:
             raise Taken(f"restart {holder.restart} of {holder} computes it")
-    elif holder.job_id not in gone:
+    elif holder.job_id not in gone and holder.job not in earlier_legs():
         raise Unknown(holder.cluster or "", holder.job_id, osp.basename(osp.dirname(osp.dirname(path))))
 
 
@@ -200,3 +221,33 @@ def start_of(pid: int) -> str | None:
             return file.read().rpartition(")")[2].split()[19]
     except OSError:
         return None
+
+
+# Folders --------------------------------------------------------------------------------------------------------------
+
+
+def own_campaign_folder(folder: str, script: str) -> None:
+    """Record that the runs in a folder are those of a script. Raises ClaimError if they are those of another."""
+    path = osp.join(folder, "script")
+    if not osp.exists(path):
+        make_shared_folder(folder)
+        with temporary(path) as part, suppress(FileExistsError):
+            with open(part, "x", encoding="utf-8") as file:
+                file.write(f"{script}\n")
+            share_with_group(part)
+            commit_new(part, path)
+    if problem := other_script_problem(folder, script):
+        raise ClaimError(problem)
+
+
+def other_script_problem(folder: str, script: str) -> str | None:
+    """Return a problem if the runs in a folder are those of another script, else None."""
+    path = osp.join(folder, "script")
+    if not osp.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        owner = file.read().strip()
+    if owner == script:
+        return None
+    name = osp.basename(folder)
+    return f"runs/{name} has the runs of {owner}. Copy the configuration {name} to another name for {script}."

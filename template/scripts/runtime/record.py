@@ -1,6 +1,7 @@
 """Write provenance.json, the record of how a result was made."""
 
 import json
+import math
 import os
 import os.path as osp
 import platform
@@ -11,10 +12,16 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.files import write_json
+from runtime.metrics import History, Number
 from runtime.paths import EXPERIMENT, FOLDER, SCRIPTS, SUBMITTED, package_folder
+from runtime.process import earlier_legs, queue_id
+from runtime.usage import peak_memory
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 SLURM_VARIABLES = (
     "SLURM_CLUSTER_NAME",
@@ -114,16 +121,45 @@ def run_facts(script: str) -> dict[str, Any]:
     }
 
 
+def plain_configuration(cfg: "DictConfig") -> dict[str, Any]:
+    """Return a configuration as JSON has it. Interpolations stay as they are written: they may be secrets.
+
+    Only `task` is resolved, since values that depend on it would look alike in the runs of an array.
+    """
+    from omegaconf import OmegaConf
+
+    values: Any = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
+    found: dict[str, Any] = plain_value(values)
+    return found | {"task": cfg.task}
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value as JSON has it. NaN, infinity and other types become text."""
+    if isinstance(value, dict):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
 class Record:
-    """The provenance.json in a run's folder. It lists every attempt of a requeued run."""
+    """The provenance.json in a run's folder. It lists every attempt of a requeued run and each leg.
+
+    Beside it, metrics.jsonl is the history of the numbers.
+    """
 
     def __init__(self, folder: str) -> None:
         self.path = osp.join(folder, "provenance.json")
         self.facts: dict[str, Any] = {}
-        self.written = 0.0  # seconds of the monotonic clock
+        self.history = History(folder)
+        self.begun = 0.0  # seconds of the monotonic clock
+        self.written = 0.0
 
     def begin(self, facts: Mapping[str, Any]) -> None:
-        """Record that the run has started. Attempts, metrics, figures and tables of an earlier attempt are kept."""
+        """Record that the run has started. What earlier attempts have recorded is kept."""
+        self.begun = time.monotonic()
         earlier: dict[str, Any] = {}
         if osp.exists(self.path):
             with open(self.path, encoding="utf-8") as file:
@@ -132,11 +168,14 @@ class Record:
         if attempts and attempts[-1]["status"] == "running":
             attempts[-1] |= {"status": "terminated", "error": "killed before it could record its end"}
         attempt = {name: facts[name] for name in ("started", "host", "job")}
+        if earlier_legs():
+            attempt["job"] = queue_id()
         attempt["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         self.facts = {"status": "running", "error": None, "finished": None, "metrics": {}} | dict(facts)
         self.facts["metrics"] = earlier.get("metrics", {})
         self.facts["figures"] = earlier.get("figures", [])
         self.facts["tables"] = earlier.get("tables", [])
+        self.facts["wandb_id"] = earlier.get("wandb_id")
         self.facts["attempts"] = [*attempts, attempt]
         self.write()
 
@@ -152,9 +191,10 @@ class Record:
             paths.append(path)
         self.write()
 
-    def measure(self, metrics: Mapping[str, int | float | str]) -> None:
-        """Record metrics. The file is written at most once a second, since a script may log at a million steps."""
+    def measure(self, metrics: Mapping[str, Number], step: Number | None) -> None:
+        """Record metrics. The files are written at most once a second, since a script may log at a million steps."""
         self.facts["metrics"] |= metrics
+        self.history.add(step, metrics)
         if time.monotonic() >= self.written + 1:
             self.write()
 
@@ -167,13 +207,17 @@ class Record:
             return
         self.facts |= {"status": status, "error": error, "finished": now(), "versions": versions()}
         try:
-            self.write()
+            try:
+                self.history.flush()
+            finally:
+                self.write()
         except OSError:
             self.write_over()
             raise
 
     def write(self) -> None:
-        for name in ("status", "error", "finished"):
+        self.facts["usage"] = {"seconds": round(time.monotonic() - self.begun, 3)} | peak_memory()
+        for name in ("status", "error", "finished", "usage"):
             self.facts["attempts"][-1][name] = self.facts[name]
         write_json(self.path, self.facts)
         self.written = time.monotonic()

@@ -1,10 +1,10 @@
 """The run of a script: its names, figures, tables, metrics and status."""
 
 import cProfile
-import math
 import os
 import os.path as osp
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,9 +18,10 @@ from runtime.environment import refuse_other_experiment, refuse_other_package
 from runtime.figures import keep_figure, promotion_hint, write_figure
 from runtime.files import FileError, explain, link_new, temporary
 from runtime.inputs import own_paths
+from runtime.metrics import number, plain
 from runtime.paths import FOLDER, PREFIX
 from runtime.process import this_process
-from runtime.record import Record, run_facts, versions
+from runtime.record import Record, plain_configuration, run_facts, versions
 from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, require_needs
 from runtime.signals import Signals, Terminated
 from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 LONGEST_ERROR = 10_000  # characters of an error in a record
-ENDED_WELL = ("finished", "pruned")
+ENDED_WELL = ("finished", "paused", "pruned")
 
 
 class Run:
@@ -48,11 +49,12 @@ class Run:
 
     A script that continues after its job was requeued:
 
-        checkpoint = osp.join(run.folder, "checkpoint.json")
-        done = json.loads(Path(checkpoint).read_text())["done"] if osp.exists(checkpoint) else 0
+        checkpoint = osp.join(run.folder, "checkpoint.npz")
+        done = int(np.load(checkpoint)["done"]) if osp.exists(checkpoint) else 0
         for step in range(done, cfg.steps):
             work(step)
-            write_json(checkpoint, {"done": step + 1})
+            with atomic_write(checkpoint) as part:
+                np.savez(part, done=step + 1)
     """
 
     trial: ClassVar[Any] = None  # set by optuna_worker.py
@@ -82,6 +84,7 @@ class Run:
         self.problems: list[str] = []  # results that could not be written where the script asked
         self.profiler: cProfile.Profile | None = None
         self.wandb: Any = None
+        self.has_steps = False  # whether W&B knows the metric of the step
 
     def numbers(self) -> list[str]:
         """Return the numbers that distinguish runs of one configuration: the task, and the number in a multirun."""
@@ -128,11 +131,15 @@ class Run:
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.job_id}
         facts |= self.chosen.facts if self.chosen else {}
         facts |= {"overrides": self.overrides(), "configuration_hash": self.configuration_hash()}
-        self.record.begin(run_facts(self.script) | facts | {"versions": versions()})
+        facts |= {"configuration": plain_configuration(self.cfg), "versions": versions()}
+        self.record.begin(run_facts(self.script) | facts)
+        has_wandb = self.cfg.wandb.mode != "disabled"
+        if has_wandb:
+            self.record.facts["wandb_id"] = tracking.find_id(self.cfg, self.record.facts["wandb_id"])
         self.record.identify(own_paths(self.cfg.inputs))
         require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
-        if self.cfg.wandb.mode != "disabled":
-            self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts["commit"], self.chosen)
+        if has_wandb:
+            self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts, self.chosen)
         if self.cfg.profiler.enabled:
             self.profiler = cProfile.Profile()
             self.profiler.enable()
@@ -252,18 +259,44 @@ class Run:
         print(problem, file=sys.stderr, flush=True)
         self.problems.append(problem)
 
-    def log(self, **metrics: Any) -> None:
-        """Record metrics in provenance.json and, if it is on, in Weights & Biases. Scalars of numpy and torch are fine.
+    def log(self, *, step: int | float | None = None, **metrics: Any) -> None:
+        """Record metrics, and send them to Weights & Biases if that is on. Scalars of numpy and torch are fine.
 
-        The record has the newest value of each, at most a second late. NaN and infinity, which JSON lacks, are
-        recorded as "nan", "inf" and "-inf".
+        provenance.json has the newest value of each, and metrics.jsonl their history with time and `step`, at most a
+        second late. A resumed run may repeat a step. NaN and infinity, which JSON lacks, are recorded as "nan", "inf"
+        and "-inf".
         """
         if not self.writes("log"):
             return
+        if not metrics:
+            raise TypeError("run.log was called without a number. Write run.log(step=STEP, NAME=NUMBER).")
+        position = None if step is None else number("step", step)
         numbers = {name: number(name, value) for name, value in metrics.items()}
-        self.record.measure({name: plain(value) for name, value in numbers.items()})
-        if self.wandb:
+        plain_step = None if position is None else plain(position)
+        self.record.measure({name: plain(value) for name, value in numbers.items()}, plain_step)
+        if self.wandb and position is None:
             self.wandb.log(numbers)
+        elif self.wandb:
+            if not self.has_steps:
+                tracking.define_step(self.wandb)
+            self.has_steps = True
+            self.wandb.log({**numbers, tracking.STEP: position})
+
+    @property
+    def time_left(self) -> float | None:
+        """The seconds until the time limit ends this job. None in a run by hand, and if that is not known."""
+        end = os.environ.get("EXPERIMENT_END")
+        return float(end) - time.time() if end and self.process.job else None
+
+    def pause(self) -> NoReturn:
+        """End this run as paused, with exit code 0. The next leg of its chain continues it in the same folder.
+
+        Call it in every process of the run. Raises RuntimeError in a trial, which cannot be continued.
+        """
+        self.writes("pause")
+        if self.cfg.trial:
+            raise RuntimeError("run.pause was called in a trial. Raise optuna.TrialPruned to end it.")
+        raise Paused
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -322,6 +355,10 @@ class Run:
             self.wandb.finish(exit_code=int(outcome(error)[0] not in ENDED_WELL))
 
 
+class Paused(SystemExit):
+    """Raised in a run by run.pause. The exit code is 0."""
+
+
 class Unwritten(Exception):
     """Raised at the end of a run if results could not be written. Each was reported when that happened."""
 
@@ -335,6 +372,8 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "terminated", str(error)
     if isinstance(error, KeyboardInterrupt):
         return "terminated", "SIGINT"
+    if isinstance(error, Paused):
+        return "paused", None
     if isinstance(error, Unwritten):
         return "failed", str(error)[:LONGEST_ERROR]
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
@@ -347,19 +386,3 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
 def is_pruned(error: BaseException) -> bool:
     """Return whether an error is optuna.TrialPruned. Optuna is imported only by runs that use it."""
     return "optuna" in sys.modules and isinstance(error, sys.modules["optuna"].TrialPruned)
-
-
-def number(name: str, value: Any) -> int | float:
-    """Return a scalar of Python, numpy or torch as a Python number. Raises TypeError for any other value."""
-    found = value
-    if hasattr(value, "item"):
-        with suppress(ValueError, RuntimeError):  # the value has several elements
-            found = value.item()
-    if not isinstance(found, int | float):
-        raise TypeError(f"run.log takes numbers, but {name} is {value!r}")
-    return found
-
-
-def plain(value: int | float) -> int | float | str:
-    """Return a number as a JSON value: NaN and infinity become text."""
-    return value if isinstance(value, int) or math.isfinite(value) else str(value)

@@ -5,7 +5,7 @@ import os.path as osp
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from runtime.files import atomic_write, link_new, temporary
+from runtime.files import link_new, temporary, text_file
 
 Row = dict[str, Any]
 
@@ -41,7 +41,7 @@ def is_regular(rows: Sequence[Row]) -> bool:
 
 def write_table(path: str, rows: Sequence[Row]) -> None:
     """Write rows to a file, or replace it atomically. Missing cells are empty."""
-    with atomic_write(path) as file:
+    with text_file(path) as file:
         table = csv.DictWriter(file, columns_of(rows), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)

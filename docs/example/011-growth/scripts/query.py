@@ -34,8 +34,9 @@ from typing import Any
 from dotenv import load_dotenv
 from runtime import EXPERIMENT, SCRIPTS, end_at_signals, find_env, provenance, require, require_folders
 from runtime.environment import SERVER
-from runtime.files import FileError, permission_hint, temporary
+from runtime.files import FileError, temporary
 from runtime.locks import open_lock, wait_for_lock
+from runtime.sharing import permission_hint
 from runtime.signals import ENDING_SIGNALS
 
 try:

@@ -7,13 +7,16 @@ if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
   echo "submit.sh: this is bash $BASH_VERSION. Use bash 4.4 or newer." >&2
   exit 1
 fi
+# Exported functions, BASH_ENV, SHELLOPTS, BASHOPTS and CDPATH of the user must not change what this script does. They
+# still reach the launchers and the jobs.
+if [[ ! -o privileged ]]; then exec "$BASH" -p -- "${BASH_SOURCE[0]}" "$@"; fi
 set -euo pipefail
 shopt -s extglob
 
 readonly experiment=experiments/011-growth
+readonly job_prefix=011
 readonly package=torchcell # beside experiments/ or in src/; pinned with the experiment
 
-unset CDPATH # with CDPATH, cd prints
 scripts=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 readonly scripts
 # shellcheck source=runtime/arguments.sh
@@ -22,6 +25,10 @@ source "$scripts/runtime/arguments.sh"
 source "$scripts/runtime/pin.sh"
 # shellcheck source=runtime/checks.sh
 source "$scripts/runtime/checks.sh"
+# shellcheck source=runtime/arrays.sh
+source "$scripts/runtime/arrays.sh"
+# shellcheck source=runtime/again.sh
+source "$scripts/runtime/again.sh"
 
 main() {
   account=${SBATCH_ACCOUNT-}
@@ -34,12 +41,28 @@ main() {
     exit
   fi
   refuse_options
-  find_launchers
-  if [[ ${request[live]} ]]; then use_working_tree; else pin; fi
+  case ${request[action]} in
+    failed)
+      submit_failed "${request[run]}" "${options[@]}"
+      exit
+      ;;
+    again | continue)
+      find_receipt "${request[run]}"
+      take_receipt
+      pin_recorded
+      ;;
+    *) if [[ ${request[live]} ]]; then use_working_tree; else pin; fi ;;
+  esac
   check_launchers
-  if [[ ${request[mode]} == check ]]; then
+  if [[ ${request[action]} ]]; then compare_inputs; fi
+  choose_tasks
+  if [[ ${request[mode]} == check || ! ${launchers[*]-} ]]; then
     print_warnings
-    printf '%s: ready\n' "${launchers[@]}"
+    if [[ ! ${request[parsable]} ]]; then print_ready; fi
+    if [[ ${request[parsable]} && ! ${launchers[*]-} ]]; then
+      echo "submit.sh: nothing to submit, so there is no job to print: all points are finished or running" >&2
+      exit 3
+    fi
     exit
   fi
   # Hydra writes to these folders in a script without conf/runtime.yaml. In pinned code they are links.
@@ -49,8 +72,14 @@ main() {
   fi
   if [[ ! ${request[live]} ]]; then publish; fi
   submit_all
-  print_warnings
-  print_commit
+  if [[ ${request[parsable]} ]]; then
+    printf '%s\n' "${jobs[@]}"
+    print_warnings
+  else
+    print_jobs
+    print_warnings
+    print_commit
+  fi
 }
 
 # Print a message in one line, and exit.
@@ -70,14 +99,18 @@ print_warnings() {
   for warning in "${warnings[@]}"; do printf 'submit.sh: %s\n' "${warning//$'\n'/; }" >&2; done
 }
 
-# Unset variables that sbatch would read as options. A job has such variables of its own, and a git hook those of git.
+# Unset variables that change what the programs below do. A job has variables of Slurm, and a git hook those of git.
 drop_inherited_variables() {
   local name
-  for name in "${!SBATCH_@}" "${!SLURM_@}"; do
+  for name in "${!SBATCH_@}" "${!SLURM_@}" "${!SQUEUE_@}" "${!SINFO_@}" "${!SCANCEL_@}"; do
     if [[ $name != SLURM_CONF ]]; then unset "$name"; fi
   done
+  unset POSIXLY_CORRECT GREP_OPTIONS TAR_OPTIONS GIT_{LITERAL,GLOB,NOGLOB,ICASE}_PATHSPECS
+  [[ -d ${TMPDIR:-/tmp} && -w ${TMPDIR:-/tmp} ]] \
+    || die "TMPDIR: ${TMPDIR:-/tmp} is not a folder that can be written. Make it, or set TMPDIR to another one."
   command -v sbatch > /dev/null || die "sbatch is not installed here. Submit from a machine of the cluster."
   command -v git > /dev/null || die "git is not installed here"
+  if [[ ! ${!GIT_@} ]]; then return; fi
   for name in $(git rev-parse --local-env-vars); do unset "$name"; done
 }
 
@@ -96,7 +129,7 @@ locate_experiment() {
 require_writable() { # FOLDER
   local probe
   [[ ! -L $1 || -e $1 ]] || die "$1 is a link to a missing folder. Make that folder."
-  mkdir -p -- "$1" 2> /dev/null || die "$1 cannot be made"
+  [[ -d $1 ]] || mkdir -p -- "$1" 2> /dev/null || die "$1 cannot be made"
   # mktemp does not follow links, and its random name cannot be predicted.
   probe=$(mktemp -- "$1/.submit.XXXXXXXXXX" 2> /dev/null) || die "$1 cannot be written"
   rm -f -- "$probe"
@@ -126,28 +159,108 @@ clean_up() {
 
 # Submission -----------------------------------------------------------------------------------------------------------
 
+# Submit all launchers, or none.
 submit_all() {
-  local launcher receipt answer job number
-  local -a words
+  local launcher receipt number
   for launcher in "${launchers[@]}"; do
     receipt=$(write_receipt "$launcher")
     receipts+=("$receipt")
   done
   trap 'interrupted=yes' INT TERM HUP
   for number in "${!launchers[@]}"; do
-    launcher=${launchers[number]}
-    list_sbatch_words "$launcher" "${receipts[number]}" words
-    # sbatch must ignore signals: if it ended right after Slurm accepted the job, the job's number would be lost.
-    answer=$(trap '' INT TERM HUP && exec sbatch --parsable "${words[@]}" 2> "$work/sbatch" < /dev/null) \
-      || rollback "$launcher: $(< "$work/sbatch")"
-    job=$(grep -m 1 -oE '^[0-9]+' <<< "$answer") || rollback "$launcher: sbatch printed no job: $answer"
-    jobs+=("$job")
-    { printf '%s\n' "$job" > "${receipts[number]}/job"; } 2> "$work/error" || rollback "$launcher: $(< "$work/error")"
-    [[ -d $job_folder ]] || rollback "$launcher: $job_folder was removed in the meantime. Submit again."
-    [[ ! $interrupted || $launcher == "${launchers[-1]}" ]] || rollback "interrupted"
-    [[ ! -s $work/sbatch ]] || warn "$launcher: $(< "$work/sbatch")"
-    print_job "$launcher" "$job"
+    submit_chain "${launchers[number]}" "${receipts[number]}"
   done
+}
+
+# Submit the legs of a launcher, and set its entry in `chains` to their jobs. Without --legs there is one leg.
+submit_chain() { # LAUNCHER RECEIPT
+  local leg
+  chains[$1]=''
+  for ((leg = 1; leg <= request[legs]; leg++)); do
+    [[ ! $interrupted ]] || rollback "interrupted"
+    submit "$1" "$2"
+    chains[$1]+=${chains[$1]:+ }${jobs[-1]}
+    { printf '%s\n' "${jobs[-1]}" >> "$2/legs" && printf '%s\n' "${chains[$1]%% *}" > "$2/job"; } 2> "$work/error" \
+      || rollback "$1: $(< "$work/error")"
+  done
+}
+
+# Submit one leg of a launcher, and append its job to `jobs`.
+submit() { # LAUNCHER RECEIPT
+  local answer message status=0
+  local -a words
+  list_sbatch_words "$1" "$2" words
+  # sbatch must ignore signals: if it ended right after Slurm accepted the job, the job's number would be lost.
+  answer=$(trap '' INT TERM HUP && exec sbatch --parsable "${words[@]}" 2> "$work/sbatch" < /dev/null) || status=$?
+  if ((!status)) && [[ $'\n'$answer =~ $'\n'([0-9]+) ]]; then
+    jobs+=("${BASH_REMATCH[1]}")
+    [[ ! -s $work/sbatch ]] || warn "$1: $(< "$work/sbatch")"
+  else
+    message=$(grep -h . "$work/sbatch" - <<< "$answer") || message="sbatch printed no job, exit code $status"
+    recover_job "$1" "$2" "$message"
+  fi
+  [[ -d $job_folder ]] || rollback "$1: $job_folder was removed in the meantime. Submit again."
+}
+
+# Append to `jobs` the job that Slurm accepted, although sbatch failed or printed no number. If there is none, cancel
+# the other jobs and exit.
+recover_job() { # LAUNCHER RECEIPT MESSAGE
+  local unknown=''
+  local -a found=()
+  if ! find_jobs "$2" "$3" found; then
+    unknown="squeue failed: $(< "$work/error")"
+  elif [[ ! ${found[*]} ]] && is_undecided "$3"; then
+    unknown="it is not in the queue yet"
+  fi
+  if [[ $unknown ]]; then
+    echo unknown > "$2/job" # keeps the receipt, which the job would read
+    rollback "$1: $3; $unknown" "Look for a job of $1: squeue --format='%i %o' | grep ${2##*/}"
+  fi
+  jobs+=("${found[@]}")
+  case ${found[*]} in
+    '') rollback "$1: $3" ;;
+    *' '*) rollback "$1: Slurm accepted more than one job: $3" ;;
+    *) warn "$1: Slurm accepted the job, although sbatch failed: $3" ;;
+  esac
+}
+
+# Return whether Slurm may accept a job after sbatch has failed with a message.
+is_undecided() { # MESSAGE
+  [[ $1 =~ timed\ out|[Rr]eceive|reset ]]
+}
+
+# Set the array RESULT to the jobs of a receipt in the queue. If sbatch did not wait for Slurm's answer, look several
+# times. Earlier legs have the same receipt. squeue also lists jobs that Slurm refused, as BadConstraints. Return 1 if
+# squeue fails.
+find_jobs() { # RECEIPT MESSAGE RESULT
+  local answer number reason command delay
+  local -a delays=(0)
+  local -n result=$3
+  if is_undecided "$2"; then delays=(0 5 10 15); fi
+  for delay in "${delays[@]}"; do
+    sleep "$delay"
+    answer=$(ask_slurm squeue --noheader --states=all --format='%F|%r|%o') || return 1
+    while IFS='|' read -r number reason command; do
+      if [[ $command != "$1"/* || $reason == BadConstraints ]]; then continue; fi
+      if [[ " ${jobs[*]} ${result[*]} " == *" $number "* ]]; then continue; fi
+      result+=("$number")
+    done <<< "$answer"
+    if [[ ${result[*]} ]]; then return; fi
+  done
+}
+
+# Run a command of Slurm, and print its output. Run it again if it fails, since Slurm may be busy.
+ask_slurm() { # COMMAND...
+  local answer attempt
+  for attempt in 1 2 3; do
+    if answer=$(timeout --foreground 20 "$@" 2> "$work/error"); then
+      printf '%s\n' "$answer"
+      return
+    fi
+    if ((attempt < 3)); then sleep 1; fi
+  done
+  [[ -s $work/error ]] || echo "no answer" > "$work/error"
+  return 1
 }
 
 # Write the receipt, which records what is submitted, and print its folder. The job reads it.
@@ -156,51 +269,118 @@ write_receipt() { # LAUNCHER
   receipt=$folder/slurm/submitted/$(date +%Y-%m-%d-%H-%M-%S)-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
   {
     mkdir -p -- "${receipt%/*}" && mkdir -- "$receipt" \
-      && printf '%s\n' "$1" > "$receipt/launcher" \
+      && printf '%s\n' "${stems[$1]}" > "$receipt/launcher" \
+      && printf '%s\n' "${configs[$1]}" > "$receipt/config" \
       && printf '%s\n' "$commit" > "$receipt/commit" \
       && printf '%s\n' "$([[ $dirty ]] && echo true || echo false)" > "$receipt/dirty" \
       && print_words "${overrides[@]}" > "$receipt/words" \
       && print_words "${options[@]}" > "$receipt/options" \
-      && if [[ -e $work/inputs/$1 ]]; then cp -- "$work/inputs/$1" "$receipt/inputs"; fi
+      && printf '%s\n' "${request[name]}" > "$receipt/name" \
+      && printf '%s\n' "$([[ ${request[live]} ]] && echo true || echo false)" > "$receipt/live" \
+      && if [[ ${request[earlier]} ]]; then tr , '\n' <<< "${request[earlier]%,}" > "$receipt/legs"; fi \
+      && if [[ ${request[action]} ]]; then list_repeated > "$receipt/again"; fi \
+      && if [[ -e $work/inputs/$1 ]]; then cp -- "$work/inputs/$1" "$receipt/inputs"; fi \
+      && if [[ -e $work/unrecorded/$1 ]]; then touch -- "$receipt/unrecorded"; fi \
+      && if [[ -e $work/points/$1 ]]; then print_points "$1" > "$receipt/points"; fi \
+      && if [[ ${grids[$1]-} ]]; then pack_size "$1" > "$receipt/ntasks"; fi
   } 2> "$work/error" || die "$receipt cannot be written: $(< "$work/error")"
   printf '%s\n' "$receipt"
+}
+
+# Print the name and the hash of each point.
+print_points() { # LAUNCHER
+  local name hash
+  while IFS= read -r -d '' name && IFS= read -r -d '' hash && IFS= read -r -d '' _; do
+    print_words "$name" "$hash"
+  done < "$work/points/$1"
 }
 
 print_words() { # WORD...
   if (($#)); then printf '%s\0' "$@"; fi
 }
 
-# Set the array RESULT to sbatch's arguments for a launcher.
+# Set the array RESULT to sbatch's arguments for a launcher. Its path leads through the receipt, so that the job can be
+# found in the queue: Slurm shows the path, but since 24.11 no arguments, and the comment is the user's.
 list_sbatch_words() { # LAUNCHER RECEIPT RESULT
   local -n result=$3
-  local -r file=$tree/$experiment/scripts/$1.slurm
-  local name=%x_%j.out
-  if [[ ${slurm_options[$1 array]-} ]]; then name=%x_%A_%a.out; fi
+  local -r config=${configs[$1]}
+  local file name=%x_%j.out earlier=${request[earlier]}${chains[$1]// /,}
+  file=$2/$(realpath --relative-to="$2" -- "$tree/$experiment/scripts/${stems[$1]}.slurm")
+  if [[ ${arrays[$1]-} ]]; then name=%x_%A_%a.out; fi
   result=(--chdir="$job_folder" --output="${logs//%/%%}/$name" --error="${logs//%/%%}/$name")
-  if [[ ! ${slurm_options[$1 comment]-} ]]; then result+=(--comment="$commit${request[live]:+${dirty:+-dirty}}"); fi
   if [[ $account && ! ${slurm_options[$1 account]-} ]]; then result+=(--account="$account"); fi
-  result+=("${options[@]}" "$file")
-  if is_from_template "$file"; then result+=(--submission="$2"); fi
-  result+=("${overrides[@]}")
+  if [[ $config ]]; then result+=(--job-name="$job_prefix-$config"); fi
+  result+=("${options[@]}" ${arrays[$1]:+--array="${arrays[$1]}"})
+  # A leg waits for all earlier ones. If it waited for the last one alone, and that was cancelled in the queue, this leg
+  # would start beside the leg that runs.
+  if [[ $earlier ]]; then result+=(--dependency="afterany:$(tr , : <<< "${earlier%,}")"); fi
+  result+=("$file")
+  if is_from_template "$file"; then result+=(--submission="$2" ${earlier:+--legs="$earlier"}); fi
+  if is_plain "$file"; then result+=(--); fi
+  result+=(${config:+"$config"} "${overrides[@]}")
+}
+
+print_ready() {
+  local launcher
+  for launcher in "${!stems[@]}"; do
+    if [[ ${summaries[$launcher]-} && ! ${arrays[$launcher]-} ]]; then
+      printf '%s: nothing to submit\n  points %s\n' "$launcher" "${summaries[$launcher]}"
+    fi
+  done
+  for launcher in "${launchers[@]}"; do
+    printf '%s: ready\n' "$launcher"
+    if [[ ${summaries[$launcher]-} ]]; then printf '  points %s\n' "${summaries[$launcher]}"; fi
+  done
 }
 
 # Cancel the jobs that were submitted already, and exit. Print the jobs that could not be cancelled.
-rollback() { # REASON
-  local message
-  if [[ ! ${jobs[*]-} ]]; then die "$1"; fi
-  message=$(scancel "${jobs[@]}" 2>&1) || die "$1; still queued, since scancel failed (${message#scancel: }): ${jobs[*]}"
-  die "$1; cancelled: ${jobs[*]}"
+rollback() { # REASON [ADVICE]
+  local ending=''
+  if [[ ${jobs[*]} ]]; then
+    if ask_slurm scancel "${jobs[@]}" > /dev/null; then
+      ending="; cancelled: ${jobs[*]}"
+    else
+      ending="; still queued, since scancel failed ($(sed 's/^scancel: //' "$work/error")): ${jobs[*]}"
+    fi
+  fi
+  die "$1$ending${2:+. $2}"
 }
 
-# Print a job and the path of its log. Only Slurm knows the job's final name, and whether it has tasks.
-print_job() { # LAUNCHER JOB
-  local name tasks all='' first=''
-  IFS='|' read -r tasks name < <(squeue --noheader --states=all --jobs="$2" --format='%K|%j' 2> /dev/null | head -n 1) || true
-  tasks=${tasks#[}
-  if [[ $tasks != N/A ]]; then all='_*' first=_${tasks%%[!0-9]*}; fi
-  printf '%s: job %s\n' "$1" "$2"
-  printf '  log    %s%s.out\n' "$logs/${name}_$2" "$all"
-  printf '  watch  tail -F %q.out\n' "$logs/${name}_$2$first"
+# Print the jobs, their estimated starts, and the paths of their logs. Only Slurm knows a job's final name, and whether
+# it has tasks.
+print_jobs() {
+  local answer reason='does not list the job' launcher job task name
+  local -A names=() tasks=()
+  answer=$(IFS=, && ask_slurm squeue --noheader --states=all --jobs="${jobs[*]}" --format='%F|%K|%j') \
+    || reason="failed ($(< "$work/error"))"
+  while IFS='|' read -r job task name; do
+    task=${task#[}
+    if [[ ! ${names[${job:-0}]-} ]] || ((${task%%[!0-9]*} < ${tasks[$job]%%[!0-9]*})); then
+      names[${job:-0}]=$name tasks[${job:-0}]=$task
+    fi
+  done <<< "$answer"
+  for launcher in "${launchers[@]}"; do
+    job=${chains[$launcher]%% *}
+    printf '%s: job %s\n' "$launcher" "$job"
+    if [[ ${chains[$launcher]} == *' '* ]]; then
+      printf '  legs   %s\n  cancel scancel %s\n' "${chains[$launcher]#* }" "${chains[$launcher]}"
+    fi
+    if [[ ${summaries[$launcher]-} ]]; then printf '  points %s\n' "${summaries[$launcher]}"; fi
+    if [[ ${starts[$launcher]-} ]]; then printf '  start  %s, as Slurm estimates\n' "${starts[$launcher]/T/ }"; fi
+    if [[ ${names[$job]-} ]]; then
+      print_log "${names[$job]}_$job" "${tasks[$job]}"
+    else
+      printf '  log    unknown, since squeue %s. It will be in %s\n' "${reason//$'\n'/; }" "$logs"
+    fi
+  done
+}
+
+# Print the path of a log, and the command that follows it. For an array, that is the log of the first task.
+print_log() { # NAME TASKS
+  local all='' first=''
+  if [[ $2 != N/A ]]; then all='_*' first=_${2%%[!0-9]*}; fi
+  printf '  log    %s%s.out\n' "$logs/$1" "$all"
+  printf '  watch  tail -F %q.out\n' "$logs/$1$first"
 }
 
 print_commit() {
@@ -218,4 +398,6 @@ print_commit() {
 
 warnings=() jobs=() receipts=() interrupted='' writes_outputs=''
 declare -A slurm_options # by "LAUNCHER OPTION", as Slurm reads them
+declare -A starts # by launcher, as Slurm estimates them
+declare -A chains=() # by launcher: the jobs of its legs, the first one first
 main "$@"

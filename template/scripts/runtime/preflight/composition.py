@@ -16,9 +16,11 @@ from runtime import inputs
 from runtime.campaign import CHOSEN, ChosenPoint, campaign_of, expand, read_grid
 from runtime.files import try_to_write
 from runtime.grid import Grid, GridError, Point
-from runtime.paths import CONF, SCRIPTS
+from runtime.paths import CONF, EXPERIMENT, SCRIPTS
+from runtime.point_claims import other_script_problem
 from runtime.preflight.findings import Findings, is_job_error, is_resolver_error, one_line
 from runtime.preflight.points import check_points
+from runtime.record import script_name
 from runtime.requirements import LACKS_RUNTIME, grid_problems, has_runtime, unmet_requirements, unresolved
 
 
@@ -102,6 +104,7 @@ def check_configuration(
         CHOSEN[:] = [chosen] if chosen else []
         check = Check(entry, script, uses_run(module), known, found)
         try:
+            check.campaign(chosen.campaign if chosen else command.campaign(entry))
             grid = None if chosen else grid_of(command, entry)
         except GridError as error:
             found.add(str(error))
@@ -126,6 +129,15 @@ class Check:
     known: dict[str, str]
     found: Findings
 
+    def campaign(self, name: str) -> None:
+        """Check that the folder of a configuration does not have the runs of another script."""
+        if problem := other_script_problem(self.runs(name), script_name(self.script)):
+            self.found.add(problem)
+
+    def runs(self, campaign: str) -> str:
+        """Return the folder of the runs of a campaign, or of another configuration."""
+        return osp.join(self.known.get("DATA_ROOT", ""), "experiments", EXPERIMENT, "runs", campaign)
+
     def configuration(self, command: "Command", label: str) -> dict[str, Any] | None:
         """Compose a configuration and check it. Return its values, unresolved and without `hydra`; None if it fails."""
         from omegaconf import OmegaConf
@@ -141,6 +153,7 @@ class Check:
         values: Any = OmegaConf.to_container(cfg, resolve=False)
         values.pop("hydra", None)
         check_values(cfg, label, self.found, command.is_multirun)
+        self.found.is_unrecorded |= not has_runtime(cfg)
         if has_runtime(cfg):
             self.found.problems += grid_problems(cfg, command.is_multirun)
             if not self.found.problems:
@@ -167,7 +180,7 @@ class Check:
                 " (MaxArraySize). Split the grid, or use a pack."
             )
         else:
-            check_points(grid, compose, campaign, self.found)
+            check_points(grid, compose, self.runs(campaign), self.found)
 
 
 def grid_of(command: "Command", entry: Entry) -> Grid | None:
@@ -210,6 +223,11 @@ class Command:
     def config_name(self, entry: Entry) -> str:
         """Return the name of the primary configuration, without .yaml."""
         return (self.options.get("config_name") or entry.config_name or "").removesuffix(".yaml")
+
+    def campaign(self, entry: Entry) -> str:
+        """Return the name of the folder of its runs: that of the configuration, or another one that was typed."""
+        typed = [word.partition("=")[2] for word in self.overrides if word.startswith("config=")]
+        return typed[-1] if typed else self.config_name(entry)
 
     def label(self, entry: Entry) -> str:
         """Return the configuration's name for findings: its file, if that is in this experiment."""

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import os
 import os.path as osp
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any
 
 from runtime.campaign import hash_values
 from runtime.grid import Arm, Axis, Grid, Point
-from runtime.paths import CONF, EXPERIMENT, SUBMITTED
+from runtime.paths import CONF, SUBMITTED
 from runtime.point_claims import ClaimError, newest_claim
 from runtime.preflight.findings import Findings, one_line
 
@@ -41,8 +40,10 @@ def by_arm(grid: Grid) -> Iterator[tuple[Arm, list[Point]]]:
         yield arm, grid.points[number * size : (number + 1) * size]
 
 
-def check_points(grid: Grid, compose: Compose, campaign: str, found: Findings) -> None:
+def check_points(grid: Grid, compose: Compose, runs: str, found: Findings) -> None:
     """Compose what represents a grid, and record the name, the hash and the state of each point.
+
+    `runs` is the folder of the points' runs.
 
     Points are not composed one by one: the values of axes are set in the composed arm. If that gives another
     configuration than Hydra does, as for an axis that is a config group, each point is composed.
@@ -58,7 +59,6 @@ def check_points(grid: Grid, compose: Compose, campaign: str, found: Findings) -
         hashes = {name: hash_values(values) for name, values in composed.items() if values is not None}
     if found.problems:
         return
-    runs = osp.join(os.environ["DATA_ROOT"], "experiments", EXPERIMENT, "runs", campaign)
     for point in grid.points:
         try:
             state = state_of(osp.join(runs, point.name), hashes[point.name])
@@ -66,7 +66,7 @@ def check_points(grid: Grid, compose: Compose, campaign: str, found: Findings) -
             found.add(one_line(error))
             return
         found.points += [point.name, hashes[point.name], state]
-    report_others(found, campaign, runs)
+    report_others(found, runs)
 
 
 def derived_hashes(grid: Grid, composed: dict[str, Values | None]) -> dict[str, str] | None:
@@ -124,7 +124,7 @@ def state_of(folder: str, expected: str) -> str:
     except (FileNotFoundError, ValueError):
         record = {}
     if record.get("status") == "finished":
-        if record.get("configuration_hash") != expected:
+        if record.get("configuration_hash") not in (expected, None):
             return OTHER
         is_same = not SUBMITTED or record.get("commit") == SUBMITTED["commit"]
         return "finished" if is_same else "finished elsewhere"
@@ -132,12 +132,12 @@ def state_of(folder: str, expected: str) -> str:
     return holder.job_id if holder and holder.job else "missing"
 
 
-def report_others(found: Findings, campaign: str, runs: str) -> None:
+def report_others(found: Findings, runs: str) -> None:
     """Report finished points that had another configuration."""
     names = [name for name, state in zip(found.points[::3], found.points[2::3], strict=True) if state == OTHER]
     if names:
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         found.add(
-            f"{campaign}: finished with another configuration: {shown}. "
+            f"{osp.basename(runs)}: finished with another configuration: {shown}. "
             f"Move them away from {runs} to compute them again, or submit with --name NAME."
         )

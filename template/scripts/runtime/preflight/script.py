@@ -157,6 +157,8 @@ class Script:
     def compose(self, arguments: Sequence[str]) -> Findings:
         """Check the configuration that the script composes for these arguments."""
         if not self.module or not self.source:
+            return Findings(is_unrecorded=bool(self.source and self.source.uses_hydra and not self.uses_runtime()))
+        if self.environment.get("EXPERIMENT_MODE") == "plain":
             return Findings()
         entries = self.called_entries()
         if not entries and self.source.uses_hydra and "main" in self.source.attributes:
@@ -178,6 +180,9 @@ class Script:
     def configuration(self, entry: Entry, arguments: Sequence[str]) -> Findings:
         assert self.source and self.module
         return check_configuration(entry, self.path, self.module, arguments, self.known, self.source.reads_arguments)
+
+    def uses_runtime(self) -> bool:
+        return bool(self.source and "runtime" in self.source.modules)
 
     def called_entries(self) -> list[Entry]:
         """Return the functions with hydra.main that the script calls. If none is found, return all that it defines."""
@@ -209,6 +214,7 @@ def merged(findings: Sequence[Findings]) -> Findings:
             whole.add(line, is_note=True)
         whole.inputs |= each.inputs
         whole.points = whole.points or each.points
+        whole.is_unrecorded |= each.is_unrecorded
     return whole
 
 

@@ -1,4 +1,4 @@
-"""Check launchers before they are submitted.
+"""Check launchers before they are submitted, or a job before it computes.
 
 submit.sh starts `check.py FOLDER` once per Python command and environment. All files hold words that end in NUL.
 
@@ -7,66 +7,115 @@ FOLDER/requests  for each launcher: its name; a count and that many NAME=VALUE o
 FOLDER/problems  written: pairs of a launcher and a line
 FOLDER/notes     written: pairs of a launcher and a line
 FOLDER/inputs/LAUNCHER  written: pairs of a declared input and its checksum
+FOLDER/points/LAUNCHER  written if its configuration has a grid: for each point its name, hash and state
+FOLDER/unrecorded/LAUNCHER  written if the script does not record its runs
 
-The exit code is 0 if all checks ran, whatever they found. Required packages: python-dotenv, and hydra-core with
-omegaconf if the script uses them.
+The exit code is 0 if all checks ran, whatever they found.
+
+Where login nodes forbid Python, the launcher starts `check.py --job WORD...` in the job, with the words of its command.
+That prints the findings, and its exit code is 1 if there is a problem. It writes the file `unrecorded` to the receipt.
+
+Required packages: python-dotenv, and hydra-core with omegaconf if the script uses them.
 """
 
+import gc
 import os
 import os.path as osp
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+gc.disable()  # Hydra makes so many objects that their collection takes a tenth of the time
 SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
 PATH = sys.path[1:]  # without the first entry, which is the folder of the started script
 sys.path[:] = [SCRIPTS, *PATH]
 
+OF_JOB = ("EXPERIMENT_JOB", "EXPERIMENT_MODE", "EXPERIMENT_SUBMISSION", "SLURM_JOB_ID")
 # submit.sh sets these variables when it starts this program. If one is missing, Python would lack it in a job, too.
 PROBES = (
-    "EXPERIMENT_JOB",
-    "EXPERIMENT_MODE",
-    "EXPERIMENT_SUBMISSION",
+    *OF_JOB,
+    "EXPERIMENT_END",
+    "EXPERIMENT_LEGS",
     "SLURM_ARRAY_JOB_ID",
     "SLURM_ARRAY_TASK_ID",
     "SLURM_CLUSTER_NAME",
     "SLURM_CPUS_PER_TASK",
-    "SLURM_JOB_ID",
     "SLURM_LOCALID",
     "SLURM_NTASKS",
     "SLURM_PROCID",
     "SLURM_RESTART_COUNT",
     "SLURM_STEP_ID",
 )
-LOST = [name for name in PROBES if name not in os.environ]
-for name in PROBES:
-    os.environ.pop(name, None)
-ENVIRONMENT = dict(os.environ)  # a copy, since the import of `runtime` changes os.environ
+# Seconds for the import of a script, and for each of its configurations. In a job, a slow disk must not end the job.
+LIMIT, LIMIT_IN_JOB = 120, 1800
+
+Request = tuple[str, dict[str, str], list[str]]  # a launcher, its own environment, and the words of its command
+
+
+@dataclass(frozen=True)
+class Found:
+    """The findings of a launcher, explained in preflight/findings.py."""
+
+    problems: list[str]
+    notes: list[str] = field(default_factory=list)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    points: list[str] = field(default_factory=list)
+    is_unrecorded: bool = False
 
 
 def main() -> None:
+    if sys.argv[1] == "--job":
+        sys.exit(check_job(sys.argv[2:]))
     [folder] = sys.argv[1:]
     requests = read_requests(folder)
-    problems = [lost_variables()] if LOST else []
+    lost = lost_variables(PROBES)
+    for name in PROBES:
+        os.environ.pop(name, None)
+    found = find(requests, dict(os.environ), lost, LIMIT)
+    write_findings(folder, [launcher for launcher, _, _ in requests], found)
+
+
+def check_job(words: list[str]) -> int:
+    """Check the command of this job and print the findings. Return the exit code.
+
+    The configuration may have a grid. Then only the point of this task is checked, and the first point of a pack.
+    """
+    environment, lost = dict(os.environ), lost_variables(OF_JOB)  # the import of `runtime` changes os.environ
+    if not lost and environment["EXPERIMENT_MODE"] != "plain":
+        from runtime.point import point_of_task
+
+        words = [*words, *point_of_task(words)]
+    [found] = find([("", {}, words)], environment, lost, LIMIT_IN_JOB)
+    for line in found.notes:
+        print(f"note: {line}", file=sys.stderr)
+    for line in found.problems:
+        print(line, file=sys.stderr)
+    if found.is_unrecorded:
+        write_pairs(osp.join(environment["EXPERIMENT_SUBMISSION"], "unrecorded"), [])
+    return 1 if found.problems else 0
+
+
+def find(requests: Sequence[Request], environment: dict[str, str], lost: list[str], limit: int) -> list[Found]:
+    """Return the findings of each request. Scripts start with `environment`."""
     try:
         from runtime.preflight import check
     except SystemExit as error:  # `runtime` exits if Python was started with unsuitable options
-        write_findings(folder, {launcher: ([*problems, str(error)], [], {}) for launcher, _, _ in requests})
-        return
-    found = check(requests, ENVIRONMENT, PATH)
-    write_findings(
-        folder,
-        {
-            launcher: (problems + each.problems, each.notes, each.inputs)
-            for (launcher, _, _), each in zip(requests, found, strict=True)
-        },
+        return [Found([*lost, str(error)]) for _ in requests]
+    found = check(requests, environment, PATH, limit)
+    return [Found(lost + each.problems, each.notes, each.inputs, each.points, each.is_unrecorded) for each in found]
+
+
+def lost_variables(expected: Iterable[str]) -> list[str]:
+    """Return a problem if Python did not get all of these variables."""
+    lost = ", ".join(sorted(name for name in expected if name not in os.environ))
+    return (
+        [f"python: Python did not get {lost}. Let the `python:` command of lab.yml pass the environment."]
+        if lost
+        else []
     )
 
 
-def lost_variables() -> str:
-    return f"python: Python did not get {', '.join(LOST)}. Let the `python:` command of lab.yml pass the environment."
-
-
-def read_requests(folder: str) -> list[tuple[str, dict[str, str], list[str]]]:
+def read_requests(folder: str) -> list[Request]:
     """Return each launcher's name, own environment, and words of its command."""
     with open(osp.join(folder, "requests"), "rb") as file:
         words = iter([os.fsdecode(word) for word in file.read().split(b"\0")[:-1]])
@@ -78,17 +127,23 @@ def read_requests(folder: str) -> list[tuple[str, dict[str, str], list[str]]]:
     return requests
 
 
-def write_findings(folder: str, findings: Mapping[str, tuple[list[str], list[str], Mapping[str, str]]]) -> None:
-    problems = [(launcher, line) for launcher, found in findings.items() for line in found[0]]
-    notes = [(launcher, line) for launcher, found in findings.items() for line in found[1]]
-    write_pairs(osp.join(folder, "problems"), problems)
-    write_pairs(osp.join(folder, "notes"), notes)
-    os.makedirs(osp.join(folder, "inputs"), exist_ok=True)
-    for launcher, (_, _, inputs) in findings.items():
-        write_pairs(osp.join(folder, "inputs", launcher), inputs.items())
+def write_findings(folder: str, launchers: Sequence[str], findings: Sequence[Found]) -> None:
+    named = dict(zip(launchers, findings, strict=True))
+    write_pairs(
+        osp.join(folder, "problems"), [(name, line) for name, found in named.items() for line in found.problems]
+    )
+    write_pairs(osp.join(folder, "notes"), [(name, line) for name, found in named.items() for line in found.notes])
+    for kind in ("inputs", "points", "unrecorded"):
+        os.makedirs(osp.join(folder, kind), exist_ok=True)
+    for launcher, found in named.items():
+        write_pairs(osp.join(folder, "inputs", launcher), found.inputs.items())
+        if found.points:
+            write_pairs(osp.join(folder, "points", launcher), [found.points])
+        if found.is_unrecorded:
+            write_pairs(osp.join(folder, "unrecorded", launcher), [])
 
 
-def write_pairs(path: str, pairs: Iterable[tuple[str, str]]) -> None:
+def write_pairs(path: str, pairs: Iterable[Iterable[str]]) -> None:
     with open(path, "wb") as file:
         file.write(b"".join(os.fsencode(word) + b"\0" for pair in pairs for word in pair))
 

@@ -4,64 +4,142 @@ readonly check_seconds=600 # the limit for a launcher's setup, and for all scrip
 
 check_launchers() {
   local launcher file
+  check_bash_env
   for launcher in "${launchers[@]}"; do
-    file=$tree/$experiment/scripts/$launcher.slurm
+    file=$tree/$experiment/scripts/${stems[$launcher]}.slurm
     check_text "$launcher" "$file"
     check_options "$launcher" "$file"
   done
   preflight
 }
 
+# Refuse a BASH_ENV that changes the directory. In a job, bash reads that file before the launcher.
+check_bash_env() {
+  local place
+  if [[ ! ${BASH_ENV-} ]]; then return; fi
+  place=$(cd -- "$tree" && bash -c 'pwd -P' 2> /dev/null | tail -n 1) || true
+  [[ $place == "$tree" ]] \
+    || die "BASH_ENV: $BASH_ENV changes the directory, so no launcher would find its script. Type: unset BASH_ENV"
+}
+
 # Check what a launcher's text shows.
 check_text() { # LAUNCHER FILE
-  local line message
+  local text message
   [[ -f $2 ]] || die "$1: git ignores it, so it cannot be pinned. Use --live."
-  ! grep -q $'\r' "$2" \
-    || die "$1: it has DOS line breaks. Convert them: sed -i 's/\\r\$//' $(printf %q "$scripts/$1.slurm")"
-  grep -q '^#SBATCH' "$2" || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/$1.slurm")"
-  # Slurm silently ignores #SBATCH lines that are indented or follow a command.
-  line=$(awk '/^[ \t]+#SBATCH/ || /^#SBATCH/ && command {print FNR; exit} !/^[ \t]*(#|$)/ {command = 1}' "$2")
-  [[ ! $line ]] || die "$1: Slurm ignores the #SBATCH in line $line, since it is indented or follows a command"
-  message=$(bash -n "$2" 2>&1) || die "$1: ${message#"$2: "}"
-  ! is_from_template "$2" || grep -q '^run=(' "$2" || die "$1: it lacks run=( ... ), the command that it runs"
+  read_text "$2" text
+  [[ $text != *$'\r'* ]] \
+    || die "$1: it has DOS line breaks. Convert them: sed -i 's/\\r\$//' $(printf %q "$scripts/${stems[$1]}.slurm")"
+  [[ $'\n'$text == *$'\n#SBATCH'* ]] \
+    || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/${stems[$1]}.slurm")"
+  refuse_ignored_directives "$1" "$text"
+  message=$(bash -pn "$2" 2>&1) || die "$1: ${message#"$2: "}"
+  ! is_from_template "$2" || [[ $'\n'$text == *$'\nrun=('* ]] || die "$1: it lacks run=( ... ), the command that it runs"
+}
+
+# Set RESULT to the text of a file. Builtins are used here and below, since a process for each launcher takes longer.
+read_text() { # FILE RESULT
+  IFS= read -r -d '' "$2" < "$1" || true
+}
+
+# Slurm silently ignores #SBATCH lines that are indented or follow a command.
+refuse_ignored_directives() { # LAUNCHER TEXT
+  local line command='' number=0
+  while IFS= read -r line; do
+    number=$((number + 1))
+    if [[ $line =~ ^[[:blank:]]+'#SBATCH' || ($command && $line == '#SBATCH'*) ]]; then
+      die "$1: Slurm ignores the #SBATCH in line $number, since it is indented or follows a command"
+    fi
+    [[ $line =~ ^[[:blank:]]*(#|$) ]] || command=yes
+  done <<< "$2"
 }
 
 # Return whether a launcher has the template's line for checks. Others are not executed by a check.
 is_from_template() { # FILE
-  grep -qxF -f <(print_check_lines) -- "$1"
+  local text line
+  read_text "$1" text
+  for line in "${check_lines[@]}"; do
+    if [[ $'\n'$text == *$'\n'"$line"$'\n'* ]]; then return; fi
+  done
+  return 1
 }
 
-# Print the lines at which a launcher ends a check. Machines that forbid Python on login nodes have the second one.
-print_check_lines() {
-  cat << 'END'
+# The lines at which a launcher ends a check. Machines that forbid Python on login nodes have the second one.
+mapfile -t check_lines << 'END'
 if [[ ${1-} == --check ]]; then printf '%s\0' '' "${#python[@]}" "${python[@]}" "${#run[@]}" "${run[@]}" && exec env -0; fi
 if [[ ${1-} == --check ]]; then printf '%s\0' '' 0 "${#run[@]}" "${run[@]}" && exit; fi
 END
-}
+readonly check_lines
 
-# The options of a launcher ---------------------------------------------------------------------------------------------
+# The options of a launcher --------------------------------------------------------------------------------------------
 
 # Let sbatch check a launcher with the options of the command line, and record the options that its job would have.
 check_options() { # LAUNCHER FILE
   local -a words=("${options[@]}" "$2")
-  local message
-  read_options "$1" "${words[@]}"
+  local accepted=yes
+  read_options "$1" "${words[@]}" || accepted=''
   # As a variable, SBATCH_ACCOUNT would override the launcher. It is passed only if the launcher has no account.
-  if [[ $account && ! ${slurm_options[$1 account]-} ]]; then words=(--account="$account" "${words[@]}"); fi
-  message=$(sbatch --test-only "${words[@]}" 2>&1 < /dev/null) || die "$1: ${message%$'\n'Try*}"
+  if [[ $account && ! ${slurm_options[$1 account]-} ]]; then
+    words=(--account="$account" "${words[@]}") accepted=''
+  fi
+  [[ $accepted ]] || test_options "$1" "$2" "${words[@]}"
   [[ ${slurm_options[$1 job-name]-} != */* ]] \
     || die "$1: the name of its job has a /, so Slurm could not write its log: ${slurm_options[$1 job-name]}"
   [[ ,${slurm_options[$1 export]-ALL}, == *,ALL,* ]] \
     || warn "$1: the job does not get the environment of the preflight: --export is ${slurm_options[$1 export]}"
 }
 
-# Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line.
+# Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line, and its
+# entry in `starts`. Return 1 if Slurm refuses the options.
 read_options() { # LAUNCHER WORD...
-  local line
+  local line status=0
+  sbatch --verbose --test-only "${@:2}" > "$work/options" 2>&1 < /dev/null || status=1
   while IFS= read -r line; do
     if [[ $line =~ ^sbatch:\ ([a-z-]+)\ *:\ (.*)$ ]]; then slurm_options[$1 ${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}; fi
-  done < <(sbatch --verbose --test-only "${@:2}" 2>&1 < /dev/null \
-    | sed -n '/^sbatch: defined options$/,/^sbatch: end of defined options$/p')
+  done < <(sed -n '/^sbatch: defined options$/,/^sbatch: end of defined options$/p' "$work/options")
+  record_start "$1" "$(< "$work/options")"
+  return "$status"
+}
+
+# Record the start that `sbatch --test-only` estimates. It ignores dependencies and holds.
+record_start() { # LAUNCHER MESSAGE
+  if [[ ! ${slurm_options[$1 dependency]-}${slurm_options[$1 hold]-} && $2 =~ \ to\ start\ at\ ([0-9T:-]+) ]]; then
+    starts[$1]=${BASH_REMATCH[1]}
+  fi
+}
+
+# Exit if Slurm would refuse a launcher. Warn if it would queue it without a start time.
+test_options() { # LAUNCHER FILE WORD...
+  local message
+  if message=$(LC_ALL=C sbatch --test-only "${@:3}" 2>&1 < /dev/null); then
+    record_start "$1" "$message"
+    return
+  fi
+  message=${message%$'\n'Try*}
+  if [[ $message == *"mutually exclusive"* ]]; then message+=$(list_directives "$2" "$message"); fi
+  if [[ $message == *"presently disabled"* && ${slurm_options[$1 dependency]-} ]]; then
+    die "$1: a job that it depends on has failed: ${slurm_options[$1 dependency]}"
+  fi
+  is_queued_anyway "$1" "$message" || die "$1: $message"
+  warn "$1: Slurm does not know yet when it can start: ${message#allocation failure: }"
+}
+
+# Return whether Slurm would queue a launcher that `sbatch --test-only` refuses. A node that is down or drained counts
+# there as one that does not exist, while sbatch itself takes it into account.
+is_queued_anyway() { # LAUNCHER MESSAGE
+  local -a words=(sinfo --noheader --format=%T)
+  if [[ ${slurm_options[$1 partition]-} ]]; then words+=(--partition="${slurm_options[$1 partition]}"); fi
+  case $2 in
+    *"nodes are busy"* | *"not available now"* | *"not usable now"* | *"currently unavailable"* | *"DOWN state"*) ;;
+    *"configuration is not available"*) [[ $(ask_slurm "${words[@]}") =~ down|drain|fail|unk|boot|[*] ]] ;;
+    *) return 1 ;;
+  esac
+}
+
+# Print a launcher's #SBATCH options that a message names.
+list_directives() { # FILE MESSAGE
+  local names
+  names=$(grep -oE -e '--[a-z-]+' <<< "$2" | paste -sd '|')
+  sed -nE "s/^#SBATCH +(($names)[= ].*)/ The launcher has \1./p" "$1"
 }
 
 # Print the variables that Slurm would set in a job with the launcher's options.
@@ -87,7 +165,7 @@ print_job_variables() { # LAUNCHER
 preflight() {
   local launcher failed=''
   local -A groups=() findings=()
-  mkdir -- "$work/checks" "$work/inputs"
+  mkdir -- "$work/checks" "$work/inputs" "$work/points" "$work/unrecorded"
   inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
@@ -104,9 +182,9 @@ preflight() {
 inspect_launchers() {
   local launcher number=0
   answers=$(umask 077 && mktemp -d)
-  trap 'remove "$answers"; clean_up' EXIT
+  trap 'rm -rf -- "$answers"; clean_up' EXIT
   for launcher in "${launchers[@]}"; do
-    if ! is_from_template "$tree/$experiment/scripts/$launcher.slurm"; then continue; fi
+    if ! is_from_template "$tree/$experiment/scripts/${stems[$launcher]}.slurm"; then continue; fi
     inspect_launcher "$launcher" &
     if ((++number % 8 == 0)); then wait; fi
   done
@@ -118,8 +196,9 @@ inspect_launcher() { # LAUNCHER
   local status=0
   local -a variables
   mapfile -t variables < <(print_job_variables "$1")
-  (cd -- "$tree" && exec timeout --kill-after=10 "$check_seconds" env "${variables[@]}" \
-    bash "$tree/$experiment/scripts/$1.slurm" --check "${overrides[@]}") \
+  # A function named printf of the user's shell must not replace the builtin that prints the answer.
+  (cd -- "$tree" && export "${variables[@]}" && exec timeout --kill-after=10 "$check_seconds" \
+    env --unset='BASH_FUNC_printf%%' bash "$tree/$experiment/scripts/${stems[$1]}.slurm" ${configs[$1]:+"${configs[$1]}"} --check "${overrides[@]}") \
     < /dev/null > "$answers/$1" 2> "$answers/$1.errors" || status=$?
   echo "$status" > "$answers/$1.status"
 }
@@ -128,14 +207,16 @@ inspect_launcher() { # LAUNCHER
 # an empty word; a count and that many words of the Python command; a count and that many words of the run; and the
 # environment.
 group_launcher() { # LAUNCHER
-  local count variable
+  local count status variable
   local -a fields python run own=() shared=()
-  if ! is_from_template "$tree/$experiment/scripts/$1.slurm"; then
+  if ! is_from_template "$tree/$experiment/scripts/${stems[$1]}.slurm"; then
+    ((request[legs] == 1)) || add_finding "$1" "--legs needs a launcher of the template"
     warn "$1: only its text was checked, since it is not a launcher of the template"
     return
   fi
-  if [[ $(< "$answers/$1.status") != 0 ]]; then
-    add_failure "$1" "$(< "$answers/$1.status")" "$answers/$1.errors"
+  read -r status < "$answers/$1.status"
+  if [[ $status != 0 ]]; then
+    add_failure "$1" "$status" "$answers/$1.errors"
     return
   fi
   mapfile -t -d '' fields < "$answers/$1"
@@ -151,22 +232,23 @@ group_launcher() { # LAUNCHER
   fields=("${fields[@]:1+count}")
   check_run "$1" "${run[@]}" || return 0
   if ((!${#python[@]})); then
-    warn "$1: its script and inputs are not checked, since its machine forbids Python on login nodes"
+    warn "$1: the job itself checks its script, since its machine forbids Python on login nodes. Inputs are not compared."
     return
   fi
   for variable in "${fields[@]}"; do
     case $variable in
       EXPERIMENT_MODE=* | SLURM_*) own+=("$variable") ;;
-      EXPERIMENT_JOB=* | EXPERIMENT_SUBMISSION=* | SHLVL=* | _=*) ;;
+      EXPERIMENT_@(JOB|SUBMISSION|LEGS|END)=* | SHLVL=* | _=*) ;;
       *) shared+=("$variable") ;;
     esac
   done
+  if [[ ${grids[$1]-} ]]; then own+=(EXPERIMENT_LARGEST_GRID="$(largest_grid "$1")"); fi
   add_to_group "$1" python run own shared
 }
 
 # Check the script and the configurations in a launcher's run=( ... ). Return 1 if one is wrong.
 check_run() { # LAUNCHER WORD...
-  local word after=''
+  local word text config='' after=''
   local -r launcher=$1 script=${2-}
   if [[ ! $script ]]; then
     add_finding "$launcher" "its run=( ... ) is empty"
@@ -177,13 +259,33 @@ check_run() { # LAUNCHER WORD...
   fi
   for word in "${@:3}"; do
     case $word in
-      --config-name=* | -cn=* | config=*) check_configuration "$launcher" "${word#*=}" ;;
+      --config-name=* | -cn=*) config=${word#*=} ;;
+      config=*) check_configuration "$launcher" "${word#*=}" ;;
     esac
-    if [[ $after == --config-name || $after == -cn ]]; then check_configuration "$launcher" "$word"; fi
+    if [[ $after == --config-name || $after == -cn ]]; then config=$word; fi
     after=$word
   done
+  if [[ $config ]]; then check_configuration "$launcher" "$config"; fi
+  if ((request[legs] > 1)); then check_chain "$launcher" "$script"; fi
   [[ ! ${findings[$launcher]-} ]] || return 1
-  if ! grep -q runtime "$tree/$script"; then writes_outputs=yes; fi
+  if [[ $config && $script != */@(query|optuna_worker).py ]]; then
+    config=${config%.yaml}
+    read_text "$tree/$experiment/conf/$config.yaml" text
+    [[ $'\n'$text != *$'\ngrid:'* ]] || check_grid "$launcher" "$config" || return 1
+  fi
+  read_text "$tree/$script" text
+  [[ $text == *runtime* ]] || writes_outputs=yes
+}
+
+# Refuse legs where no run continues: a sweep's worker starts new trials, and a pack has several runs.
+check_chain() { # LAUNCHER SCRIPT
+  local text
+  read_text "$tree/$experiment/scripts/${stems[$1]}.slurm" text
+  if [[ $text == *$'\nexport EXPERIMENT_MODE=pack'* ]]; then
+    add_finding "$1" "a pack has several runs, which --legs cannot continue. Use a launcher with one run and --array"
+  elif [[ $2 == */@(query|optuna_worker).py || $text == *"-m wandb agent"* ]]; then
+    add_finding "$1" "--legs continues a run, but this launcher starts a query or a sweep. Submit it again instead"
+  fi
 }
 
 check_configuration() { # LAUNCHER NAME
@@ -206,13 +308,14 @@ add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
   if [[ ! $group ]]; then
     group=$work/checks/${#groups[@]}
     groups[$key]=$group
-    mkdir -- "$group" "$group/inputs"
+    mkdir -- "$group" "$group/inputs" "$group/points" "$group/unrecorded"
     print_words "${python_words[@]}" > "$group/python"
     (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
   fi
   echo "$1" >> "$group/launchers"
-  print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" \
-    "$((${#run_words[@]} + ${#overrides[@]}))" "${run_words[@]}" "${overrides[@]}" >> "$group/requests"
+  run_words+=("${overrides[@]}")
+  if [[ ${grids[$1]-} && ${request[name]} ]]; then run_words+=(config="${grids[$1]}.${request[name]}"); fi
+  print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" "${#run_words[@]}" "${run_words[@]}" >> "$group/requests"
 }
 
 # Start Python on each group, eight at a time, and read what it found.
@@ -233,8 +336,8 @@ check_groups() {
 check_group() { # FOLDER
   local status=0
   local -a python environment
-  local -r probes=(EXPERIMENT_MODE=one EXPERIMENT_JOB=0 EXPERIMENT_SUBMISSION=none SLURM_JOB_ID=0 SLURM_ARRAY_JOB_ID=0
-    SLURM_ARRAY_TASK_ID=0 SLURM_RESTART_COUNT=0 SLURM_CLUSTER_NAME=none SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0
+  local -r probes=(EXPERIMENT_MODE=one EXPERIMENT_JOB=0 EXPERIMENT_SUBMISSION=none EXPERIMENT_LEGS=0 EXPERIMENT_END=0
+    SLURM_JOB_ID=0 SLURM_ARRAY_JOB_ID=0 SLURM_ARRAY_TASK_ID=0 SLURM_RESTART_COUNT=0 SLURM_CLUSTER_NAME=none SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0
     SLURM_STEP_ID=0 SLURM_CPUS_PER_TASK=1)
   mapfile -t -d '' python < "$1/python"
   mapfile -t -d '' environment < "$answers/${1##*/}.environment"
@@ -243,7 +346,7 @@ check_group() { # FOLDER
   echo "$status" > "$1/status"
 }
 
-# Read the findings of a group, and copy the checksums of its inputs.
+# Read the findings of a group, and copy the checksums of its inputs and the states of its points.
 read_group() { # FOLDER
   local launcher line
   local -r status=$(< "$1/status")
@@ -257,7 +360,9 @@ read_group() { # FOLDER
   while IFS= read -r -d '' launcher && IFS= read -r -d '' line; do
     warn "$launcher: $line"
   done < "$1/notes"
-  cp -R -- "$1/inputs/." "$work/inputs/"
+  mv -- "$1/inputs"/* "$work/inputs/"
+  cp -R -- "$1/points/." "$work/points/"
+  cp -R -- "$1/unrecorded/." "$work/unrecorded/"
 }
 
 add_finding() { # LAUNCHER LINE
@@ -269,7 +374,7 @@ add_failure() { # LAUNCHER CODE ERRORS
   local line
   line=$(grep -v '^[[:space:]]*$' "$3" | tail -n 1) || true
   # bash begins an error of the launcher itself with the launcher's path and line.
-  line=${line#"$tree/$experiment/scripts/$1.slurm: line "+([0-9]): }
+  line=${line#"$tree/$experiment/scripts/${stems[$1]}.slurm: line "+([0-9]): }
   if [[ $2 == 124 ]]; then
     line="its check took more than $check_seconds s. Look for a command that waits, in its setup or at the top of its script."
   fi

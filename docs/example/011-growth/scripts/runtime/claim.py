@@ -1,18 +1,30 @@
 """Check a run and claim its folder, before Hydra makes that folder."""
 
-import json
 import os
 import os.path as osp
 import sys
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from runtime.process import Process, candidate_names, export_run_variables, this_process
-from runtime.requirements import FIXED_KEYS, changed_names, require_needs
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from runtime.campaign import ChosenPoint, chosen_point, configuration_hash
+from runtime.files import mkdir_exclusive
+from runtime.paths import EXPERIMENT
+from runtime.point_claims import ClaimError, Finished, Taken, claim_with_answers, own_campaign_folder
+from runtime.process import (
+    Process,
+    candidate_names,
+    export_run_variables,
+    is_earlier_attempt,
+    link_folder,
+    this_process,
+)
+from runtime.record import script_name
+from runtime.requirements import FIXED_KEYS, changed_names, grid_problems, require_needs
 
 
 class Start(Callback):
@@ -29,14 +41,27 @@ def check_and_claim(config: DictConfig, key: str) -> None:
     """Exit if a requirement is not met, or if the folder under `key` belongs to another run. Else claim it."""
     HydraConfig.instance().set_config(config)
     try:
-        multirun_problems = [*swept_names(config), *subfolder_problem(config)] if key == "hydra.sweep.dir" else []
-        for problem in [*changed_names(config), *multirun_problems]:
+        is_multirun, chosen = key == "hydra.sweep.dir", chosen_point()
+        multirun_problems = find_multirun_problems(config) if is_multirun else []
+        for problem in [*grid_problems(config, is_multirun), *changed_names(config), *multirun_problems]:
             sys.exit(problem)
         if this_process().is_main:
             require_needs(config)
-        claim_run_folder(config, key)
+        HASHES.append(configuration_hash(config))
+        remove_grid(config)
+        claim_campaign(config, key)
+        if chosen:
+            claim_chosen_point(config, chosen)
+        else:
+            claim_run_folder(config, key)
+        if this_process().is_main:
+            link_folder(osp.abspath(OmegaConf.select(config, key)))
     except Exception as error:  # Hydra would only print a warning
         sys.exit(f"This run has no folder: {' '.join(str(error).split())}")
+
+
+def find_multirun_problems(config: DictConfig) -> list[str]:
+    return [*swept_names(config), *subfolder_problem(config), *launcher_problem(config)]
 
 
 def swept_names(config: DictConfig) -> Iterator[str]:
@@ -54,6 +79,68 @@ def subfolder_problem(config: DictConfig) -> Iterator[str]:
     subfolder = str(written["subdir"]) if isinstance(written, dict) else ""
     if osp.isabs(subfolder) or osp.pardir in subfolder.split(osp.sep):
         yield f"hydra.sweep.subdir is {subfolder}. It must be inside hydra.sweep.dir. Use hydra.sweep.dir=PATH."
+
+
+def launcher_problem(config: DictConfig) -> Iterator[str]:
+    """Yield a problem if the runs of a multirun would be started by submitit, whose processes lack scripts/."""
+    launcher = str(OmegaConf.select(config, "hydra.runtime.choices")["hydra/launcher"])
+    if launcher.startswith("submitit"):
+        advice = "Use hydra/launcher=joblib, or give the values to submit.sh"
+        yield f"hydra/launcher={launcher}: its processes cannot import the modules of this experiment. {advice}."
+
+
+# Points ---------------------------------------------------------------------------------------------------------------
+
+
+# The hash of the configuration as it was composed, before the script could change it.
+HASHES: list[str] = []
+
+
+def remove_grid(config: DictConfig) -> None:
+    """Remove the keys that a script does not get. Hydra copies this configuration for the script."""
+    with read_write(config), open_dict(config):
+        for key in ("grid", "point"):
+            config.pop(key, None)
+
+
+def claim_chosen_point(config: DictConfig, chosen: ChosenPoint) -> None:
+    """Claim the point of this process, and export the name of its run. Exits if it may not be computed.
+
+    In a job, point.sh has claimed it already. Each attempt gets a subfolder for Hydra's record.
+    """
+    export_run_variables()
+    if not this_process().is_main:
+        return
+    folder = osp.abspath(OmegaConf.select(config, "hydra.run.dir"))
+    subject = f"point {chosen.point.name} of {chosen.campaign}"
+    try:
+        claim_with_answers(folder)
+    except Finished as finished:
+        problem = finished.difference(HASHES[-1])
+        sys.exit(f"{subject}: {problem or f'it is finished. Move {folder} away to compute it again.'}")
+    except Taken as taken:
+        sys.exit(f"{subject}: {taken}. Wait until it ends.")
+    except ClaimError as error:
+        sys.exit(str(error))
+    names = (f".hydra_{number}" if number else ".hydra" for number in count())
+    os.environ["RUN_RECORD"] = next(name for name in names if mkdir_exclusive(osp.join(folder, name)))
+
+
+# Folders --------------------------------------------------------------------------------------------------------------
+
+
+def claim_campaign(config: DictConfig, key: str) -> None:
+    """Record in a job which script uses the folder of a configuration. Exits if another script does."""
+    process = this_process()
+    if not process.is_main or not process.job:
+        return
+    export_run_variables()
+    folder = osp.dirname(osp.abspath(OmegaConf.select(config, key)))
+    if osp.dirname(folder).endswith(osp.join("experiments", EXPERIMENT, "runs")):  # else hydra.run.dir was changed
+        try:
+            own_campaign_folder(folder, script_name(sys.argv[0]))
+        except ClaimError as error:
+            sys.exit(str(error))
 
 
 def claim_run_folder(config: DictConfig, key: str) -> None:
@@ -84,29 +171,6 @@ def claim_folder(folder: str, process: Process) -> bool:
     return mkdir_exclusive(osp.join(folder, process.record))
 
 
-def mkdir_exclusive(folder: str) -> bool:
-    """Make a folder. Return False if it exists already."""
-    os.makedirs(osp.dirname(folder), exist_ok=True)
-    try:
-        os.mkdir(folder)
-    except FileExistsError:
-        return False
-    return True
-
-
-def is_earlier_attempt(folder: str, process: Process) -> bool:
-    """Return whether a folder is that of an earlier attempt of this job."""
-    try:
-        with open(osp.join(folder, "provenance.json"), encoding="utf-8") as file:
-            record = json.load(file)
-        cluster = record["slurm"].get("SLURM_CLUSTER_NAME")
-        return bool(record["job"] == process.job_id and cluster == os.environ.get("SLURM_CLUSTER_NAME"))
-    except FileNotFoundError:
-        return True  # the attempt ended before it wrote a record, or this is the folder of a multirun
-    except (ValueError, LookupError, TypeError):
-        return False  # the file is not the record of a run
-
-
 # The folders in which this process has begun a run, with the run's number in a multirun.
 BEGUN: dict[str, int | None] = {}
 
@@ -117,6 +181,8 @@ def refuse_taken_folder(folder: str, process: Process) -> None:
     A script may open its run several times, and a requeued job continues in its folder.
     """
     number = multirun_number()
+    if chosen_point():  # this process has claimed it
+        return
     is_own = BEGUN.get(folder, -1) == number
     is_restart = bool(process.restart) and is_earlier_attempt(folder, process)
     if osp.lexists(osp.join(folder, "provenance.json")) and not is_own and not is_restart:

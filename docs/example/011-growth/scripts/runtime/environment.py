@@ -38,11 +38,14 @@ def require(*names: str) -> list[str]:
 def require_folders(*names: str) -> list[str]:
     """Return the folders that these environment variables name.
 
-    Exits if a variable is unset, a folder is missing or not writable, or the caller is a script of another experiment.
+    Exits if a variable is unset, a path is relative, a folder is missing or not writable, or the caller is a script of
+    another experiment.
     """
     refuse_other_experiment(sys._getframe(1).f_globals.get("__file__"))
     folders = require(*names)
     for name, folder in zip(names, folders, strict=True):
+        if not osp.isabs(folder):
+            exit_with_hint(f"{name} names a relative path: {folder}. Write an absolute path.", name)
         try:
             try_to_write(folder)
         except OSError as error:
@@ -91,4 +94,14 @@ def refuse_other_experiment(script: str | None) -> None:
 
 
 def exit_with_hint(problem: str, name: str) -> NoReturn:
+    if is_dotenv_disabled():
+        sys.exit(f"{problem}\n{DOTENV_DISABLED}")
     sys.exit(f"{problem}\nSet {name} in {find_env()}, or in the environment, which wins over that file.")
+
+
+DOTENV_DISABLED = "PYTHON_DOTENV_DISABLED is set, so .env is not read. Unset it."
+
+
+def is_dotenv_disabled() -> bool:
+    """Return whether python-dotenv 1.1.1 or newer would load nothing."""
+    return os.environ.get("PYTHON_DOTENV_DISABLED", "").casefold() in ("1", "true", "t", "yes", "y")

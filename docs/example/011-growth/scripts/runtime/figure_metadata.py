@@ -1,14 +1,19 @@
-"""Read the metadata of a PNG, SVG or PDF that matplotlib has written, with the standard library alone."""
+"""The metadata of a PNG, SVG, PDF or GIF, read with the standard library alone."""
 
 import os
 import re
 import struct
+from collections.abc import Mapping
 from xml.etree import ElementTree
+
+# The keys of a figure's metadata that state how it was made, as they are listed.
+PROVENANCE = ("Script", "Configuration", "Overrides", "Command", "Commit", "Job", "Run", "Trial")
 
 PNG = b"\x89PNG\r\n\x1a\n"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 PDF_ENTRY = re.compile(rb"/(\w+) \(((?:[^\\()]|\\.)*)\)", re.DOTALL)
 PDF_END = 1_000_000  # bytes at the end of a PDF, in which matplotlib writes the metadata
+GIF_HEADER = 13  # bytes
 PDF_ESCAPES = {b"n": b"\n", b"r": b"\r"}
 
 
@@ -50,8 +55,7 @@ def read_svg(path: str | os.PathLike[str]) -> dict[str, str]:
     try:
         for _, element in ElementTree.iterparse(path):
             if element.tag == DESCRIPTION:
-                lines = (element.text or "").splitlines()
-                return {name: value for name, _, value in (line.partition(": ") for line in lines)}
+                return split_lines(element.text or "")
     except (ElementTree.ParseError, LookupError, ValueError):  # an unknown encoding raises one of the last two
         pass
     return {}
@@ -72,4 +76,43 @@ def decode_pdf_text(text: bytes) -> str:
     return plain.decode("latin-1")
 
 
-READERS = {".png": read_png, ".svg": read_svg, ".pdf": read_pdf}
+def read_gif(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the lines `Name: value` of the first comment before the pixels."""
+    with open(path, "rb") as file:
+        header = file.read(GIF_HEADER)
+        if len(header) < GIF_HEADER or not header.startswith(b"GIF8"):
+            return {}
+        file.seek(color_bytes(header), os.SEEK_CUR)
+        while file.read(1) == b"!":
+            is_comment = file.read(1) == b"\xfe"
+            content = b""
+            while size := (file.read(1) or b"\0")[0]:
+                content += file.read(size)
+            if is_comment:
+                return split_lines(content.decode(errors="replace"))
+    return {}
+
+
+def add_gif_comment(content: bytes, text: str) -> bytes:
+    """Return a GIF with a comment before its pixels, in blocks of at most 255 bytes."""
+    start, comment = GIF_HEADER + color_bytes(content), text.encode()
+    parts = [comment[first : first + 255] for first in range(0, len(comment), 255)]
+    blocks = b"".join(bytes([len(part)]) + part for part in parts)
+    return b"GIF89a" + content[6:start] + b"!\xfe" + blocks + b"\0" + content[start:]
+
+
+def color_bytes(header: bytes) -> int:
+    """Return the size of a GIF's table of colors."""
+    return 3 * 2 ** ((header[10] & 7) + 1) if header[10] & 0x80 else 0
+
+
+def join_lines(entries: Mapping[str, str]) -> str:
+    """Return metadata as lines `Name: value`."""
+    return "\n".join(f"{name}: {' '.join(value.split())}" for name, value in entries.items())
+
+
+def split_lines(text: str) -> dict[str, str]:
+    return {name: value for name, _, value in (line.partition(": ") for line in text.splitlines())}
+
+
+READERS = {".png": read_png, ".svg": read_svg, ".pdf": read_pdf, ".gif": read_gif}

@@ -1,59 +1,200 @@
 """Save figures that record how they were made, and never overwrite another script's figure."""
 
+import io
 import os
 import os.path as osp
 import re
+import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache
 from importlib import import_module
+from itertools import count
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from runtime.figure_metadata import read_metadata
-from runtime.files import FileError, explain, link_new, temporary
-from runtime.paths import PACKAGE
+from runtime.figure_metadata import add_gif_comment, join_lines, read_metadata
+from runtime.files import FileError, commit_new, explain, link_new, temporary
+from runtime.paths import PACKAGE, ROOT, is_below
+from runtime.process import queue_id
+from runtime.record import commit, script_name
 
 if TYPE_CHECKING:
+    from matplotlib.animation import Animation
     from matplotlib.figure import Figure
 
-ENDINGS = (".png", ".svg", ".pdf")
-ORIGIN = ("Script", "Configuration")  # a figure without a timestamp is replaced only if these are equal
+    Drawing = Figure | Animation
+
+ENDINGS = (".png", ".svg", ".pdf", ".gif")
+ORIGIN = ("Script", "Configuration")  # a figure without a timestamp is replaced only if these are equal,
+ARGUMENTS = ("Overrides", "Command")  # and these too, unless `experiments figures --promote` accepts others
 
 
-def save_figure(figure: "Figure", path: str | os.PathLike[str], metadata: Mapping[str, str], **options: Any) -> str:
-    """Write a matplotlib figure as PNG, SVG or PDF, according to the path's ending, and return its path.
+class Refused(FileError):
+    """A figure without a timestamp that must not replace the file at its path."""
+
+
+class OtherArguments(Refused):
+    """A figure that differs from the file at its path only in the overrides or the command line."""
+
+
+def save_figure(figure: "Drawing", path: str | os.PathLike[str], *, also: Sequence[str] = (), **options: Any) -> str:
+    """Write a matplotlib figure from any script, with its script, command line and commit, and return its path.
+
+    The path's ending selects the format: PNG, SVG, PDF or GIF. An animation is a GIF. `also=["svg", "pdf"]` writes
+    further formats under the same stem. `options` are those of matplotlib's savefig, except `format` and `metadata`,
+    or of an animation's `save`. A PNG has at least 150 dots per inch. The folder is made.
 
     If the file's or the folder's name has a timestamp, the figure is a new file: _2 is added if the name is taken.
-    Another figure is replaced, but only if it has the same Script and Configuration in its metadata. The folder is
-    made. `options` are those of matplotlib's savefig, except `format` and `metadata`. A PNG has at least 150 dots per
-    inch. Exits if the figure cannot be written.
+    Another name is replaced only by the same script with the same arguments. Otherwise the figure is kept under a name
+    with a timestamp. Exits if the figure cannot be written where it was asked.
     """
+    metadata = script_metadata()
     try:
-        return write_figure(figure, path, metadata, options)
+        return write_figure(figure, path, also, metadata, options)[0]
+    except Refused as error:
+        root, ending = osp.splitext(osp.abspath(os.fspath(path)))
+        kept = write_figure(figure, f"{root}_{timestamp()}{ending}", also, metadata, options)
+        sys.exit(f"{explain(error, path)}{promotion_hint(error, kept[0], path)} It is kept: {', '.join(kept)}")
     except (FileError, OSError) as error:
         sys.exit(explain(error, path))
 
 
+def promotion_hint(error: Exception, kept: str, path: object) -> str:
+    """Return how to accept a figure that was made with other arguments; empty for any other error."""
+    if not isinstance(error, OtherArguments):
+        return ""
+    return f" To accept it: {shlex.join(['experiments', 'figures', '--promote', kept, osp.abspath(str(path))])}"
+
+
+def script_metadata() -> dict[str, str]:
+    """Return the metadata of a figure that no Run has made: script, command line, commit and job."""
+    main = vars(sys.modules["__main__"])
+    notebook = main.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    script = main.get("__file__") or notebook or "interactive session"
+    name = script_name(script)
+    if osp.isabs(name) and is_below(name, ROOT):
+        name = osp.relpath(osp.realpath(name), osp.realpath(ROOT))
+    arguments = sys.argv[1:] if main.get("__file__") else []
+    return {
+        "Script": name,
+        "Command": shlex.join([name, *arguments]),
+        "Commit": script_commit(),
+        "Job": queue_id() or "none",
+    }
+
+
+@cache
+def script_commit() -> str:
+    """Return the commit of this process's code. Git is asked once, since it is slow on some disks."""
+    head, is_dirty = commit()
+    return f"{head}{'-dirty' if is_dirty else ''}"
+
+
 def write_figure(
-    figure: "Figure", path: str | os.PathLike[str], metadata: Mapping[str, str], options: Mapping[str, Any]
-) -> str:
-    """Write a figure like `save_figure`, but raise FileError, OSError, or an error of matplotlib."""
+    figure: "Drawing",
+    path: str | os.PathLike[str],
+    also: Sequence[str],
+    metadata: Mapping[str, str],
+    options: Mapping[str, Any],
+) -> list[str]:
+    """Write a figure like `save_figure`, and return the paths of its formats.
+
+    Raises FileError, OSError, or an error of matplotlib. Then no file has changed.
+    """
     path = osp.abspath(os.fspath(path))
-    ending = osp.splitext(path)[1]
-    if ending not in ENDINGS:
-        raise FileError(f'unknown ending "{ending}"; expected one of: {", ".join(ENDINGS)}.')
+    root, ending = osp.splitext(path)
+    endings = check_endings(figure, ending, also)
     refuse_missing_root(path)
+    metadata = {**metadata, **title_of(figure)}
     is_new = has_stamp(path)
-    if not is_new and osp.lexists(path) and not has_origin(path, metadata):
-        raise FileError("another script or configuration made this file. Move it, or choose another name.")
-    with temporary(path) as part:
-        with open(part, "xb") as file:
-            draw(figure, file, ending[1:], metadata, options)
+    for each in () if is_new else endings:
+        refuse_foreign(root + each, metadata)
+    with ExitStack() as stack:
+        parts = {each: stack.enter_context(temporary(root + each)) for each in endings}
+        for each, part in parts.items():
+            with open(part, "xb") as file:
+                draw(figure, file, each[1:], metadata, options)
         if is_new:
-            return link_new(part, path)
-        os.replace(part, path)
-        return path
+            return link_all_new(parts, root)
+        for each, part in parts.items():
+            os.replace(part, root + each)
+    return [root + each for each in endings]
+
+
+def check_endings(figure: "Drawing", ending: str, also: Sequence[str]) -> list[str]:
+    """Return the endings of a figure's formats, each once. Raises FileError for an unknown one."""
+    endings = list(dict.fromkeys([ending, *(f".{each.lstrip('.')}" for each in also)]))
+    for each in endings:
+        if each not in ENDINGS:
+            raise FileError(f'unknown ending "{each}"; expected one of: {", ".join(ENDINGS)}.')
+        if is_animation(figure) and each != ".gif":
+            raise FileError(f'an animation cannot be written as "{each}". Let the path end in .gif.')
+    return endings
+
+
+def link_all_new(parts: Mapping[str, str], root: str) -> list[str]:
+    """Move finished files to `root` with their endings, or with _2, _3 and so on if one of the names is taken."""
+    for number in count(1):
+        stem = root if number == 1 else f"{root}_{number}"
+        done: list[str] = []
+        try:
+            for ending, part in parts.items():
+                commit_new(part, stem + ending)
+                done.append(stem + ending)
+            return done
+        except FileExistsError:
+            for path, part in zip(done, parts.values(), strict=False):
+                if osp.lexists(part):
+                    os.unlink(path)
+                else:  # a disk without hard links
+                    os.replace(path, part)
+    raise AssertionError
+
+
+def title_of(figure: "Drawing") -> dict[str, str]:
+    """Return the title of a figure, or of the first of its axes with one, as metadata."""
+    still: Any = figure_of(figure)
+    texts = [still._suptitle.get_text()] if getattr(still, "_suptitle", None) else []
+    texts += [axes.get_title(loc) for axes in still.axes for loc in ("center", "left", "right")]
+    title = next((" ".join(text.split()) for text in texts if text.strip()), "")
+    return {"Title": title} if title else {}
+
+
+def is_animation(figure: "Drawing") -> bool:
+    """Return whether this is an animation. matplotlib.animation is imported only by scripts that use it."""
+    module = sys.modules.get("matplotlib.animation")
+    return module is not None and isinstance(figure, module.Animation)
+
+
+def figure_of(figure: "Drawing") -> "Figure":
+    """Return the figure of an animation, or the figure itself."""
+    drawing: Any = figure
+    still: Figure = drawing._fig if is_animation(figure) else drawing
+    return still
+
+
+def refuse_foreign(path: str, metadata: Mapping[str, str]) -> None:
+    """Raise Refused if the file at a path is not a figure of the same script, configuration and arguments."""
+    if not osp.lexists(path):
+        return
+    try:
+        found = read_metadata(path)
+    except OSError:
+        found = {}
+    if any(plain(found.get(key)) != plain(metadata.get(key)) for key in ORIGIN):
+        raise Refused("another script or configuration made this file. Move it, or choose another name.")
+    for key in ARGUMENTS:
+        if plain(found.get(key)) != plain(metadata.get(key)):
+            raise OtherArguments(f"this file was made with {found.get(key) or 'no overrides'}.")
+
+
+def plain(text: str | None) -> str | None:
+    """Return a text as it is in the metadata of every format."""
+    return None if text is None else " ".join(printable(text).split())
 
 
 def refuse_missing_root(path: str) -> None:
@@ -64,14 +205,27 @@ def refuse_missing_root(path: str) -> None:
 
 
 def keep_figure(
-    figure: "Figure", folder: str, path: object, metadata: Mapping[str, str], options: Mapping[str, Any]
-) -> str:
-    """Write a figure to a folder under the file name of `path`, with _2 and so on if taken, and return its path.
+    figure: "Drawing",
+    folder: str,
+    path: object,
+    also: Sequence[str],
+    metadata: Mapping[str, str],
+    options: Mapping[str, Any],
+) -> list[str]:
+    """Write a figure to a folder under the file name of `path`, with _2 and so on if taken, and return its paths.
 
     A figure that cannot be drawn is drawn again with its texts as they are written, and without options.
     """
     root, ending = osp.splitext(file_name(path))
-    target = osp.join(folder, root + (ending if ending in ENDINGS else ".png"))
+    possible = (".gif",) if is_animation(figure) else ENDINGS
+    wanted = [each for each in (ending, *(f".{each.lstrip('.')}" for each in also)) if each in possible]
+    return [
+        keep_format(figure, osp.join(folder, root + each), {**metadata, **title_of(figure)}, options)
+        for each in dict.fromkeys(wanted or possible[:1])
+    ]
+
+
+def keep_format(figure: "Drawing", target: str, metadata: Mapping[str, str], options: Mapping[str, Any]) -> str:
     with temporary(target) as part:
         with open(part, "xb") as file:
             draw_somehow(figure, file, osp.splitext(target)[1][1:], metadata, options)
@@ -79,7 +233,7 @@ def keep_figure(
 
 
 def draw_somehow(
-    figure: "Figure", file: BinaryIO, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]
+    figure: "Drawing", file: BinaryIO, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]
 ) -> None:
     """Draw a figure. If that fails, draw it with plain texts and without options, and raise the error of that."""
     import matplotlib
@@ -91,7 +245,7 @@ def draw_somehow(
     except Exception:
         file.seek(0)
         file.truncate()
-        simplify_texts(figure)
+        simplify_texts(figure_of(figure))
         with matplotlib.rc_context({"text.usetex": False}):
             draw(figure, file, kind, metadata, {})
 
@@ -123,7 +277,7 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def draw(figure: "Figure", file: BinaryIO, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]) -> None:
+def draw(figure: "Drawing", file: BinaryIO, kind: str, metadata: Mapping[str, str], options: Mapping[str, Any]) -> None:
     """Write a figure to a file in the format `kind`. Raises FileError if it needs LaTeX, and that is missing."""
     import matplotlib
 
@@ -133,11 +287,34 @@ def draw(figure: "Figure", file: BinaryIO, kind: str, metadata: Mapping[str, str
             f"Install it, or turn text.usetex off, for example in {matplotlib.matplotlib_fname()}."
         )
     entries = {key: printable(value) for key, value in metadata.items()}
+    if kind == "gif":
+        file.write(add_gif_comment(draw_gif(figure, options), join_lines(entries)))
+        return
     if kind == "svg":  # SVG has a fixed set of keys
-        entries = {"Description": "\n".join(f"{key}: {' '.join(value.split())}" for key, value in entries.items())}
+        entries = {"Description": join_lines(entries)}
+    still = figure_of(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unknown infodict keyword")  # matplotlib writes unknown keys to a PDF anyway
-        figure.savefig(file, **({"dpi": resolution(figure)} | dict(options)), format=kind, metadata=entries)
+        still.savefig(file, **({"dpi": resolution(still)} | dict(options)), format=kind, metadata=entries)
+
+
+def draw_gif(figure: "Drawing", options: Mapping[str, Any]) -> bytes:
+    """Return an animation as GIF, or a figure as GIF with one frame."""
+    drawing: Any = figure
+    if is_animation(figure):
+        with TemporaryDirectory() as folder:
+            path = osp.join(folder, "animation.gif")
+            drawing.save(path, **({"writer": "pillow"} | dict(options)))
+            with open(path, "rb") as file:
+                return file.read()
+    from PIL import Image
+
+    picture, content = io.BytesIO(), io.BytesIO()
+    drawing.savefig(picture, **({"dpi": resolution(drawing)} | dict(options)), format="png")
+    image: Any = Image.open(picture)
+    is_opaque = image.mode != "RGBA" or image.getextrema()[3][0] == 255
+    (image.convert("RGB") if is_opaque else image).save(content, "GIF")
+    return content.getvalue()
 
 
 def resolution(figure: "Figure") -> float:
@@ -148,21 +325,17 @@ def resolution(figure: "Figure") -> float:
     return max(150, figure.dpi) if asked == "figure" else float(asked)
 
 
+def timestamp() -> str:
+    """Return the package's timestamp()."""
+    module = import_module(f"{PACKAGE}.timestamp" if PACKAGE else "timestamp")
+    return str(module.timestamp())
+
+
 def stamp_pattern() -> str:
     """Return a pattern that matches any value of the package's timestamp(): the current one with all digits free."""
-    module = import_module(f"{PACKAGE}.timestamp" if PACKAGE else "timestamp")
-    return re.sub(r"\d", r"\\d", re.escape(module.timestamp()))
+    return re.sub(r"\d", r"\\d", re.escape(timestamp()))
 
 
 def has_stamp(path: str) -> bool:
     """Return whether the name of a file or of its folder has a timestamp."""
     return any(re.search(stamp_pattern(), name) for name in path.split(osp.sep)[-2:])
-
-
-def has_origin(path: str, metadata: Mapping[str, str]) -> bool:
-    """Return whether the file at a path is a figure of the same script and configuration."""
-    try:
-        found = read_metadata(path)
-    except OSError:
-        return False
-    return all(found.get(key) == metadata.get(key) for key in ORIGIN)

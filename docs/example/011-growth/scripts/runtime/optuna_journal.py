@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
-from runtime.files import FileError, owner, permission_hint, share_with_group
+from runtime.files import FileError
+from runtime.sharing import owner, permission_hint, share_with_group
 
 
 class Lock(JournalFileOpenLock):
@@ -45,6 +46,7 @@ class Journal(BaseJournalBackend):
         self.lock = Lock(path)
         self.offsets = [0]  # offsets in bytes of the lines that were read, and of the next line
         self.line = 0  # the number of the last line that was read
+        self.syncs = True  # whether each append waits for the disk
 
     def storage(self) -> JournalStorage:
         """Return the journal's storage. Raises ValueError if a line is not a record of Optuna."""
@@ -79,9 +81,24 @@ class Journal(BaseJournalBackend):
             end = truncate_partial(file)
             try:
                 write_all(file, lines.encode())
-                os.fsync(file.fileno())
+                if self.syncs:
+                    os.fsync(file.fileno())
             except OSError as error:
                 file.truncate(end)
+                raise OSError(error.errno, error.strerror, self.path) from None
+
+    @contextmanager
+    def synced_once(self) -> Iterator[None]:
+        """Wait for the disk at the end of this block, instead of at each append. Raises OSError if the disk fails."""
+        self.syncs = False
+        try:
+            yield
+        finally:
+            self.syncs = True
+        with open(self.path, "rb") as file:
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
                 raise OSError(error.errno, error.strerror, self.path) from None
 
     def begin(self) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import optuna
 from hydra.utils import instantiate
+from optuna.pruners import NopPruner
 from optuna.samplers import GridSampler, QMCSampler
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
-from runtime.files import FileError, make_shared_folder, permission_hint, try_to_write
+from runtime.files import FileError, try_to_write
 from runtime.optuna_journal import Journal, Lock, held
 from runtime.process import queue_id, require_passed
+from runtime.sharing import make_shared_folder, permission_hint
 
 # The sweep of a configuration -----------------------------------------------------------------------------------------
 
@@ -35,6 +37,7 @@ class Sweep:
     figures       the folder in ASSET_IMAGES_DIR for figures of trials, or None to save none
     sampler       the Optuna sampler (`_target_`) with its arguments, including `seed`
     params        for each name a `type`, and the arguments of Optuna's suggest_<type>
+    pruner        the Optuna pruner (`_target_`) with its arguments, or None to prune no trial
     """
 
     study: str
@@ -46,6 +49,7 @@ class Sweep:
     figures: str | None
     sampler: dict[str, Any]
     params: dict[str, dict[str, Any]]
+    pruner: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check all values. Raises ValueError if one is invalid."""
@@ -55,10 +59,16 @@ class Sweep:
                 raise ValueError(f"sweep.{key} must be {expected}, but is {value!r}")
         if not is_count(self.sampler.get("seed"), least=0):
             raise ValueError(f"sweep.sampler.seed must be a whole number, but is {self.sampler.get('seed')!r}")
+        if self.pruner and len(self.directions) > 1:
+            raise ValueError(f"sweep.pruner needs one direction, but sweep.directions has {len(self.directions)}")
 
     def new_sampler(self, **arguments: Any) -> Any:
         """Make the sampler. Raises an exception of Hydra or Optuna if it is unknown or refuses its arguments."""
         return instantiate(self.sampler, **arguments)
+
+    def new_pruner(self) -> Any:
+        """Make the pruner. Raises an exception of Hydra or Optuna if it is unknown or refuses its arguments."""
+        return instantiate(self.pruner) if self.pruner else NopPruner()
 
     def propose(self, trial: BaseTrial) -> dict[str, Any]:
         """Return a trial's value of each param."""
@@ -108,6 +118,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "figures": ("the name of a folder, or null", lambda value: value is None or is_file_name(value)),
     "sampler": ("an Optuna sampler with its arguments", lambda value: isinstance(value, dict)),
     "params": ("a mapping of names to their bounds", lambda value: isinstance(value, dict)),
+    "pruner": ("an Optuna pruner with its arguments, or null", lambda value: isinstance(value, dict | None)),
 }
 
 
@@ -121,7 +132,7 @@ def read_sweep(written: Any) -> Sweep:
     keys = [field.name for field in fields(Sweep)]
     if "directions" not in sweep:
         raise ValueError("sweep lacks direction. For an objective with several values, write directions.")
-    if missing := [key for key in keys if key not in sweep]:
+    if missing := [key for key in keys if key not in (*sweep, "pruner")]:
         raise ValueError(f"sweep lacks {', '.join(missing)}")
     if unknown := [str(key) for key in sweep if key not in keys]:
         raise ValueError(f'unknown key of sweep "{unknown[0]}"; expected one of: direction, {", ".join(keys)}')
@@ -199,7 +210,7 @@ def make_folder(folder: str) -> None:
 
 
 class Study:
-    """The study of a sweep. Workers call `claim`, `tell` and `fail`."""
+    """The study of a sweep. Workers call `claim`, and then `tell`, `prune` or `fail`."""
 
     def __init__(self, sweep: Sweep, folder: str, read_only: bool) -> None:
         """Open the study in a folder, or create it unless `read_only`.
@@ -222,7 +233,7 @@ class Study:
             raise ValueError(f"study {self.name} has not begun: it is not in {self.journal.path}") from None
 
     def begin(self) -> optuna.Study:
-        sampler = self.sweep.new_sampler()
+        sampler, pruner = self.sweep.new_sampler(), self.sweep.new_pruner()
         make_folder(osp.dirname(self.journal.path))
         with held(self.claim_lock):
             self.journal.begin()
@@ -230,7 +241,7 @@ class Study:
             if self.name not in [study.study_name for study in storage.get_all_studies()]:
                 directions = [StudyDirection[direction.upper()] for direction in self.sweep.directions]
                 optuna.create_study(study_name=self.name, storage=storage, directions=directions)
-            study = optuna.load_study(study_name=self.name, storage=storage, sampler=sampler)
+            study = optuna.load_study(study_name=self.name, storage=storage, sampler=sampler, pruner=pruner)
             if not study.get_trials(deepcopy=False):
                 study.set_user_attr("params", self.sweep.params)
             return study
@@ -251,7 +262,7 @@ class Study:
         The trials of lost workers are queued again first. A lock admits one worker at a time, so no more than
         `n_trials` begin.
         """
-        with held(self.claim_lock):
+        with held(self.claim_lock), self.journal.synced_once():
             for running in self.trials("RUNNING"):
                 if "worker" not in running.user_attrs or worker.is_gone(*running.user_attrs["worker"]):
                     self.replace(running)
@@ -261,6 +272,11 @@ class Study:
             trial = self.study.ask()
             trial.set_user_attr("worker", [worker.site, worker.job, worker.restarts])
             return trial
+
+    def propose(self, trial: Trial) -> dict[str, Any]:
+        """Return a trial's value of each param."""
+        with self.journal.synced_once():
+            return self.sweep.propose(trial)
 
     def seed(self) -> None:
         """Seed the sampler by the number of the next trial, which makes proposals independent of the worker."""
@@ -291,6 +307,10 @@ class Study:
         """Complete a trial with its values."""
         self.study.tell(trial, values)
 
+    def prune(self, trial: Trial) -> None:
+        """Record that a trial was pruned."""
+        self.study.tell(trial, state=TrialState.PRUNED)
+
     def fail(self, trial: Trial, error: BaseException) -> None:
         """Record a trial's error."""
         trial.set_user_attr("error", repr(error))
@@ -304,13 +324,21 @@ class Study:
         return sorted(self.trials("COMPLETE"), key=lambda trial: trial.values, reverse=is_up)
 
     def __str__(self) -> str:
-        complete, running, failed = (len(self.trials(state)) for state in ("COMPLETE", "RUNNING", "FAIL"))
+        states = ("COMPLETE", "RUNNING", "PRUNED", "FAIL")
+        complete, running, pruned, failed = (len(self.trials(state)) for state in states)
         finished = " is finished" if complete >= self.sweep.n_trials else ""
         trials = f"{complete} of {self.sweep.n_trials} trials complete, {running} running, {failed} failed"
+        trials += f", {pruned} pruned" if pruned else ""
         if not complete:
             best = ""
         elif len(self.sweep.directions) > 1:
             best = f", {len(self.best())} of them on the Pareto front"
         else:
             best = f", best {self.best()[0].value:.6g} in trial {self.best()[0].number}"
-        return f"study {self.name}{finished}: {trials}{best}"
+        equal = ". All values are equal: check that the objective uses sweep.params" if self.is_constant() else ""
+        return f"study {self.name}{finished}: {trials}{best}{equal}"
+
+    def is_constant(self) -> bool:
+        """Return whether several trials are complete, and all have the same values."""
+        values = [trial.values for trial in self.trials("COMPLETE")]
+        return len(values) > 1 and all(each == values[0] for each in values)

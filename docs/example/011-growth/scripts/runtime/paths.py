@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 EXPERIMENT = "011-growth"
+PREFIX = "011"  # of the names of jobs, figures and tables
 PACKAGE = "torchcell"  # the package with timestamp(), which names images; if empty, timestamp.py is in scripts/
 SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
 CONF = osp.join(osp.dirname(SCRIPTS), "conf")

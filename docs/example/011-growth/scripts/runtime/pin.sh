@@ -15,7 +15,7 @@ index_git() { # FOLDER WORKTREE INDEX ARGUMENT...
   GIT_DIR=$git_folder GIT_WORK_TREE=$2 GIT_INDEX_FILE=$3 quiet_git -C "$1" "${@:4}" 2> "$work/error"
 }
 
-# Both functions below set these variables:
+# The three functions below set these variables:
 #
 #   commit      the commit that is submitted
 #   dirty       not empty if that differs from HEAD
@@ -45,30 +45,69 @@ pin() {
   job_folder=$code/$commit
   if [[ -e $job_folder ]]; then
     tree=$job_folder
-    is_own_copy "$job_folder" || die "$job_folder is not a copy of this experiment. Do not share slurm/code between experiments."
+    require_own_copy
   else
     tree=$copy${inner:+/$inner}
     copy_files "$copy${outer:+/$outer}"
     restage_copy "$copy${outer:+/$outer}"
     job_folder=$code/$commit
+    set_dirty
     write_metadata
   fi
-  dirty=''
-  if [[ $commit != "$head" ]]; then dirty=yes; fi
+  set_dirty
   warn_ignored
   warn_large_results
 }
 
-# Set `head`, `git_folder` and `repository`, and the relative paths between repository and monorepo:
+set_dirty() {
+  dirty=''
+  if [[ $commit != "$head" ]]; then dirty=yes; fi
+}
+
+# Use the code of a recorded submission: its copy or, if that was pruned, a new copy of its commit.
+pin_recorded() {
+  local -r copy=$work/top launcher=${stems[${launchers[0]}]}
+  find_repository
+  find_package
+  commit=$(< "$recorded/commit") dirty=''
+  if [[ $(< "$recorded/dirty") == true ]]; then dirty=yes; fi
+  quiet_git -C "$folder" cat-file -e "$commit^{commit}" 2> /dev/null \
+    || die "${request[run]}: its commit $commit is gone: neither a branch nor refs/submitted of this clone has it"
+  quiet_git -C "$folder" cat-file -e "$commit:./scripts" 2> /dev/null \
+    || die "${request[run]}: its commit $commit has no $experiment: the experiment was moved since. Submit it anew"
+  quiet_git -C "$folder" cat-file -e "$commit:./scripts/$launcher.slurm" 2> /dev/null \
+    || die "${request[run]}: its commit $commit has no $experiment/scripts/$launcher.slurm"
+  job_folder=$code/$commit
+  if [[ -e $job_folder ]]; then
+    tree=$job_folder
+    require_own_copy
+  else
+    tree=$copy${inner:+/$inner}
+    restore_files "$copy${outer:+/$outer}"
+    write_metadata
+  fi
+}
+
+# Write the files of `commit` to a folder.
+restore_files() { # FOLDER
+  mkdir -p -- "$1"
+  index_git "$folder" "$repository" "$work/index" read-tree "$commit" || die "$(< "$work/error")"
+  index_git "$folder" "$repository" "$work/index" ls-files -z --full-name --cached -- "${paths[@]}" > "$work/files" \
+    || die "$(< "$work/error")"
+  stdin=$work/files index_git "$repository" "$repository" "$work/index" checkout-index -z --stdin --prefix="$1/" \
+    || die "$(< "$work/error")"
+}
+
+# Set `head`, `head_tree`, `git_folder` and `repository`, and the relative paths between repository and monorepo:
 #   inner  the path of the monorepo's root in the repository, if it is a folder there
 #   outer  the path of the repository in the monorepo, if experiments/ is a submodule
 find_repository() {
   local prefix
+  local -a facts
   head=$(quiet_git -C "$folder" rev-parse --verify 'HEAD^{commit}' 2> "$work/error") \
     || die "the repository has no commit: $(< "$work/error")"
-  git_folder=$(quiet_git -C "$folder" rev-parse --absolute-git-dir)
-  repository=$(quiet_git -C "$folder" rev-parse --show-toplevel)
-  prefix=$(quiet_git -C "$folder" rev-parse --show-prefix)
+  mapfile -t facts < <(quiet_git -C "$folder" rev-parse "$head^{tree}" --absolute-git-dir --show-toplevel --show-prefix)
+  head_tree=${facts[0]} git_folder=${facts[1]} repository=${facts[2]} prefix=${facts[3]}
   inner='' outer=''
   if [[ $prefix == *"$experiment/" ]]; then
     inner=${prefix%"$experiment/"}
@@ -108,7 +147,7 @@ find_package() {
 refuse_ignored() { # PATH...
   local path rule
   for path; do
-    if [[ $(quiet_git -C "$folder" ls-files -- "$path" | head -c 1) ]]; then continue; fi
+    if quiet_git -C "$folder" ls-files --error-unmatch -- "$path" &> /dev/null; then continue; fi
     rule=$(quiet_git -C "$folder" check-ignore --verbose -- "$path" 2> /dev/null) || continue
     die "git ignores $(realpath -s -- "$folder/$path") by ${rule%%$'\t'*}, so it cannot be pinned." \
       "Remove that rule, or use --live."
@@ -116,13 +155,14 @@ refuse_ignored() { # PATH...
 }
 
 refuse_large_untracked() {
-  local size largest
-  # The sum of the sizes in MB, and the largest file.
-  read -r size largest < <(cd "$folder" && quiet_git ls-files -z --others --exclude-standard -- "${paths[@]}" \
-    | xargs -0 -r stat --format='%s %n' -- 2> /dev/null \
-    | awk '{sum += $1} $1 > most {most = $1; name = substr($0, index($0, " ") + 1)} END {printf "%d %s\n", sum / 1000000, name}')
-  if ((size > untracked_limit)); then
-    die "git does not track $size MB of files here, like $folder/$largest. Move them to DATA_ROOT, or let git ignore them."
+  local name largest='' total=0 most=0 size
+  while read -r size name; do
+    total=$((total + size))
+    if ((size > most)); then most=$size largest=$name; fi
+  done < <(list_untracked "${paths[@]}")
+  if ((total > untracked_limit * 1000000)); then
+    die "git does not track $((total / 1000000)) MB of files here, like $folder/$largest." \
+      "Move them to DATA_ROOT, or let git ignore them."
   fi
 }
 
@@ -130,9 +170,19 @@ refuse_large_untracked() {
 warn_large_results() {
   local size name
   while read -r size name; do
-    warn "$experiment/$name has $((size / 1000000)) MB, which is too large to commit. Move it to DATA_ROOT, or let git ignore it."
-  done < <(cd "$folder" && quiet_git ls-files -z --others --exclude-standard -- results \
-    | xargs -0 -r stat --format='%s %n' -- 2> /dev/null | awk -v limit="$untracked_limit" '$1 > limit * 1000000')
+    if ((size <= untracked_limit * 1000000)); then continue; fi
+    warn "$experiment/$name has $((size / 1000000)) MB, which is too large to commit." \
+      "Move it to DATA_ROOT, or let git ignore it."
+  done < <(list_untracked results)
+}
+
+# Print the size in bytes and the name of each file that git neither tracks nor ignores.
+list_untracked() { # PATHSPEC...
+  local -a names
+  cd "$folder"
+  mapfile -t -d '' names < <(quiet_git ls-files -z --others --exclude-standard -- "$@")
+  if ((!${#names[@]})); then return; fi
+  printf '%s\0' "${names[@]}" | xargs -0 stat --format='%s %n' -- 2> /dev/null
 }
 
 # Write to $work/absent the files that a sparse checkout leaves out. They must not be committed as deleted.
@@ -152,14 +202,18 @@ list_sparse() {
 stage_files() {
   local nested
   index_git "$folder" "$repository" "$work/index" read-tree "$head" || die "$(< "$work/error")"
-  stdin=$work/absent index_git "$folder" "$repository" "$work/index" update-index -z --skip-worktree --stdin \
-    || die "$(< "$work/error")"
+  if [[ -s $work/absent ]]; then
+    stdin=$work/absent index_git "$folder" "$repository" "$work/index" update-index -z --skip-worktree --stdin \
+      || die "$(< "$work/error")"
+  fi
   index_git "$folder" "$repository" "$work/index" \
-    ls-files -z -t --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" || die "$(< "$work/error")"
+    ls-files -z -t --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" \
+    || die "$(< "$work/error")"
   sed -z -n 's/^[^S] //p' "$work/listed" > "$work/files"
-  nested=$(grep -z -m 1 '/$' "$work/files" | tr -d '\0') || true
+  IFS= read -r -d '' nested < <(grep -z -m 1 '/$' "$work/files") || true
   if [[ ! $nested ]]; then
-    nested=$(index_git "$folder" "$repository" "$work/index" ls-files --stage -- "${paths[@]}" | sed -n 's/^160000 [^\t]*\t//p')
+    nested=$(index_git "$folder" "$repository" "$work/index" ls-files --stage -- "${paths[@]}" \
+      | sed -n 's/^160000 [^\t]*\t//p')
   fi
   [[ ! $nested ]] || die "$nested is another repository, so it cannot be pinned. Use --live."
   add_to_index "$repository" "$work/index"
@@ -177,7 +231,7 @@ add_to_index() { # WORKTREE INDEX
   stdin=$work/files index_git "$1" "$1" "$2" update-index -z --add --remove --stdin || die "$(< "$work/error")"
   object=$(index_git "$1" "$1" "$2" write-tree --missing-ok) || die "$(< "$work/error")"
   commit=$head
-  if [[ $object == "$(quiet_git -C "$folder" rev-parse "$head^{tree}")" ]]; then return; fi
+  if [[ $object == "$head_tree" ]]; then return; fi
   # The commit does not depend on the time or the user, so equal trees have one commit.
   date=$(quiet_git -C "$folder" show --no-patch --format=%cI "$head")
   commit=$(GIT_AUTHOR_NAME=submit.sh GIT_AUTHOR_EMAIL=submit.sh GIT_AUTHOR_DATE=$date \
@@ -205,17 +259,27 @@ list_existing() {
   done
 }
 
+# Print the path of the .env that scripts load, by the rule of `find_env` in environment.py.
+find_env() {
+  local parent=$scripts
+  while [[ $parent && ! -f $parent/.env ]]; do parent=${parent%/*}; done
+  if [[ ! -f $parent/.env ]]; then parent=$root; fi
+  echo "$parent/.env"
+}
+
 # Write submitted.json, which describes the copy. Link the .env that the experiment itself finds, and the folders of the
 # working directory to which Hydra writes in scripts without conf/runtime.yaml.
 write_metadata() {
-  local env=$scripts differs=true
-  while [[ $env && ! -f $env/.env ]]; do env=${env%/*}; done
-  if [[ ! -f $env/.env ]]; then env=$root; fi
-  ln -s -- "$env/.env" "$tree/.env"
+  local -r differs=$([[ $dirty ]] && echo true || echo false)
+  ln -s -- "$(find_env)" "$tree/.env"
   ln -s -- "$root/outputs" "$root/multirun" "$tree/"
-  if [[ $commit == "$head" ]]; then differs=false; fi
   { printf '{"commit": "%s", "dirty": %s, "experiment": "%s"}\n' "$commit" "$differs" "${folder//\"/\\\"}" \
     > "$tree/submitted.json"; } 2> /dev/null || die "$tree/submitted.json cannot be written"
+}
+
+require_own_copy() {
+  is_own_copy "$job_folder" \
+    || die "$job_folder is not a copy of this experiment. Do not share slurm/code between experiments."
 }
 
 is_own_copy() { # FOLDER
@@ -234,13 +298,14 @@ warn_ignored() {
 # Move the copy to its final folder, and give the commit a ref, without which git would delete it one day.
 publish() {
   local message
-  message=$(quiet_git -C "$folder" -c core.filesRefLockTimeout=10000 update-ref "refs/submitted/$commit" "$commit" 2>&1) \
-    || die "$message"
+  message=$(quiet_git -C "$folder" -c core.filesRefLockTimeout=10000 \
+    update-ref "refs/submitted/$commit" "$commit" 2>&1) || die "$message"
   if [[ $tree == "$job_folder" ]]; then return; fi
   chmod -R a-w -- "$tree" # protects queued jobs from accidental edits
   chmod u+w -- "$tree"
   # Another submission may have moved an equal copy there first.
-  message=$(mv --no-target-directory -- "$tree" "$job_folder" 2>&1) || [[ -e $job_folder/submitted.json ]] || die "$message"
+  message=$(mv --no-target-directory -- "$tree" "$job_folder" 2>&1) \
+    || [[ -e $job_folder/submitted.json ]] || die "$message"
   if [[ ! -e $tree ]]; then chmod a-w -- "$job_folder"; fi
   tree=$job_folder
 }

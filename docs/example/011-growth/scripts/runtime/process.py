@@ -1,11 +1,16 @@
 """Identify this process and its run from the variables of the launcher, Slurm and torchrun."""
 
+import json
 import os
+import os.path as osp
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
+
+from runtime.campaign import chosen_point
 
 # The variables of Slurm that a process needs, by the launcher's mode.
 NEEDED = {"srun": ("SLURM_PROCID",), "pack": ("SLURM_PROCID", "SLURM_NTASKS")}
@@ -15,11 +20,13 @@ NEEDED = {"srun": ("SLURM_PROCID",), "pack": ("SLURM_PROCID", "SLURM_NTASKS")}
 class Process:
     """One process of a run.
 
-    job             the number of the Slurm job or job array; None in a run by hand and in an interactive job
+    job             the number of the Slurm job or job array, or of the first leg of a chain; None in a run by hand
+                    and in an interactive job
     task            the index of the run in a job array or a pack, else None
     rank            the rank among the processes that share the run; only rank 0 writes
     is_distributed  whether several processes share the run
-    restart         how often Slurm has requeued the job, and torchrun restarted its processes: "", "1" or "1_2"
+    restart         the leg of a chain, and how often Slurm has requeued the job and torchrun restarted its processes:
+                    "", "1", "1_2", "leg2" or "leg2_1"
     """
 
     job: str | None
@@ -57,7 +64,10 @@ def this_process() -> Process:
     restart = "" if requeues == "0" else requeues
     if restarts != "0":
         restart = f"{requeues}_{restarts}"
-    return Process(job, number, int(rank or 0), rank is not None, restart)
+    legs = earlier_legs()
+    if legs:
+        restart = "_".join(filter(None, (f"leg{len(legs) + 1}", restart)))
+    return Process(legs[0] if legs else job, number, int(rank or 0), rank is not None, restart)
 
 
 def batch_job() -> str | None:
@@ -81,6 +91,11 @@ def batch_job() -> str | None:
             "In another job, unset EXPERIMENT_JOB."
         )
     return job
+
+
+def earlier_legs() -> list[str]:
+    """Return the earlier jobs of this job's chain. They have ended, since each leg waits for all before it."""
+    return [job for job in os.environ.get("EXPERIMENT_LEGS", "").split(",") if job] if batch_job() else []
 
 
 def launcher_mode() -> str | None:
@@ -113,7 +128,9 @@ def candidate_names(process: Process) -> Iterator[str]:
 
     A run by hand has any number of candidates. Otherwise there is only the name that all processes of the run derive.
     """
-    if process.job_id:
+    if chosen := chosen_point():
+        yield chosen.point.name
+    elif process.job_id:
         yield process.job_id
     elif "RANK" in os.environ:
         run = os.environ.get("TORCHELASTIC_RUN_ID", "none")
@@ -135,11 +152,42 @@ def export_run_variables(name: str | None = None) -> None:
     A helper process, such as a data loader, inherits the run's name through RUN_NAME. A process that is a run of its
     own gets a new name when Hydra starts it.
     """
-    process = this_process()
-    os.environ["RUN_TASK"] = str(process.task or 0)
+    process, chosen = this_process(), chosen_point()
+    name = name or (chosen.point.name if chosen else process.job_id)
+    os.environ["RUN_TASK"] = "0" if chosen else str(process.task or 0)  # seed: ${task} is the same in all points
     os.environ["RUN_RECORD"] = process.record if process.is_main else "null"
-    os.environ["RUN_LOG"] = "[console, file]" if process.is_main else "[console]"
-    if name or process.job_id:
-        os.environ["RUN_NAME"] = name or str(process.job_id)
+    os.environ.pop("RUN_LOG", None)
+    if not process.is_main:
+        os.environ["RUN_LOG"] = os.devnull
+    if name:
+        os.environ["RUN_NAME"] = name
     elif "RUN_NAME" not in os.environ:
         os.environ["RUN_NAME"] = next(candidate_names(process))
+
+
+def is_earlier_attempt(folder: str, process: Process) -> bool:
+    """Return whether a folder is that of an earlier attempt of this job."""
+    try:
+        with open(osp.join(folder, "provenance.json"), encoding="utf-8") as file:
+            record = json.load(file)
+        cluster = record["slurm"].get("SLURM_CLUSTER_NAME")
+        return bool(record["job"] == process.job_id and cluster == os.environ.get("SLURM_CLUSTER_NAME"))
+    except FileNotFoundError:
+        return True  # the attempt ended before it wrote a record, or this is the folder of a multirun
+    except (ValueError, LookupError, TypeError):
+        return False  # the file is not the record of a run
+
+
+def link_folder(folder: str) -> None:
+    """Link the run's folder in the receipt of this job, where bash finds the record: runs/<job>[_<task>][.<process>].
+
+    Later legs of a chain and submit.sh read it.
+    """
+    receipt, entry, process = os.environ.get("EXPERIMENT_SUBMISSION"), queue_id(), this_process()
+    if not receipt or not entry or not osp.isdir(receipt):
+        return
+    if launcher_mode() == "pack":
+        entry += f".{process.task}"
+    os.makedirs(osp.join(receipt, "runs"), exist_ok=True)
+    with suppress(FileExistsError):  # the job was requeued
+        os.symlink(folder, osp.join(receipt, "runs", entry))

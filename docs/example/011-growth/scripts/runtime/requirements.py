@@ -1,12 +1,15 @@
 """Check what a configuration needs: values, inputs, and valid settings of Weights & Biases."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from runtime import inputs
+from runtime.campaign import chosen_point, read_grid
+from runtime.grid import GridError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -69,17 +72,48 @@ def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | N
             yield from unresolved(value, name)
 
 
+def missing_fields(error: str) -> str | None:
+    """Return what to add to a structured configuration, if an error of Hydra is that it lacks the keys of a grid."""
+    match = re.search(r"Key '(?:grid|point)' not in '(\w+)'", error)
+    return f"Add the fields `grid: Any = None` and `point: Any = None` to {match[1]}." if match else None
+
+
 def changed_names(cfg: "DictConfig") -> Iterator[str]:
     """Yield a problem for each of FIXED_KEYS that was changed. Such a run could write to another run's folder.
 
     A W&B sweep may change `config`, since its runs have the sweep's name: `--config-name NAME_run config=NAME`.
+    A point has the name of its campaign.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     is_sweep = HydraConfig.initialized() and HydraConfig.get().job.config_name == f"{written['config']}_run"
+    chosen = chosen_point()
+    has_other_name = is_sweep or (chosen and written["config"] == chosen.campaign)
     for key, fixed in FIXED_KEYS.items():
-        if written[key] != fixed and not (key == "config" and is_sweep):
+        if written[key] != fixed and not (key == "config" and has_other_name):
             advice = "Use hydra.run.dir=PATH for a new folder" if key == "folder" else "Use --config-name"
             yield f"{key} is set to {written[key]}. It must stay {fixed}, as in conf/runtime.yaml. {advice}."
+
+
+def grid_problems(cfg: "DictConfig", is_multirun: bool) -> Iterator[str]:
+    """Yield a problem if a configuration with a grid starts without a point, or a point as a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if chosen := chosen_point():
+        if is_multirun:
+            yield f"point={chosen.point.name}: a point is one run. Leave --multirun out."
+        return
+    if cfg.get("grid") is None:
+        return
+    name = str(HydraConfig.get().job.config_name)
+    try:
+        grid = read_grid(name)
+    except GridError as error:
+        yield str(error)
+        return
+    if grid is None:
+        yield f"conf/{name}.yaml: it inherits a grid. Write a grid: of its own, or `grid: null` for none."
+    else:
+        yield f"{name} has a grid of {len(grid.points)} points. Choose one, like point={grid.points[0].name}"

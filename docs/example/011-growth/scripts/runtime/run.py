@@ -1,56 +1,63 @@
 """The run of a script: its names, figures, tables, metrics and status."""
 
 import cProfile
-import math
 import os
 import os.path as osp
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from runtime import tracking
+from runtime.campaign import EXPANDED, chosen_point, configuration_hash
 from runtime.environment import refuse_other_experiment, refuse_other_package
-from runtime.figures import keep_figure, write_figure
+from runtime.figures import keep_figure, promotion_hint, write_figure
 from runtime.files import FileError, explain, link_new, temporary
 from runtime.inputs import own_paths
-from runtime.paths import EXPERIMENT, FOLDER
+from runtime.metrics import number, plain
+from runtime.paths import FOLDER, PREFIX
 from runtime.process import this_process
-from runtime.record import Record, run_facts, versions
+from runtime.record import Record, plain_configuration, run_facts, versions
 from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, require_needs
 from runtime.signals import Signals, Terminated
 from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from omegaconf import DictConfig
+    from runtime.figures import Drawing
 
 
 LONGEST_ERROR = 10_000  # characters of an error in a record
+ENDED_WELL = ("finished", "paused", "pruned")
 
 
 class Run:
     """The run of a script. provenance.json in the run's folder records it from start to end.
 
     folder   the folder for the record and for checkpoints; a requeued job finds them there
-    name     the name of tables: the configuration's name, then the task of a job array or pack, then the number in a
-             multirun (Hydra's -m)
+    name     the configuration's name, then the task of a job array or pack, then the number in a multirun (Hydra's
+             -m); for a point, the campaign's and the point's name
     stem     the prefix of image names: the experiment's number and `name`
     is_main  whether this process is rank 0; other processes of the run save, log and record nothing
+    trial    the Optuna trial of a sweep, to report intermediate values and to suggest further params; else None
 
     The name and the stem of an Optuna trial are the study's name and the trial's number.
 
     A script that continues after its job was requeued:
 
-        checkpoint = osp.join(run.folder, "checkpoint.json")
-        done = json.loads(Path(checkpoint).read_text())["done"] if osp.exists(checkpoint) else 0
+        checkpoint = osp.join(run.folder, "checkpoint.npz")
+        done = int(np.load(checkpoint)["done"]) if osp.exists(checkpoint) else 0
         for step in range(done, cfg.steps):
             work(step)
-            write_json(checkpoint, {"done": step + 1})
+            with atomic_write(checkpoint) as part:
+                np.savez(part, done=step + 1)
     """
+
+    trial: ClassVar[Any] = None  # set by optuna_worker.py
 
     def __init__(self, cfg: "DictConfig") -> None:
         """Take a configuration with conf/runtime.yaml among its defaults. Exits if it lacks that."""
@@ -67,8 +74,9 @@ class Run:
         self.is_main = self.process.is_main
         self.folder: str = cfg.folder
         self.script: str = caller.f_globals.get("__file__") or caller.f_code.co_filename  # a notebook has no __file__
-        self.name = cfg.trial or "_".join([cfg.config, *self.numbers()])
-        self.stem = cfg.trial or f"{EXPERIMENT.split('-')[0]}-{self.name}"
+        self.chosen = chosen_point()
+        self.name = cfg.trial or "_".join([cfg.config, *([self.chosen.point.name] if self.chosen else self.numbers())])
+        self.stem = cfg.trial or f"{PREFIX}-{self.name}"
         self.record = Record(self.folder)
         self.is_open = False
         self.columns: list[str] = []  # the columns of the run's table, once it is written
@@ -76,6 +84,7 @@ class Run:
         self.problems: list[str] = []  # results that could not be written where the script asked
         self.profiler: cProfile.Profile | None = None
         self.wandb: Any = None
+        self.has_steps = False  # whether W&B knows the metric of the step
 
     def numbers(self) -> list[str]:
         """Return the numbers that distinguish runs of one configuration: the task, and the number in a multirun."""
@@ -83,15 +92,26 @@ class Run:
 
         return [str(number) for number in (self.process.task, multirun_number()) if number is not None]
 
+    def table_name(self) -> str:
+        """Return the path of the run's table in results/, without .csv."""
+        return osp.join(self.chosen.campaign, self.chosen.point.name) if self.chosen else self.name
+
+    def configuration_hash(self) -> str:
+        """Return the hash of the configuration as it was composed. The runs of a multirun are composed one by one."""
+        from runtime.claim import HASHES, multirun_number
+
+        return HASHES[-1] if HASHES and multirun_number() is None else configuration_hash(self.cfg)
+
     def overrides(self) -> list[str]:
-        """Return the overrides as they were typed. The value of a ${oc.env:NAME} may be a secret."""
+        """Return the overrides as they were typed, after those of the point. A ${oc.env:NAME} may be a secret."""
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
         if not HydraConfig.initialized():
             return []
         typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-        return list(typed)
+        own = (EXPANDED, "++config=") if self.chosen else ()
+        return [override for override in typed if not override.startswith(own)]
 
     def __enter__(self) -> "Run":
         try:
@@ -109,11 +129,17 @@ class Run:
 
         refuse_taken_folder(self.folder, self.process)
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.job_id}
-        self.record.begin(run_facts(self.script) | facts | {"overrides": self.overrides(), "versions": versions()})
+        facts |= self.chosen.facts if self.chosen else {}
+        facts |= {"overrides": self.overrides(), "configuration_hash": self.configuration_hash()}
+        facts |= {"configuration": plain_configuration(self.cfg), "versions": versions()}
+        self.record.begin(run_facts(self.script) | facts)
+        has_wandb = self.cfg.wandb.mode != "disabled"
+        if has_wandb:
+            self.record.facts["wandb_id"] = tracking.find_id(self.cfg, self.record.facts["wandb_id"])
         self.record.identify(own_paths(self.cfg.inputs))
         require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
-        if self.cfg.wandb.mode != "disabled":
-            self.wandb = tracking.start_wandb(self.cfg, self.stem)
+        if has_wandb:
+            self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts, self.chosen)
         if self.cfg.profiler.enabled:
             self.profiler = cProfile.Profile()
             self.profiler.enable()
@@ -140,27 +166,36 @@ class Run:
             raise RuntimeError(f"run.{what} was called in a forked process. Call it in the process that made the run.")
         return self.is_main
 
-    def save(self, figure: "Figure", path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a matplotlib figure with this run's metadata, like `save_figure`, and print its path.
+    def save(
+        self, figure: "Drawing", path: str | os.PathLike[str], *, also: Sequence[str] = (), **options: Any
+    ) -> None:
+        """Write a matplotlib figure or animation with this run's metadata, like `save_figure`, and print its path.
+
+        `also=["svg", "pdf"]` writes further formats under the same stem. `options` are those of matplotlib's savefig,
+        like dpi=300, bbox_inches="tight" or transparent=True, or of an animation's `save`.
 
         A figure that cannot be written there is kept in the run's folder: both paths are printed, the script
-        continues, and the run fails at its end. `options` are those of matplotlib's savefig, like dpi=300,
-        bbox_inches="tight" or transparent=True. Trials write no figures if the sweep has `figures: null`.
+        continues, and the run fails at its end. This includes a name without a timestamp that other overrides made.
+        Trials write no figures if the sweep has `figures: null`.
         """
         if not self.writes("save") or (self.cfg.trial and self.cfg.sweep.figures is None):
             return
         try:
-            written = write_figure(figure, path, self.metadata, options)
+            written = write_figure(figure, path, also, self.metadata, options)
         except Exception as error:
-            self.keep(path, error, lambda: keep_figure(figure, self.folder, path, self.metadata, options), "figures")
+            metadata = self.metadata
+            self.keep(path, error, lambda: keep_figure(figure, self.folder, path, also, metadata, options), "figures")
             return
-        print(f"figure: {written}")
-        self.add("figures", written)
+        for each in written:
+            print(f"figure: {each}")
+            self.add("figures", each)
         if self.wandb:
             tracking.log_figure(self.wandb, figure, path, self.stem, options)
 
     def table(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows (mappings with the same keys) to <name>.csv in the run's folder and in results/.
+
+        The table of a point is <point>.csv, in results/<campaign>/.
 
         A run has one table: a second call replaces it. A table with other keys, or that cannot be written, is kept in
         the run's folder, and the run fails at its end.
@@ -168,9 +203,11 @@ class Run:
         if not self.writes("table"):
             return
         plain = plain_rows(rows)
-        own, shared = (osp.join(folder, f"{self.name}.csv") for folder in (self.folder, osp.join(FOLDER, "results")))
+        shared = osp.join(FOLDER, "results", f"{self.table_name()}.csv")
+        own = osp.join(self.folder, osp.basename(shared))
         if problem := self.columns_problem(plain):
-            self.keep(shared, FileError(problem), lambda: keep_table(self.folder, self.name, plain), "tables")
+            kept = osp.basename(self.table_name())
+            self.keep(shared, FileError(problem), lambda: [keep_table(self.folder, kept, plain)], "tables")
             return
         self.columns = columns_of(plain)
         errors = {path: self.try_table(path, plain) for path in (own, shared)}
@@ -196,7 +233,7 @@ class Run:
             return f"this run's table has the columns {', '.join(map(str, self.columns))}. Write the same columns."
         return None
 
-    def keep(self, path: object, error: Exception, write: Callable[[], str], kind: str) -> None:
+    def keep(self, path: object, error: Exception, write: Callable[[], list[str]], kind: str) -> None:
         """Write a result to the run's folder by `write`, and report its path. Raises `error` if it cannot be drawn."""
         problem = explain(error, path)
         try:
@@ -206,8 +243,9 @@ class Run:
         except Exception:
             raise error from None
         else:
-            self.report(f"{problem} It is kept: {kept}")
-            self.add(kind, kept)
+            self.report(f"{problem}{promotion_hint(error, kept[0], path)} It is kept: {', '.join(kept)}")
+            for each in kept:
+                self.add(kind, each)
 
     def add(self, kind: str, path: str) -> None:
         """Add a result's path to the record. An error is only reported, and the script can save further results."""
@@ -221,18 +259,44 @@ class Run:
         print(problem, file=sys.stderr, flush=True)
         self.problems.append(problem)
 
-    def log(self, **metrics: Any) -> None:
-        """Record metrics in provenance.json and, if it is on, in Weights & Biases. Scalars of numpy and torch are fine.
+    def log(self, *, step: int | float | None = None, **metrics: Any) -> None:
+        """Record metrics, and send them to Weights & Biases if that is on. Scalars of numpy and torch are fine.
 
-        The record has the newest value of each, at most a second late. NaN and infinity, which JSON lacks, are
-        recorded as "nan", "inf" and "-inf".
+        provenance.json has the newest value of each, and metrics.jsonl their history with time and `step`, at most a
+        second late. A resumed run may repeat a step. NaN and infinity, which JSON lacks, are recorded as "nan", "inf"
+        and "-inf".
         """
         if not self.writes("log"):
             return
+        if not metrics:
+            raise TypeError("run.log was called without a number. Write run.log(step=STEP, NAME=NUMBER).")
+        position = None if step is None else number("step", step)
         numbers = {name: number(name, value) for name, value in metrics.items()}
-        self.record.measure({name: plain(value) for name, value in numbers.items()})
-        if self.wandb:
+        plain_step = None if position is None else plain(position)
+        self.record.measure({name: plain(value) for name, value in numbers.items()}, plain_step)
+        if self.wandb and position is None:
             self.wandb.log(numbers)
+        elif self.wandb:
+            if not self.has_steps:
+                tracking.define_step(self.wandb)
+            self.has_steps = True
+            self.wandb.log({**numbers, tracking.STEP: position})
+
+    @property
+    def time_left(self) -> float | None:
+        """The seconds until the time limit ends this job. None in a run by hand, and if that is not known."""
+        end = os.environ.get("EXPERIMENT_END")
+        return float(end) - time.time() if end and self.process.job else None
+
+    def pause(self) -> NoReturn:
+        """End this run as paused, with exit code 0. The next leg of its chain continues it in the same folder.
+
+        Call it in every process of the run. Raises RuntimeError in a trial, which cannot be continued.
+        """
+        self.writes("pause")
+        if self.cfg.trial:
+            raise RuntimeError("run.pause was called in a trial. Raise optuna.TrialPruned to end it.")
+        raise Paused
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -240,7 +304,7 @@ class Run:
         if os.getpid() != self.pid:  # a forked process must not end the run
             return
         self.is_open = False
-        unwritten = Unwritten(self.problems) if self.problems and outcome(error)[0] == "finished" else None
+        unwritten = Unwritten(self.problems) if self.problems and outcome(error)[0] in ENDED_WELL else None
         self.end(unwritten or error)
         if unwritten:
             self.fail(unwritten)
@@ -288,7 +352,11 @@ class Run:
                 self.profiler.dump_stats(part)
                 link_new(part, path)
         if self.wandb:
-            self.wandb.finish(exit_code=int(outcome(error)[0] != "finished"))
+            self.wandb.finish(exit_code=int(outcome(error)[0] not in ENDED_WELL))
+
+
+class Paused(SystemExit):
+    """Raised in a run by run.pause. The exit code is 0."""
 
 
 class Unwritten(Exception):
@@ -304,24 +372,17 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "terminated", str(error)
     if isinstance(error, KeyboardInterrupt):
         return "terminated", "SIGINT"
+    if isinstance(error, Paused):
+        return "paused", None
     if isinstance(error, Unwritten):
         return "failed", str(error)[:LONGEST_ERROR]
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", None
+    if is_pruned(error):
+        return "pruned", None
     return "failed", "".join(traceback.format_exception_only(error)).strip()[:LONGEST_ERROR]
 
 
-def number(name: str, value: Any) -> int | float:
-    """Return a scalar of Python, numpy or torch as a Python number. Raises TypeError for any other value."""
-    found = value
-    if hasattr(value, "item"):
-        with suppress(ValueError, RuntimeError):  # the value has several elements
-            found = value.item()
-    if not isinstance(found, int | float):
-        raise TypeError(f"run.log takes numbers, but {name} is {value!r}")
-    return found
-
-
-def plain(value: int | float) -> int | float | str:
-    """Return a number as a JSON value: NaN and infinity become text."""
-    return value if isinstance(value, int) or math.isfinite(value) else str(value)
+def is_pruned(error: BaseException) -> bool:
+    """Return whether an error is optuna.TrialPruned. Optuna is imported only by runs that use it."""
+    return "optuna" in sys.modules and isinstance(error, sys.modules["optuna"].TrialPruned)

@@ -7,20 +7,41 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from runtime.figures import draw, stamp_pattern
+from runtime.campaign import ChosenPoint
+from runtime.figures import draw, is_animation, stamp_pattern
 from runtime.files import try_to_write
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from omegaconf import DictConfig
+    from runtime.figures import Drawing
 
+STEP = "step"  # the metric with the step of the script. W&B's own step never goes back, as a resumed run does
 PUBLIC_VARIABLES = ("RUN_NAME", "RUN_TASK", "WANDB_MODE")  # their values are not secret
 
 
-def start_wandb(cfg: "DictConfig", name: str) -> Any:
-    """Start and return a run of W&B with this run's name and folder. `cfg.wandb` has further arguments of wandb.init.
+def find_id(cfg: "DictConfig", recorded: str | None) -> str | None:
+    """Return the id of the run in W&B. All attempts of a run have that of the first, so that W&B has one run.
+
+    In a sweep, W&B's agent gives it. `recorded` is the id in the record of an earlier attempt.
+    """
+    if in_sweep():
+        return os.environ.get("WANDB_RUN_ID")
+    return cfg.wandb.get("id") or recorded or token_hex(8)
+
+
+def in_sweep() -> bool:
+    """Return whether an agent of a W&B sweep has started this process."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
+
+
+def start_wandb(cfg: "DictConfig", name: str, facts: Mapping[str, Any], chosen: ChosenPoint | None) -> Any:
+    """Start and return a run of W&B with this run's name, folder, id and commit, or resume it.
+
+    `facts` are those of the record. `cfg.wandb` has more arguments of init. A point has its own name, and its campaign
+    is the group.
 
     Exits if W&B does not start. If its server does not answer, that takes W&B's `settings.init_timeout`.
     """
@@ -29,10 +50,17 @@ def start_wandb(cfg: "DictConfig", name: str) -> Any:
 
     hidden = without_environment(cfg)
     own: Any = OmegaConf.to_container(cfg.wandb, resolve=True)
-    options = {"name": name, "dir": cfg.folder, "config": hidden} | own
+    options = {"name": name, "dir": cfg.folder, "config": hidden, "settings": {}}
+    if not in_sweep():
+        options |= {"id": facts["wandb_id"], "resume": "allow"}
+    if chosen:
+        options |= {"group": chosen.campaign, "name": chosen.point.name, "tags": chosen.point.tags()}
+    options |= own
     if "config" in own:
         options["config"] = hidden["wandb"]["config"]
     try:
+        # W&B itself records the HEAD of the repository around its folder, and a remote's URL, which may have a token.
+        options["settings"] = {"disable_git": True, "git_commit": facts["commit"]} | options["settings"]
         os.makedirs(options["dir"], exist_ok=True)
         try_to_write(options["dir"])  # W&B would silently write to another folder
         return wandb.init(**options)
@@ -46,10 +74,16 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def define_step(wandb_run: Any) -> None:
+    """Let the charts of W&B have the step of the script as their x axis."""
+    wandb_run.define_metric(STEP)
+    wandb_run.define_metric("*", step_metric=STEP)
+
+
 def log_figure(
-    wandb_run: Any, figure: "Figure", path: str | os.PathLike[str], stem: str, options: Mapping[str, Any]
+    wandb_run: Any, figure: "Drawing", path: str | os.PathLike[str], stem: str, options: Mapping[str, Any]
 ) -> None:
-    """Log a figure to W&B as PNG, the only format that W&B shows. `options` are those of the figure's file.
+    """Log a figure to W&B as PNG, or an animation as GIF, which W&B shows. `options` are those of the figure's file.
 
     Its title is the file's name without the run's stem and the timestamp: W&B compares figures of equal titles.
     """
@@ -57,9 +91,11 @@ def log_figure(
     from PIL import Image
 
     title = re.sub(stamp_pattern(), "", osp.splitext(osp.basename(path))[0]).replace(stem, "").strip("_")
-    picture = io.BytesIO()
-    draw(figure, picture, "png", {}, options)
-    wandb_run.log({title or "figure": wandb.Image(Image.open(picture))})
+    picture, kind = io.BytesIO(), "gif" if is_animation(figure) else "png"
+    draw(figure, picture, kind, {}, options)
+    picture.seek(0)
+    shown = wandb.Video(picture, format="gif") if kind == "gif" else wandb.Image(Image.open(picture))
+    wandb_run.log({title or "figure": shown})
 
 
 def without_environment(cfg: "DictConfig") -> Any:

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-LIMIT = 120  # seconds for the import of a script, and for each of its configurations
 Send = Callable[[Any], None]
 
 
 @contextmanager
-def forked(work: Callable[[Send], None]) -> Iterator[Callable[[], Any]]:
+def forked(work: Callable[[Send], None], limit: int) -> Iterator[Callable[[], Any]]:
     """Run a function in a child process, and yield a function that returns the next value that the child sends.
 
-    At the end of the values it returns text: how the child ended. It raises RuntimeError if `work` itself has failed.
+    `limit` is in seconds, for each value. At the end of the values, or at the limit, the function returns text: how the
+    child ended. It raises RuntimeError if `work` itself has failed.
     Every process that the child has started ends with this block.
     """
     signal.signal(signal.SIGTERM, stop)
@@ -30,7 +30,7 @@ def forked(work: Callable[[Send], None]) -> Iterator[Callable[[], Any]]:
         run_child(work, writer)
     os.close(writer)
     try:
-        yield lambda: next_value(reader, process)
+        yield lambda: next_value(reader, process, limit)
     finally:
         os.close(reader)
         with suppress(ProcessLookupError):
@@ -61,12 +61,12 @@ def run_child(work: Callable[[Send], None], writer: int) -> NoReturn:
         os._exit(0)
 
 
-def next_value(reader: int, process: int) -> Any:
+def next_value(reader: int, process: int, limit: int) -> Any:
     """Return the next value that a child sends, or how it ended."""
-    end, line = time.monotonic() + LIMIT, b""
+    end, line = time.monotonic() + limit, b""
     while not line.endswith(b"\n"):
         if time.monotonic() > end:
-            return f"did not end within {LIMIT} seconds"
+            return f"did not end within {limit} seconds"
         is_dead = has_ended(process)  # checked before the read, since output may arrive in between
         byte = b""
         if select.select([reader], [], [], 0 if is_dead else 0.2)[0]:

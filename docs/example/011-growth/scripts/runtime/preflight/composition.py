@@ -13,10 +13,15 @@ from types import ModuleType
 from typing import Any
 
 from runtime import inputs
+from runtime.campaign import CHOSEN, ChosenPoint, campaign_of, expand, read_grid
 from runtime.files import try_to_write
-from runtime.paths import SCRIPTS
+from runtime.grid import Grid, GridError, Point
+from runtime.paths import CONF, EXPERIMENT, SCRIPTS
+from runtime.point_claims import other_script_problem
 from runtime.preflight.findings import Findings, is_job_error, is_resolver_error, one_line
-from runtime.requirements import LACKS_RUNTIME, has_runtime, unmet_requirements, unresolved
+from runtime.preflight.points import check_points
+from runtime.record import script_name
+from runtime.requirements import LACKS_RUNTIME, grid_problems, has_runtime, unmet_requirements, unresolved
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,12 @@ def check_configuration(
     found = Findings()
     with restored():
         try:
-            command = parse(arguments)
+            words, chosen = expand([script, *arguments])
+        except GridError as error:
+            found.add(str(error))
+            return found
+        try:
+            command = parse(words[1:])
         except Exception as error:
             line = f"{script}: Hydra refuses its arguments: {one_line(error)}"
             found.add(line, is_note=reads_arguments)
@@ -91,19 +101,93 @@ def check_configuration(
             return found
         if not command:
             return found
-        label = command.label(entry)
+        CHOSEN[:] = [chosen] if chosen else []
+        check = Check(entry, script, uses_run(module), known, found)
         try:
-            cfg = command.compose(entry, script)
-        except (Exception, SystemExit) as error:
-            found.add(f"{label}: {one_line(error)}", is_note=is_job_error(error))
+            check.campaign(chosen.campaign if chosen else command.campaign(entry))
+            grid = None if chosen else grid_of(command, entry)
+        except GridError as error:
+            found.add(str(error))
             return found
-        if uses_run(module) and not has_runtime(cfg):
-            found.add(f"{label}: {LACKS_RUNTIME}")
-            return found
-        check_values(cfg, label, found, command.is_multirun)
-        if not found.problems and has_runtime(cfg):
-            check_requirements(cfg, known, found)
+        if grid:
+            check.grid(grid, command)
+        else:
+            check.configuration(command, command.label(entry))
     return found
+
+
+@dataclass
+class Check:
+    """A script whose configurations are composed, and their findings.
+
+    known  the environment with the variables of .env
+    """
+
+    entry: Entry
+    script: str
+    has_run: bool
+    known: dict[str, str]
+    found: Findings
+
+    def campaign(self, name: str) -> None:
+        """Check that the folder of a configuration does not have the runs of another script."""
+        if problem := other_script_problem(self.runs(name), script_name(self.script)):
+            self.found.add(problem)
+
+    def runs(self, campaign: str) -> str:
+        """Return the folder of the runs of a campaign, or of another configuration."""
+        return osp.join(self.known.get("DATA_ROOT", ""), "experiments", EXPERIMENT, "runs", campaign)
+
+    def configuration(self, command: "Command", label: str) -> dict[str, Any] | None:
+        """Compose a configuration and check it. Return its values, unresolved and without `hydra`; None if it fails."""
+        from omegaconf import OmegaConf
+
+        try:
+            cfg = command.compose(self.entry, self.script)
+        except (Exception, SystemExit) as error:
+            self.found.add(f"{label}: {one_line(error)}", is_note=is_job_error(error))
+            return None
+        if self.has_run and not has_runtime(cfg):
+            self.found.add(f"{label}: {LACKS_RUNTIME}")
+            return None
+        values: Any = OmegaConf.to_container(cfg, resolve=False)
+        values.pop("hydra", None)
+        check_values(cfg, label, self.found, command.is_multirun)
+        self.found.is_unrecorded |= not has_runtime(cfg)
+        if has_runtime(cfg):
+            self.found.problems += grid_problems(cfg, command.is_multirun)
+            if not self.found.problems:
+                check_requirements(cfg, self.known, self.found)
+        return dict(values)
+
+    def grid(self, grid: Grid, command: "Command") -> None:
+        """Check the points of a grid."""
+        config = command.config_name(self.entry)
+        campaign = campaign_of(config, command.overrides)
+        typed = [word for word in command.overrides if not word.startswith("config=")]
+        os.environ["RUN_NAME"] = grid.points[0].name
+
+        def compose(label: str, point: Point) -> dict[str, Any] | None:
+            CHOSEN[:] = [ChosenPoint(config, campaign, point)]
+            words = [*(CHOSEN[0].overrides if self.has_run else point.overrides), *typed]
+            combined = Command(command.options | {"config_name": point.config or config}, words, False)
+            return self.configuration(combined, f"conf/{config}.yaml: {label}")
+
+        largest = int(os.environ.get("EXPERIMENT_LARGEST_GRID", len(grid.points)))
+        if len(grid.points) > largest:
+            self.found.add(
+                f"conf/{config}.yaml: its grid has {len(grid.points)} points, but Slurm allows {largest}"
+                " (MaxArraySize). Split the grid, or use a pack."
+            )
+        else:
+            check_points(grid, compose, self.runs(campaign), self.found)
+
+
+def grid_of(command: "Command", entry: Entry) -> Grid | None:
+    """Return the grid of the primary configuration, if that is in conf/. Raises GridError."""
+    config = command.config_name(entry)
+    is_here = "config_path" not in command.options and osp.isfile(osp.join(CONF, f"{config}.yaml"))
+    return read_grid(config) if is_here else None
 
 
 @contextmanager
@@ -117,6 +201,7 @@ def restored() -> Iterator[None]:
     try:
         yield
     finally:
+        CHOSEN.clear()
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = words
@@ -134,6 +219,15 @@ class Command:
     options: dict[str, str]
     overrides: list[str]
     is_multirun: bool
+
+    def config_name(self, entry: Entry) -> str:
+        """Return the name of the primary configuration, without .yaml."""
+        return (self.options.get("config_name") or entry.config_name or "").removesuffix(".yaml")
+
+    def campaign(self, entry: Entry) -> str:
+        """Return the name of the folder of its runs: that of the configuration, or another one that was typed."""
+        typed = [word.partition("=")[2] for word in self.overrides if word.startswith("config=")]
+        return typed[-1] if typed else self.config_name(entry)
 
     def label(self, entry: Entry) -> str:
         """Return the configuration's name for findings: its file, if that is in this experiment."""
@@ -159,7 +253,8 @@ class Command:
         if task.__module__ == "__mp_main__":
             task.__module__ = "__main__"
         options = [f"--{name.replace('_', '-')}={value}" for name, value in self.options.items()]
-        sys.argv = [script, "--cfg", "all", *options, *overrides]
+        # Printing the whole configuration would take a tenth of the time.
+        sys.argv = [script, "--cfg", "all", "--package", "hydra.job", *options, *overrides]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints an error and exits
         try:
             entry.function()

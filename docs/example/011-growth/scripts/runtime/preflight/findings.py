@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from runtime.paths import ROOT
@@ -23,11 +23,18 @@ LIBRARIES = ("antlr4", "hydra", "omegaconf")
 
 @dataclass
 class Findings:
-    """Problems (they stop a submission), notes (they do not), and the checksums of declared inputs."""
+    """Problems (they stop a submission), notes (they do not), and what else a submission records.
+
+    inputs  the checksums of declared inputs
+    points  for each point of a grid, its name, the hash of its configuration, and its state
+    is_unrecorded  whether the script does not record its runs: its configuration lacks conf/runtime.yaml
+    """
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
+    points: list[str] = field(default_factory=list)
+    is_unrecorded: bool = False
 
     def add(self, line: str, is_note: bool = False) -> None:
         lines = self.notes if is_note else self.problems
@@ -35,12 +42,20 @@ class Findings:
             lines.append(line)
 
     def copy(self) -> "Findings":
-        return Findings(list(self.problems), list(self.notes), dict(self.inputs))
+        return replace(
+            self,
+            problems=list(self.problems),
+            notes=list(self.notes),
+            inputs=dict(self.inputs),
+            points=list(self.points),
+        )
 
     def extend(self, other: "Findings") -> None:
         self.problems += other.problems
         self.notes += other.notes
         self.inputs |= other.inputs
+        self.points = self.points or other.points
+        self.is_unrecorded |= other.is_unrecorded
 
 
 def one_line(error: object) -> str:

@@ -21,10 +21,11 @@ MODULE = "__mp_main__"  # multiprocessing imports scripts under this name, too
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all scripts share: their environment, sys.path without its first entry, and the problems of both."""
+    """What all scripts share. `path` is sys.path without its first entry, and `limit` the seconds for one step."""
 
     environment: dict[str, str]
     path: list[str]
+    limit: int
     problems: list[str]
 
 
@@ -156,6 +157,8 @@ class Script:
     def compose(self, arguments: Sequence[str]) -> Findings:
         """Check the configuration that the script composes for these arguments."""
         if not self.module or not self.source:
+            return Findings(is_unrecorded=bool(self.source and self.source.uses_hydra and not self.uses_runtime()))
+        if self.environment.get("EXPERIMENT_MODE") == "plain":
             return Findings()
         entries = self.called_entries()
         if not entries and self.source.uses_hydra and "main" in self.source.attributes:
@@ -163,6 +166,8 @@ class Script:
             return Findings(notes=[note])
         if self.needs_own_process:
             arguments = self.arguments
+        elif not entries and not self.source.reads_arguments and names_configuration(arguments):
+            return Findings(notes=[f"{self.path}: it does not read its configuration, since it has no hydra.main"])
         found = [self.configuration(entry, arguments) for entry in entries]
         sound = [each for each in found if not each.problems]
         if not sound:
@@ -175,6 +180,9 @@ class Script:
     def configuration(self, entry: Entry, arguments: Sequence[str]) -> Findings:
         assert self.source and self.module
         return check_configuration(entry, self.path, self.module, arguments, self.known, self.source.reads_arguments)
+
+    def uses_runtime(self) -> bool:
+        return bool(self.source and "runtime" in self.source.modules)
 
     def called_entries(self) -> list[Entry]:
         """Return the functions with hydra.main that the script calls. If none is found, return all that it defines."""
@@ -191,6 +199,11 @@ class Script:
         return value
 
 
+def names_configuration(arguments: Sequence[str]) -> bool:
+    """Return whether arguments choose a configuration by Hydra's option."""
+    return any(word.split("=")[0] in ("--config-name", "-cn") for word in arguments)
+
+
 def merged(findings: Sequence[Findings]) -> Findings:
     """Return all findings as one, without duplicates."""
     whole = Findings()
@@ -200,6 +213,8 @@ def merged(findings: Sequence[Findings]) -> Findings:
         for line in each.notes:
             whole.add(line, is_note=True)
         whole.inputs |= each.inputs
+        whole.points = whole.points or each.points
+        whole.is_unrecorded |= each.is_unrecorded
     return whole
 
 

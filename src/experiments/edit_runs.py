@@ -49,6 +49,7 @@ def add_run(path: str, script: str, tokens: Sequence[str], request: Request) -> 
         filled: dict[str, Filled] = {}
         if read_now(experiment.path / f"scripts/{script}.py") is not None:
             filled = fill_configurations(experiment, new, added, [run for run in parsed if run not in added])
+            new.pop(f"conf/{script}.yaml", None)  # the first configuration of a new script, for launchers that take one
         elif DEFAULT in files:  # the starter's configuration has it among its defaults
             new.setdefault(DEFAULT, files[DEFAULT])
         new |= {name: File(configuration.content) for name, configuration in filled.items()}

@@ -1,0 +1,1 @@
+../../template/scripts/runtime/sharing.py

@@ -1,0 +1,156 @@
+"""`experiments show`: print the record of a run, and how to make it again. Nothing is changed."""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import Problem
+from experiments.experiment import Experiment, find_all
+from experiments.git import Repository
+from experiments.history import History, find_env, read_histories
+from experiments.listing import facts_of_figure, readable_size
+from experiments.records import (
+    EVERYTHING,
+    RunInfo,
+    fill_run,
+    mapping_of,
+    readable_seconds,
+    short_number,
+    text_of,
+    texts_of,
+)
+from experiments.screen import show_cells
+from experiments.slurm import Queue
+
+Line = tuple[str, str]  # its title, which is empty if it is that of the line before, and its text
+
+
+def show_run(path: str, name: str) -> int:
+    """Print the record of a run."""
+    experiment = Experiment.open(path)
+    [history] = read_histories([experiment], Queue.read(), EVERYTHING)
+    print_run(history, history.find_run(name))
+    return 0
+
+
+def show_figure_run(path: str | None, figure: str) -> int:
+    """Print the record of the run that made a figure."""
+    facts = facts_of_figure(path, figure)
+    script = re.match(r"experiments/([^/]+)/", facts.get("Script", ""))
+    experiments = [Experiment.open(path)] if path else find_all()
+    experiments = [each for each in experiments if not script or each.path.name == script[1]]
+    histories = read_histories(experiments, Queue.read(), EVERYTHING)
+    for history in histories:
+        for run in history.runs:
+            if run.folder == facts["Run"]:
+                print_run(history, run)
+                return 0
+    record = Path(facts["Run"], "provenance.json")
+    if not histories or not record.is_file():
+        raise Problem(f"{record} is gone, the record of the run that made {figure}")
+    elsewhere = RunInfo(facts.get("Configuration", ""), record.parent.name, "", folder=facts["Run"])
+    print_run(histories[0], fill_run(elsewhere, record, EVERYTHING))  # hydra.run.dir chose its folder
+    return 0
+
+
+def print_run(history: History, run: RunInfo) -> None:
+    """Print a line per fact. The commands at the end can be copied."""
+    lines = [*describe(history, run), *describe_attempts(run), *describe_files(run)]
+    show_cells(("run", f"{run.config}/{run.name}" if run.name else f"{run.config}, job {run.entry}"), lines)
+    print("\nTo make it again:\n")
+    for command in commands_again(history, run):
+        print(f"  {command}")
+
+
+def describe(history: History, run: RunInfo) -> Iterator[Line]:
+    """Yield how a run was made, and what came out."""
+    yield "state", run.state
+    if run.error:
+        yield "error", run.error
+    if run.dirty and run.submission:
+        commit = f"{run.commit} (includes changes that were uncommitted)"
+    else:
+        commit = run.commit + (" (and uncommitted changes, which are not recorded)" if run.dirty else "")
+    receipt = history.receipts.get(run.submission)
+    facts = {
+        "script": text_of(run.record.get("script")),
+        "command": text_of(run.record.get("command")),
+        "overrides": " ".join(run.overrides),
+        "commit": commit,
+        "host": text_of(run.record.get("host")),
+        "job": run.entry,
+        "launcher": receipt.text("launcher") if receipt else "",
+        "started": run.started or run.submitted,
+        "time": readable_seconds(run.seconds(datetime.now().astimezone())),
+        "memory": describe_memory(mapping_of(run.record.get("usage"))),
+    }
+    yield from ((title, text) for title, text in facts.items() if text)
+    yield from titled("numbers", [f"{name} = {short_number(value)}" for name, value in run.metrics.items()])
+
+
+def describe_memory(usage: Mapping[str, Any]) -> str:
+    """Return the peak memory in words; empty if it is not known."""
+    names = {"process_bytes": "process", "child_bytes": "largest child", "job_bytes": "job"}
+    return ", ".join(f"{readable_size(usage[key])} {name}" for key, name in names.items() if usage.get(key))
+
+
+def describe_attempts(run: RunInfo) -> Iterator[Line]:
+    """Yield a line per attempt, if there were several."""
+    attempts = run.record.get("attempts")
+    if isinstance(attempts, list) and len(attempts) > 1:
+        words = [
+            [text_of(attempt.get(name)) for name in ("started", "status", "host", "error")] for attempt in attempts
+        ]
+        yield from titled("attempts", [" ".join(filter(None, each)) for each in words])
+
+
+def describe_files(run: RunInfo) -> Iterator[Line]:
+    """Yield the folder of a run and its files elsewhere."""
+    if run.folder:
+        yield "folder", run.folder
+    yield from titled("figures", texts_of(run.record.get("figures")))
+    yield from titled("tables", texts_of(run.record.get("tables")))
+
+
+def titled(title: str, texts: list[str]) -> Iterator[Line]:
+    yield from ((title if number == 0 else "", text) for number, text in enumerate(texts))
+
+
+# Again ----------------------------------------------------------------------------------------------------------------
+
+
+def commands_again(history: History, run: RunInfo) -> Iterator[str]:
+    """Yield the commands that make a run again: by its receipt, or in a worktree at its commit."""
+    if run.submission in history.receipts:
+        yield shlex.join(["bash", f"{history.experiment.name}/scripts/submit.sh", "--again", run.folder or run.entry])
+        return
+    if not run.commit or not run.record:
+        yield "# The record has no commit."
+        return
+    repository = history.experiment.repository
+    folder = os.path.relpath(repository.root.with_name(f"{repository.root.name}-{run.commit[:8]}"))
+    yield shlex.join(["git", "worktree", "add", "--detach", folder, run.commit])
+    yield from copy_env(history.experiment, repository, folder)
+    yield shlex.join(["cd", folder])
+    yield f'EXPERIMENT_ROOT="$PWD/experiments" {command_in_worktree(run)}'
+
+
+def copy_env(experiment: Experiment, repository: Repository, folder: str) -> Iterator[str]:
+    """Yield the command that copies .env to a worktree, since git does not have it."""
+    env = find_env(experiment)
+    if env.is_file() and env.is_relative_to(repository.root):
+        yield shlex.join(["cp", os.path.relpath(env), f"{folder}/{env.relative_to(repository.root)}"])
+
+
+def command_in_worktree(run: RunInfo) -> str:
+    """Return the recorded command, with the script's path from the repository's root if it starts one."""
+    command, script = text_of(run.record.get("command")), text_of(run.record.get("script"))
+    words = shlex.split(command)
+    places = [number for number, word in enumerate(words) if Path(word).name == Path(script).name]
+    if script.startswith("experiments/") and places:
+        words[places[0]] = script
+    return shlex.join(words)

@@ -1,0 +1,111 @@
+"""show: the record of a run for people, and the commands that make it again. runs: records in Python."""
+
+import json
+import os
+import sys
+
+import pytest
+from support.process import commit, edit, run
+from support.slurm import Submitter, submitted
+from support.updating import WITH_TOOL, tool
+
+BODY = """\
+from matplotlib.figure import Figure
+run.log(loss=0.5, step=1)
+run.log(loss=cfg.noise, step=2)
+figure = Figure()
+figure.subplots()
+run.save(figure, osp.join(os.environ["ASSET_IMAGES_DIR"], f"{run.stem}.png"))"""
+
+
+@pytest.fixture
+def ran(lab):
+    lab.render()
+    lab.write_light(BODY)
+    commit(lab.path, "Write light")
+    assert lab.start("x_gh_000", "noise=0.25", "title='two words'", script="light").returncode == 0
+    return lab
+
+
+def shown(lab, *words):
+    """Return the printed facts by their titles, and the commands."""
+    done = tool(lab, "show", *words)
+    assert done.returncode == 0, done.stderr
+    facts, commands = done.stdout.split("\nTo make it again:\n\n")
+    rows = [line.partition("  ") for line in facts.splitlines()]
+    return {title: text.strip() for title, _, text in rows if title}, commands.splitlines()
+
+
+def records(lab):
+    return [json.loads(path.read_text()) for path in sorted(lab.data.glob("experiments/011-x/runs/*/*/prov*"))]
+
+
+def test_show_prints_the_record(ran):
+    [record] = records(ran)
+    facts, _ = shown(ran, "011-x", "x_gh_000/20")
+    assert facts["run"] == "x_gh_000/" + os.path.basename(record["folder"])
+    assert (facts["state"], facts["overrides"]) == ("finished", "noise=0.25 title='two words'")
+    assert facts["commit"] == record["commit"] and facts["folder"] == record["folder"]
+    assert facts["numbers"] == "loss = 0.25" and facts["memory"].endswith(" largest child")
+    [figure] = record["figures"]
+    assert facts["figures"] == figure and shown(ran, "--figure", figure)[0] == facts
+
+
+def test_show_makes_a_run_by_hand_again(ran):
+    """The commands are typed after the script has changed."""
+    edit(ran.path / "experiments/011-x/scripts/light.py", "loss=0.5", "loss=0.75")
+    commit(ran.path, "Change light")
+    _, commands = shown(ran, "011-x", "20")
+    done = run("bash", "-ec", "\n".join(commands), cwd=ran.path)
+    assert done.returncode == 0, done.stderr
+    first, second = records(ran)
+    same = ("commit", "dirty", "overrides", "config", "configuration_hash", "metrics")
+    assert {name: first[name] for name in same} == {name: second[name] for name in same}
+    edit(ran.path / "experiments/011-x/scripts/light.py", "loss=0.75", "loss=1")
+    assert ran.start(script="light").returncode == 0
+    name = os.path.basename(records(ran)[-1]["folder"])
+    assert shown(ran, "011-x", name)[0]["commit"].endswith(" (and uncommitted changes, which are not recorded)")
+
+
+def test_show_makes_a_submitted_run_again(lab, slurm):
+    jobs = Submitter(lab, slurm, runs={"x": ["slurm_000"]})
+    lab.write_light(script="x")
+    [number] = submitted(jobs.submit("slurm_x_000", "hours=2"))
+    assert slurm.wait(number, "COMPLETED")
+    facts, commands = shown(lab, "011-x", number)
+    assert (facts["job"], facts["launcher"], facts["overrides"]) == (number, "slurm_x_000", "hours=2")
+    [again] = submitted(run("bash", "-c", commands[0], cwd=lab.path))
+    assert slurm.wait(again, "COMPLETED")
+    facts, _ = shown(lab, "011-x", again)
+    assert (facts["job"], facts["launcher"], facts["overrides"]) == (again, "slurm_x_000", "hours=2")
+
+
+def test_show_refuses_in_one_line(ran):
+    for words, said in (
+        (["011-x"], "no run is named. Write PATH RUN, or --figure FILE."),
+        (["011-x", "nothing"], 'unknown run "nothing" of experiments/011-x. `experiments list experiments/011-x`'),
+        (["--figure", "none.png"], "none.png is not a file"),
+    ):
+        done = tool(ran, "show", *words)
+        assert done.returncode == 1 and done.stderr.startswith(f"experiments: {said}"), done.stderr
+
+
+READ = """\
+from experiments import runs
+[record] = runs("experiments/011-x")
+print(record["state"], record["metrics"], record["configuration"]["noise"], record["run"] in record["folder"])
+try:
+    print(runs("011-x", frame=True)[["state", "metrics.loss", "configuration.noise"]].iloc[0].tolist())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_runs_are_read_in_python(ran):
+    done = run(sys.executable, "-c", READ, cwd=ran.path, env=os.environ | WITH_TOOL)
+    first, second = done.stdout.splitlines()
+    assert first == "finished {'loss': 0.25} 0.25 True", done.stderr
+    assert second in (
+        "Problem pandas is not installed for this Python. Install it: pip install pandas",
+        "['finished', 0.25, 0.25]",
+    )
