@@ -50,7 +50,9 @@ choose_tasks() {
 count_points() { # LAUNCHER
   local name state task
   local -i number=0 finished=0 elsewhere=0 running=0
-  local -r size=$(pack_size "$1") live=$(live_jobs "$1")$'\n'
+  local size live
+  size=$(pack_size "$1")
+  live=$(live_jobs "$1")$'\n' # not with `local`, which would hide a failure
   local -a unfinished=() chosen=()
   while IFS= read -r -d '' name && IFS= read -r -d '' _ && IFS= read -r -d '' state; do
     task=$((number / size))

@@ -210,7 +210,7 @@ group_launcher() { # LAUNCHER
   local count status variable
   local -a fields python run own=() shared=()
   if ! is_from_template "$tree/$experiment/scripts/${stems[$1]}.slurm"; then
-    ((request[legs] == 1)) || add_finding "$1" "--legs needs a launcher of the template"
+    ! needs_chain || add_finding "$1" "only a launcher of the template can continue a run"
     warn "$1: only its text was checked, since it is not a launcher of the template"
     return
   fi
@@ -266,7 +266,7 @@ check_run() { # LAUNCHER WORD...
     after=$word
   done
   if [[ $config ]]; then check_configuration "$launcher" "$config"; fi
-  if ((request[legs] > 1)); then check_chain "$launcher" "$script"; fi
+  if needs_chain; then check_chain "$launcher" "$script"; fi
   [[ ! ${findings[$launcher]-} ]] || return 1
   if [[ $config && $script != */@(query|optuna_worker).py ]]; then
     config=${config%.yaml}
@@ -277,14 +277,19 @@ check_run() { # LAUNCHER WORD...
   [[ $text == *runtime* ]] || writes_outputs=yes
 }
 
+# Return whether a job of this submission continues a run.
+needs_chain() {
+  ((request[legs] > 1)) || [[ ${request[action]} == continue ]]
+}
+
 # Refuse legs where no run continues: a sweep's worker starts new trials, and a pack has several runs.
 check_chain() { # LAUNCHER SCRIPT
   local text
   read_text "$tree/$experiment/scripts/${stems[$1]}.slurm" text
   if [[ $text == *$'\nexport EXPERIMENT_MODE=pack'* ]]; then
-    add_finding "$1" "a pack has several runs, which --legs cannot continue. Use a launcher with one run and --array"
+    add_finding "$1" "a pack has several runs, which no leg can continue. Use a launcher with one run and --array"
   elif [[ $2 == */@(query|optuna_worker).py || $text == *"-m wandb agent"* ]]; then
-    add_finding "$1" "--legs continues a run, but this launcher starts a query or a sweep. Submit it again instead"
+    add_finding "$1" "a leg continues a run, but this launcher starts a query or a sweep. Submit it again instead"
   fi
 }
 
