@@ -1,6 +1,7 @@
 """Programs for `make test`: when they are installed, when this is refused, and what SKIP skips."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -245,7 +246,7 @@ def test_skip_is_reported_last():
     done = typed(*PYTEST, "tests/test_pin.py", SKIP="slurm")
     assert done.returncode == 0, done.stdout
     *_, count, report = done.stdout.splitlines()
-    number = count.split()[0]
+    number = re.search(r"(\d+) skipped", count)[1]
     assert int(number) > 10 and report == f"skipped {number} tests: SKIP=slurm"
 
 

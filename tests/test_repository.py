@@ -228,7 +228,9 @@ def test_receipt_records_the_submission(jobs, slurm):
         "words": "".join(f"{word}\0" for word in words),
         "options": "--hold\0-J\0receipt 1\0",
         "inputs": "",
+        "live": "false\n",
         "job": f"{number}\n",
+        "legs": f"{number}\n",
     }
     assert jobs.finish(number)["JobState"] == "COMPLETED"
     assert git(jobs.lab.path, "status", "--porcelain", "--", "experiments/011-x/slurm") == ""
@@ -332,7 +334,7 @@ PYTHON = '"$HOME/miniconda3/envs/torchcell/bin/python"'
 @pytest.mark.parametrize(
     ("python", "lost"),
     [
-        (f'env -i HOME="$HOME" PATH="$PATH" {PYTHON}', "EXPERIMENT_JOB, EXPERIMENT_MODE"),
+        (f'env -i HOME="$HOME" PATH="$PATH" {PYTHON}', "EXPERIMENT_END, EXPERIMENT_JOB, EXPERIMENT_LEGS"),
         (f"env -u SLURM_ARRAY_TASK_ID {PYTHON}", "SLURM_ARRAY_TASK_ID"),
         (f"env -u EXPERIMENT_SUBMISSION {PYTHON}", "EXPERIMENT_SUBMISSION"),
     ],

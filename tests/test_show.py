@@ -62,7 +62,7 @@ def test_show_makes_a_run_by_hand_again(ran):
     same = ("commit", "dirty", "overrides", "config", "configuration_hash", "metrics")
     assert {name: first[name] for name in same} == {name: second[name] for name in same}
     edit(ran.path / "experiments/011-x/scripts/light.py", "loss=0.75", "loss=1")
-    assert ran.start(script="light").returncode == 0
+    assert ran.start("x_gh_000", "noise=0.25", "title='two words'", script="light").returncode == 0
     name = os.path.basename(records(ran)[-1]["folder"])
     assert shown(ran, "011-x", name)[0]["commit"].endswith(" (and uncommitted changes, which are not recorded)")
 
