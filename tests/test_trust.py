@@ -156,7 +156,20 @@ def test_request_is_one_line_per_option_or_refused(plain_template, request):
         wanted = {name for name, value in (own | request).items() if value is not None}
         wanted -= {"mem"} if any(name.startswith("mem-") for name in request) and "mem" not in request else set()
         assert len(asked) == 3 + len(wanted)
-        known = ("#", "set ", "export ", "PYTHONPATH=", "python=(", "run=(", "  ", ")", "if ", "exec ")
+        known = (
+            "#",
+            "set ",
+            "export ",
+            "PYTHONPATH=",
+            "python=(",
+            "run=(",
+            "  ",
+            ")",
+            "if ",
+            "exec ",
+            "source experiments/",
+            "unset WANDB_",
+        )
         assert all(line.startswith(known) or not line for line in lines)
     forget(destination)
 
