@@ -18,7 +18,7 @@ from support.updating import BOTH, RUNS, by_copier, by_tool, contents, is_new, s
 from experiments.git import Repository
 
 INVALID = {
-    "experiment": "growth",
+    "experiment": "a growth",
     "title": "two\nlines",
     "runs": {"x": ["mars_000"]},
     "package": "torch-cell",
@@ -166,8 +166,8 @@ def test_edited_answers_file_adds_and_loses_nothing(old, experiment):
     assert by_tool(old).returncode == 0
     assert is_new(experiment) and not (experiment / "conf/x_gh_002.yaml").exists()
     found = tool(old, "check").stdout
-    assert "experiments/011-x/conf/x_gh_002.yaml: is missing, but the answers have its run" in found
-    assert "experiments/011-x/scripts/gh_x_002.slurm: is missing, but the answers have its run" in found
+    files = "  experiments/011-x/conf/x_gh_002.yaml\n  experiments/011-x/scripts/gh_x_002.slurm\n"
+    assert f"2 files: is missing, but the answers have its run [missing-file]\n{files}" in found
 
 
 def never_commit(repository, experiment):

@@ -178,9 +178,9 @@ def test_worktree_is_updated(old, experiment, tmp_path, update):
 def test_path_or_option_that_is_wrong_is_one_line(old, experiment):
     (old.path / "empty").mkdir()
     for arguments, message in (
-        (["update", "nowhere"], "experiments: nowhere has no .copier-answers.yml"),
+        (["update", "nowhere"], 'experiments: unknown experiment "nowhere"; the nearest of 1 in experiments/: 011-x'),
         (["check", "empty"], "experiments: empty has neither .copier-answers.yml nor scripts/"),
-        (["add-run", "nowhere", "x", "gh_001"], "experiments: nowhere has no .copier-answers.yml"),
+        (["add-run", "./nowhere", "x", "gh_001"], "experiments: ./nowhere has no .copier-answers.yml"),
     ):
         done = tool(old, *arguments)
         assert done.returncode == 1 and done.stderr.startswith(message) and done.stderr.count("\n") == 1

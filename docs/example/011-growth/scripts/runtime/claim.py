@@ -14,7 +14,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from runtime.campaign import ChosenPoint, chosen_point, configuration_hash
 from runtime.files import mkdir_exclusive
 from runtime.paths import EXPERIMENT
-from runtime.point_claims import ClaimError, Finished, Taken, claim_with_answers, own_campaign_folder
+from runtime.point_claims import (
+    ClaimError,
+    Finished,
+    Taken,
+    claim_with_answers,
+    other_script_problem,
+    own_campaign_folder,
+)
 from runtime.process import (
     Process,
     candidate_names,
@@ -49,11 +56,15 @@ def check_and_claim(config: DictConfig, key: str) -> None:
             require_needs(config)
         HASHES.append(configuration_hash(config))
         remove_grid(config)
-        claim_campaign(config, key)
+        home, script = campaign_folder(config, key), script_name(sys.argv[0])
+        if home and (refusal := other_script_problem(home, script)):
+            sys.exit(refusal)
         if chosen:
             claim_chosen_point(config, chosen)
         else:
             claim_run_folder(config, key)
+        if home:
+            own_campaign_folder(home, script)
         if this_process().is_main:
             link_folder(osp.abspath(OmegaConf.select(config, key)))
     except Exception as error:  # Hydra would only print a warning
@@ -129,18 +140,14 @@ def claim_chosen_point(config: DictConfig, chosen: ChosenPoint) -> None:
 # Folders --------------------------------------------------------------------------------------------------------------
 
 
-def claim_campaign(config: DictConfig, key: str) -> None:
-    """Record in a job which script uses the folder of a configuration. Exits if another script does."""
+def campaign_folder(config: DictConfig, key: str) -> str | None:
+    """Return runs/CONFIG, which belongs to one script, in a job. None by hand, and if hydra.run.dir was changed."""
     process = this_process()
     if not process.is_main or not process.job:
-        return
+        return None
     export_run_variables()
     folder = osp.dirname(osp.abspath(OmegaConf.select(config, key)))
-    if osp.dirname(folder).endswith(osp.join("experiments", EXPERIMENT, "runs")):  # else hydra.run.dir was changed
-        try:
-            own_campaign_folder(folder, script_name(sys.argv[0]))
-        except ClaimError as error:
-            sys.exit(str(error))
+    return folder if osp.dirname(folder).endswith(osp.join("experiments", EXPERIMENT, "runs")) else None
 
 
 def claim_run_folder(config: DictConfig, key: str) -> None:

@@ -156,7 +156,7 @@ refuse_ignored() { # PATH...
 
 refuse_large_untracked() {
   local name largest='' total=0 most=0 size
-  while read -r size name; do
+  while read -r -d '' size name; do
     total=$((total + size))
     if ((size > most)); then most=$size largest=$name; fi
   done < <(list_untracked "${paths[@]}")
@@ -169,20 +169,20 @@ refuse_large_untracked() {
 # Users commit results. Warn early about files that are too large for that.
 warn_large_results() {
   local size name
-  while read -r size name; do
+  while read -r -d '' size name; do
     if ((size <= untracked_limit * 1000000)); then continue; fi
     warn "$experiment/$name has $((size / 1000000)) MB, which is too large to commit." \
       "Move it to DATA_ROOT, or let git ignore it."
   done < <(list_untracked results)
 }
 
-# Print the size in bytes and the name of each file that git neither tracks nor ignores.
+# Print the size in bytes and the name of each file that git neither tracks nor ignores. Each line ends in NUL.
 list_untracked() { # PATHSPEC...
   local -a names
   cd "$folder"
   mapfile -t -d '' names < <(quiet_git ls-files -z --others --exclude-standard -- "$@")
   if ((!${#names[@]})); then return; fi
-  printf '%s\0' "${names[@]}" | xargs -0 stat --format='%s %n' -- 2> /dev/null
+  printf '%s\0' "${names[@]}" | xargs -0 stat --printf='%s %n\0' -- 2> /dev/null
 }
 
 # Write to $work/absent the files that a sparse checkout leaves out. They must not be committed as deleted.
