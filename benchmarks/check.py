@@ -5,7 +5,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from list import seconds
+from list import measure
 from render import ROOT, quiet_git, template
 from update import git, monorepo
 
@@ -61,7 +61,7 @@ def main():
         lab = Path(folder, "lab")
         monorepo(lab, source, ["011-x"], 0)  # the others are compared with its template
         paths = write_experiments(lab)
-        times = [seconds(lab, "check", *paths) for _ in range(ROUNDS)]
+        times = [measure(lab, "check", *paths)[0] for _ in range(ROUNDS)]
         print(f"\ncheck of {EXPERIMENTS} experiments with {EXPERIMENTS * LAUNCHERS} launchers (median of {ROUNDS})\n")
         print(f"  {statistics.median(times):5.2f} s\n")
 

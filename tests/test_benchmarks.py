@@ -15,6 +15,8 @@ def test_benchmark_gives_git_its_own_settings(path):
     main = path.read_text().split("def main():")[1]
     before, after = main.split("quiet_git(folder)")
     assert not [call for call in ("template(", "repository(", "make_lab(", "copier") if call in before] and after
+    imported = run(sys.executable, "-c", f"import {path.stem}", env=os.environ | {"PYTHONPATH": str(BENCHMARKS)})
+    assert imported.returncode == 0, imported.stderr
 
 
 def test_benchmark_git_does_not_start_maintenance(tmp_path):
