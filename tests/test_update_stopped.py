@@ -12,6 +12,7 @@ from support.process import git, run, wait_until
 from support.updating import RUNS, TOOL, WITH_TOOL, contents, is_new, skipped, tool
 
 from experiments import files, update
+from experiments import git as repository
 from experiments.errors import Problem
 from experiments.experiment import Experiment, Templates
 from experiments.update import Options, Row
@@ -41,7 +42,7 @@ class Steps:
         for name in ("replace", "unlink", "chmod"):
             patch.setattr(os, name, self.wrap(getattr(os, name)))
         patch.setattr(Path, "write_bytes", self.wrap(Path.write_bytes))
-        patch.setattr(subprocess, "run", self.wrap(subprocess.run, changes_the_repository))
+        patch.setattr(repository, "run_limited", self.wrap(repository.run_limited, changes_the_repository))
 
     def wrap(self, function, is_step=lambda *words: True):
         def call(*words, **options):

@@ -4,10 +4,12 @@ import hashlib
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.errors import Problem
 from experiments.files import locked
@@ -64,19 +66,43 @@ def run_git(
         given.write(data)
         given.seek(0)
         command = [*GIT, *map(str, arguments)]
-        try:
-            done = subprocess.run(
-                command, cwd=folder, env=environment, stdin=given, stdout=output, stderr=errors, timeout=SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise Problem(f"git {arguments[0]} took more than {SECONDS} s") from None
-        if done.returncode in accept:
+        code = run_limited(command, cwd=folder, env=environment, stdin=given, stdout=output, stderr=errors)
+        if code is None:
+            raise Problem(f"git {arguments[0]} took more than {SECONDS} s")
+        if code in accept:
             output.seek(0)
             return output.read()
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines() or [f"git {arguments[0]} failed"]
     first = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
-    raise GitError(first.removeprefix("fatal: ").removeprefix("error: "), done.returncode)
+    raise GitError(first.removeprefix("fatal: ").removeprefix("error: "), code)
+
+
+def run_limited(command: Sequence[str], **options: Any) -> int | None:
+    """Return the exit code of a command, or None if it was killed after SECONDS. `options` are those of Popen.
+
+    A timer kills it, since `Popen.wait` with a time limit looks only every 50 ms.
+    """
+    process = subprocess.Popen(command, **options)
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        process.kill()
+
+    timer = threading.Timer(SECONDS, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        process.wait()
+    except BaseException:  # as of a signal
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        timer.cancel()
+        timer.join()  # a process with several threads should not fork
+    return None if is_late.is_set() else process.returncode
 
 
 def ask_git(folder: Path | str, *arguments: str | Path) -> str:
