@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 from support.offline import wandb_run
+from support.preflight import preflight
 from support.process import edit, run, wait_until
 
 ROUND2 = """\
@@ -136,7 +137,7 @@ def test_point_of_wrong_configuration_is_refused(campaign):
     assert refusal(start(campaign, "point=a", config="typo")).startswith(
         "conf/typo.yaml: while parsing a flow sequence"
     )
-    assert refusal(start(campaign, "point=a", config="nix")) == "conf/nix.yaml: there is no such file."
+    assert refusal(start(campaign, "point=a", config="nix")) == "conf/nix.yaml: this file does not exist."
     line = refusal(campaign.python("experiments/011-x/scripts/light.py", "point=a"))
     assert line == "point=a: it needs the name of a configuration. Write --config-name CONFIG point=a"
 
@@ -274,7 +275,10 @@ def test_point_with_schema_needs_two_fields(campaign):
         if fields == "pass":
             code = "import sys; from runtime.requirements import missing_fields as f; print(f(sys.argv[1]), f('x'))"
             told = campaign.python("-c", f"import sys; sys.path[0] = 'experiments/011-x/scripts'; {code}", done.stderr)
-            assert told.stdout == "Add the fields `grid: Any = None` and `point: Any = None` to Schema. None\n"
+            remedy = "Add the fields `grid: Any = None` and `point: Any = None` to Schema."
+            assert told.stdout == f"{remedy} None\n"
+            lines = preflight(campaign, ["experiments/011-x/scripts/light.py", "--config-name", "typed"]).lines()
+            assert lines and all(line.startswith("conf/typed.yaml: ") and line.endswith(remedy) for line in lines)
 
 
 # In jobs --------------------------------------------------------------------------------------------------------------

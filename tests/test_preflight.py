@@ -676,6 +676,19 @@ def test_env_file_that_the_run_finds_is_checked(jobs, slurm):
 # Machines and kinds of launchers --------------------------------------------------------------------------------------
 
 
+def test_values_of_a_child_arrive_in_order(x):
+    program = f"""
+import sys
+sys.path[0] = "{SCRIPTS}"
+from runtime.preflight.children import forked
+large = ["finished", 7, None] * 10_000
+with forked(lambda send: [send(value) for value in ("first", "", large, [], large)], 60) as receive:
+    print([len(receive()) for _ in range(5)], receive())
+"""
+    done = x.python("-c", program)
+    assert (done.stdout, done.stderr) == ("[5, 0, 30000, 0, 30000] ended the process with exit code 0\n", "")
+
+
 def test_launcher_setup_and_python_are_tried(jobs):
     jobs.edit("scripts/gh_x_000.slurm", "set -euo pipefail\n", "set -euo pipefail\necho no module >&2\nfalse\n")
     assert findings(jobs, "gh_x_000") == ["no module"]

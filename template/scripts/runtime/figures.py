@@ -12,15 +12,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 from importlib import import_module
-from itertools import count
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from runtime.figure_metadata import add_gif_comment, join_lines, read_metadata
-from runtime.files import FileError, commit_new, explain, link_new, temporary
+from runtime.files import FileError, explain, link_all_new, link_new, temporary
 from runtime.paths import PACKAGE, ROOT, is_below
 from runtime.process import queue_id
-from runtime.record import commit, script_name
+from runtime.record import commit, commit_text, script_name
 
 if TYPE_CHECKING:
     from matplotlib.animation import Animation
@@ -90,8 +89,7 @@ def script_metadata() -> dict[str, str]:
 @cache
 def script_commit() -> str:
     """Return the commit of this process's code. Git is asked once, since it is slow on some disks."""
-    head, is_dirty = commit()
-    return f"{head}{'-dirty' if is_dirty else ''}"
+    return commit_text(*commit())
 
 
 def write_figure(
@@ -125,34 +123,20 @@ def write_figure(
     return [root + each for each in endings]
 
 
+def all_endings(ending: str, also: Sequence[str]) -> list[str]:
+    """Return the endings of a figure's formats, each once. An entry of `also` may lack its dot."""
+    return list(dict.fromkeys([ending, *(f".{each.lstrip('.')}" for each in also)]))
+
+
 def check_endings(figure: "Drawing", ending: str, also: Sequence[str]) -> list[str]:
-    """Return the endings of a figure's formats, each once. Raises FileError for an unknown one."""
-    endings = list(dict.fromkeys([ending, *(f".{each.lstrip('.')}" for each in also)]))
+    """Return the endings of a figure's formats. Raises FileError for an unknown one."""
+    endings = all_endings(ending, also)
     for each in endings:
         if each not in ENDINGS:
             raise FileError(f'unknown ending "{each}"; expected one of: {", ".join(ENDINGS)}.')
         if is_animation(figure) and each != ".gif":
             raise FileError(f'an animation cannot be written as "{each}". Let the path end in .gif.')
     return endings
-
-
-def link_all_new(parts: Mapping[str, str], root: str) -> list[str]:
-    """Move finished files to `root` with their endings, or with _2, _3 and so on if one of the names is taken."""
-    for number in count(1):
-        stem = root if number == 1 else f"{root}_{number}"
-        done: list[str] = []
-        try:
-            for ending, part in parts.items():
-                commit_new(part, stem + ending)
-                done.append(stem + ending)
-            return done
-        except FileExistsError:
-            for path, part in zip(done, parts.values(), strict=False):
-                if osp.lexists(part):
-                    os.unlink(path)
-                else:  # a disk without hard links
-                    os.replace(path, part)
-    raise AssertionError
 
 
 def title_of(figure: "Drawing") -> dict[str, str]:
@@ -218,10 +202,10 @@ def keep_figure(
     """
     root, ending = osp.splitext(file_name(path))
     possible = (".gif",) if is_animation(figure) else ENDINGS
-    wanted = [each for each in (ending, *(f".{each.lstrip('.')}" for each in also)) if each in possible]
+    wanted = [each for each in all_endings(ending, also) if each in possible]
     return [
         keep_format(figure, osp.join(folder, root + each), {**metadata, **title_of(figure)}, options)
-        for each in dict.fromkeys(wanted or possible[:1])
+        for each in wanted or possible[:1]
     ]
 
 

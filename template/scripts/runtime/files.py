@@ -5,8 +5,9 @@ import json
 import os
 import os.path as osp
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from secrets import token_hex
 from typing import Any, NoReturn, TextIO
 
@@ -107,14 +108,27 @@ def try_to_write(folder: str) -> None:
 def link_new(part: str, path: str) -> str:
     """Move a finished file to `path`, or to a path with _2, _3 and so on if that exists. Return the new path."""
     root, ending = osp.splitext(path)
-    count = 1
-    while True:
+    [new] = link_all_new({ending: part}, root)
+    return new
+
+
+def link_all_new(parts: Mapping[str, str], root: str) -> list[str]:
+    """Move finished files to `root` with their endings, or with _2, _3 and so on if one of the names is taken."""
+    for number in count(1):
+        stem = root if number == 1 else f"{root}_{number}"
+        done: list[str] = []
         try:
-            commit_new(part, path)
-            return path
+            for ending, part in parts.items():
+                commit_new(part, stem + ending)
+                done.append(stem + ending)
+            return done
         except FileExistsError:
-            count += 1
-            path = f"{root}_{count}{ending}"
+            for path, part in zip(done, parts.values(), strict=False):
+                if osp.lexists(part):
+                    os.unlink(path)
+                else:  # a disk without hard links
+                    os.replace(path, part)
+    raise AssertionError
 
 
 def commit_new(part: str, path: str) -> None:

@@ -7,13 +7,14 @@ point.py NAME -- python SCRIPT --config-name CONFIG ...    run one point of a ca
 Launchers start these forms, the first two through point.sh:
 
 point.py --claim CONFIG FILE JOB...             write the words for the script to FILE, each ending in NUL
-point.py --holders CONFIG FILE                  write the holders of which Slurm must be asked, for a pack's points
+point.py --holders CONFIG FILE                  write the jobs that hold points of a pack, to ask Slurm about them
 point.py --exec CONFIG JOB... -- SCRIPT...      choose the point of this process of a pack, and become its script
 point.py --hydra CONFIG -- SCRIPT WORD...       run a script of Hydra, and record the run
 point.py --plain NAME -- SCRIPT ARGUMENT...     run another script, and record the run in runs/NAME
 
 Slurm no longer has the jobs JOB. The exit code of --claim is FINISHED or TAKEN if there is nothing to compute; the
-reason is printed. It is ASK if FILE has the holder of which Slurm must be asked: its cluster, job and point.
+reason is printed. It is ASK if only Slurm knows whether a job still computes the point. Then FILE has that job's
+cluster, its number and the point.
 """
 
 import os
@@ -85,8 +86,16 @@ def become(words: Sequence[str]) -> NoReturn:
 
 
 def write_holders(words: Sequence[str]) -> None:
-    """Write the holders of a pack's points of which only Slurm knows whether they are gone."""
-    from runtime.point_claims import Unknown, claim_path, newest_claim, refuse_live, this_owner
+    """Write the cluster, job and point of each holder of a pack's points that only Slurm knows about."""
+    from runtime.point_claims import (
+        ClaimError,
+        Taken,
+        Unknown,
+        claim_path,
+        newest_claim,
+        refuse_live,
+        this_owner,
+    )
 
     config, file = words
     size = int(os.environ["SLURM_NTASKS"])
@@ -100,7 +109,7 @@ def write_holders(words: Sequence[str]) -> None:
                 refuse_live(holder, this_owner(), (), claim_path(folder, number))
             except Unknown as question:
                 questions += question.words
-            except Exception:  # the process of this point reports it
+            except (Taken, ClaimError):  # the process of this point reports it
                 continue
     write_words(file, questions)
 
@@ -121,7 +130,9 @@ def interpreter() -> list[str]:
 
 def lacks_recorder() -> bool:
     """Return whether the preflight has found that the script of this job does not record itself."""
-    return osp.exists(osp.join(os.environ.get("EXPERIMENT_SUBMISSION") or os.devnull, "unrecorded"))
+    from runtime.paths import receipt_file
+
+    return osp.exists(receipt_file("unrecorded"))
 
 
 def run_plain(words: Sequence[str]) -> NoReturn:
@@ -162,14 +173,14 @@ def run_script(
     name: str, python: Sequence[str], words: Sequence[str], overrides: Sequence[str], chosen: "ChosenPoint | None"
 ) -> NoReturn:
     """Run a script, and record the run in a folder of runs/NAME. `words` are the script and its arguments."""
-    from runtime.campaign import typed_config, with_override
+    from runtime.campaign import typed_config, with_overrides
     from runtime.grid import override_text
     from runtime.parent import ScriptRun, claim_folder, run_recorded
 
     environment = dict(os.environ)  # the script reads .env itself
     folder = claim_folder(runs_folder(), name, chosen, words[0])
     if typed_config(words):
-        words = with_override(words, f"hydra.run.dir={override_text(folder)}")
+        words = with_overrides(words, [f"hydra.run.dir={override_text(folder)}"])
     hashes = dict(points(chosen.config)) if chosen else {}
     expected = hashes.get(chosen.point.name) if chosen else None
     command = [*python, *words]
@@ -222,7 +233,9 @@ def claimed_words(config: str, gone: Collection[str], is_pack: bool = False) -> 
 
 def points(config: str) -> list[tuple[str, str | None]]:
     """Return the name and the hash of each point, from the receipt or else from the configuration without hashes."""
-    path = osp.join(os.environ.get("EXPERIMENT_SUBMISSION") or os.devnull, "points")
+    from runtime.paths import receipt_file
+
+    path = receipt_file("points")
     if osp.isfile(path):
         with open(path, encoding="utf-8") as file:
             words = file.read().split("\0")[:-1]

@@ -11,13 +11,12 @@ import os.path as osp
 import platform
 import subprocess
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime.files import commit_new, temporary
 from runtime.paths import SCRIPTS
-from runtime.process import batch_job, earlier_legs
+from runtime.process import batch_job, earlier_legs, submission
 from runtime.sharing import make_shared_folder, share_with_group
 
 
@@ -92,7 +91,7 @@ def this_owner() -> Owner:
         host=platform.node(),
         pid=None if job else os.getpid(),
         started=None if job else start_of(os.getpid()),
-        submission=osp.basename(variables.get("EXPERIMENT_SUBMISSION", "")) or None,
+        submission=submission(),
     )
 
 
@@ -189,11 +188,16 @@ def claim_path(folder: str, number: int) -> str:
 
 
 def write_claim(path: str, owner: Owner) -> bool:
-    """Write a claim, complete from its first moment. Return False if the file exists already."""
+    """Write a claim. Return False if the file exists already."""
+    return write_new(path, json.dumps(asdict(owner)))
+
+
+def write_new(path: str, text: str) -> bool:
+    """Write a file that is complete from its first moment. Return False if it exists already."""
     make_shared_folder(osp.dirname(path))
     with temporary(path) as part:
         with open(part, "x", encoding="utf-8") as file:
-            json.dump(asdict(owner), file)
+            file.write(text)
         share_with_group(part)
         try:
             commit_new(part, path)
@@ -230,12 +234,7 @@ def own_campaign_folder(folder: str, script: str) -> None:
     """Record that the runs in a folder are those of a script. Raises ClaimError if they are those of another."""
     path = osp.join(folder, "script")
     if not osp.exists(path):
-        make_shared_folder(folder)
-        with temporary(path) as part, suppress(FileExistsError):
-            with open(part, "x", encoding="utf-8") as file:
-                file.write(f"{script}\n")
-            share_with_group(part)
-            commit_new(part, path)
+        write_new(path, f"{script}\n")
     if problem := other_script_problem(folder, script):
         raise ClaimError(problem)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.files import write_json
 from runtime.metrics import History, Number
 from runtime.paths import EXPERIMENT, FOLDER, SCRIPTS, SUBMITTED, package_folder
-from runtime.process import earlier_legs, queue_id
+from runtime.process import earlier_legs, queue_id, submission
 from runtime.usage import peak_memory
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ def tree_state() -> tuple[str, bool]:
     if head == "(initial)":
         raise LookupError("the repository has no commit")
     return head, any(not line.startswith("# ") for line in lines)
+
+
+def commit_text(head: str | None, is_dirty: bool | None) -> str:
+    """Return a commit as the metadata of figures has it: with -dirty if the code differs from it."""
+    return f"{head}{'-dirty' if is_dirty else ''}"
 
 
 def is_uncommitted(head: str, paths: Sequence[str]) -> bool:
@@ -116,7 +121,7 @@ def run_facts(script: str) -> dict[str, Any]:
         "dirty": None,
         "host": platform.node(),
         "slurm": {name: os.environ[name] for name in SLURM_VARIABLES if name in os.environ},
-        "submission": osp.basename(os.environ.get("EXPERIMENT_SUBMISSION", "")) or None,
+        "submission": submission(),
         "started": now(),
     }
 
@@ -171,11 +176,9 @@ class Record:
         if earlier_legs():
             attempt["job"] = queue_id()
         attempt["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-        self.facts = {"status": "running", "error": None, "finished": None, "metrics": {}} | dict(facts)
-        self.facts["metrics"] = earlier.get("metrics", {})
-        self.facts["figures"] = earlier.get("figures", [])
-        self.facts["tables"] = earlier.get("tables", [])
-        self.facts["wandb_id"] = earlier.get("wandb_id")
+        kept: dict[str, Any] = {"metrics": {}, "figures": [], "tables": [], "wandb_id": None}
+        self.facts = {"status": "running", "error": None, "finished": None} | dict(facts)
+        self.facts |= {name: earlier.get(name, empty) for name, empty in kept.items()}
         self.facts["attempts"] = [*attempts, attempt]
         self.write()
 

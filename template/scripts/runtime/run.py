@@ -21,7 +21,7 @@ from runtime.inputs import own_paths
 from runtime.metrics import number, plain
 from runtime.paths import FOLDER, PREFIX
 from runtime.process import this_process
-from runtime.record import Record, plain_configuration, run_facts, versions
+from runtime.record import Record, commit_text, plain_configuration, run_facts, versions
 from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, require_needs
 from runtime.signals import Signals, Terminated
 from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
@@ -152,7 +152,7 @@ class Run:
             "Script": facts["script"],
             "Configuration": facts["config"],
             "Overrides": " ".join(facts["overrides"]),
-            "Commit": f"{facts['commit']}{'-dirty' if facts['dirty'] else ''}",
+            "Commit": commit_text(facts["commit"], facts["dirty"]),
             "Job": facts["job"] or "none",
             "Run": self.folder,
         }

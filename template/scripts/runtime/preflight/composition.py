@@ -21,7 +21,14 @@ from runtime.point_claims import other_script_problem
 from runtime.preflight.findings import Findings, is_job_error, is_resolver_error, one_line
 from runtime.preflight.points import check_points
 from runtime.record import script_name
-from runtime.requirements import LACKS_RUNTIME, grid_problems, has_runtime, unmet_requirements, unresolved
+from runtime.requirements import (
+    LACKS_RUNTIME,
+    grid_problems,
+    has_runtime,
+    missing_fields,
+    unmet_requirements,
+    unresolved,
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,9 @@ class Check:
         try:
             cfg = command.compose(self.entry, self.script)
         except (Exception, SystemExit) as error:
-            self.found.add(f"{label}: {one_line(error)}", is_note=is_job_error(error))
+            text = one_line(error)
+            remedy = missing_fields(text)
+            self.found.add(f"{label}: {text} {remedy}" if remedy else f"{label}: {text}", is_note=is_job_error(error))
             return None
         if self.has_run and not has_runtime(cfg):
             self.found.add(f"{label}: {LACKS_RUNTIME}")

@@ -33,7 +33,7 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
-    points: list[str] = field(default_factory=list)
+    points: list[tuple[str, str, str]] = field(default_factory=list)
     is_unrecorded: bool = False
 
     def add(self, line: str, is_note: bool = False) -> None:
@@ -51,8 +51,11 @@ class Findings:
         )
 
     def extend(self, other: "Findings") -> None:
-        self.problems += other.problems
-        self.notes += other.notes
+        """Add other findings, but no line twice."""
+        for line in other.problems:
+            self.add(line)
+        for line in other.notes:
+            self.add(line, is_note=True)
         self.inputs |= other.inputs
         self.points = self.points or other.points
         self.is_unrecorded |= other.is_unrecorded

@@ -4,7 +4,6 @@ A script gets its point by the words `--config-name CONFIG point=NAME`. `expand_
 Hydra composes: `--config-name CONFIG ++config=CAMPAIGN ++point=NAME OVERRIDE...`.
 """
 
-import os
 import os.path as osp
 import re
 import sys
@@ -12,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runtime.grid import Grid, GridError, Point, nearest, override_text
+from runtime.grid import UNHASHED, Grid, GridError, Point, nearest, override_text
 from runtime.hydra_yaml import load_grid
-from runtime.paths import CONF
+from runtime.paths import CONF, receipt_file
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,8 +22,6 @@ TYPED, EXPANDED = "point=", "++point="
 CONFIG_OPTIONS = ("--config-name", "-cn")
 WORD = re.compile(r"[A-Za-z0-9_-]+")
 
-# Keys of a configuration that change nothing of what a run computes.
-UNHASHED = ("hydra", "grid", "point", "config", "folder", "title", "trial", "wandb", "profiler")
 UNHASHED_OVERRIDE = re.compile(rf"[+~]*({'|'.join(UNHASHED)})([.@=].*)?", re.DOTALL)
 
 
@@ -38,7 +35,7 @@ def read_grid(config: str) -> Grid | None:
             value = load_grid(file.read())
         return None if value is None else Grid.parse(value)
     except FileNotFoundError:
-        raise GridError(f"conf/{config}.yaml: there is no such file.") from None
+        raise GridError(f"conf/{config}.yaml: this file does not exist.") from None
     except (OSError, ValueError, GridError) as error:
         raise GridError(f"conf/{config}.yaml: {' '.join(str(error).split())}") from None
 
@@ -140,9 +137,7 @@ def expand_point(words: list[str], word: str, has_runtime: bool) -> tuple[list[s
     words[config_place(words)] = ["--config-name", chosen.point.config or config]
     typed = [each for each in words if each not in (word, f"config={chosen.campaign}")]
     refuse_overrides(config, chosen.campaign, typed, word)
-    first = next(number for number, each in enumerate(words) if number and is_override(each))
-    overrides = chosen.overrides if has_runtime else chosen.point.overrides
-    return [*typed[:first], *overrides, *typed[first:]], chosen  # Hydra takes all overrides in one place
+    return with_overrides(typed, chosen.overrides if has_runtime else chosen.point.overrides), chosen
 
 
 def expanded_point(words: Sequence[str], word: str) -> ChosenPoint:
@@ -198,17 +193,17 @@ def campaign_of(config: str, words: Sequence[str] = ()) -> str:
 
 def submission_name() -> str:
     """Return the NAME of `submit.sh --name NAME`, which the receipt has; else an empty text."""
-    path = osp.join(os.environ.get("EXPERIMENT_SUBMISSION") or os.devnull, "name")
+    path = receipt_file("name")
     if not osp.isfile(path):
         return ""
     with open(path, encoding="utf-8") as file:
         return file.read().strip()
 
 
-def with_override(words: Sequence[str], override: str) -> list[str]:
-    """Return the words of a script with one more override, before the others."""
+def with_overrides(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the words of a script with further overrides before the others, since Hydra takes all in one place."""
     first = next((number for number, each in enumerate(words) if number and is_override(each)), len(words))
-    return [*words[:first], override, *words[first:]]
+    return [*words[:first], *overrides, *words[first:]]
 
 
 def refuse_overrides(config: str, campaign: str, words: Sequence[str], point: str) -> None:

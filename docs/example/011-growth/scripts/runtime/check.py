@@ -59,7 +59,7 @@ class Found:
     problems: list[str]
     notes: list[str] = field(default_factory=list)
     inputs: Mapping[str, str] = field(default_factory=dict)
-    points: list[str] = field(default_factory=list)
+    points: list[tuple[str, str, str]] = field(default_factory=list)
     is_unrecorded: bool = False
 
 
@@ -138,7 +138,7 @@ def write_findings(folder: str, launchers: Sequence[str], findings: Sequence[Fou
     for launcher, found in named.items():
         write_pairs(osp.join(folder, "inputs", launcher), found.inputs.items())
         if found.points:
-            write_pairs(osp.join(folder, "points", launcher), [found.points])
+            write_pairs(osp.join(folder, "points", launcher), found.points)
         if found.is_unrecorded:
             write_pairs(osp.join(folder, "unrecorded", launcher), [])
 

@@ -1,4 +1,4 @@
-"""Make Hydra 1.3 work on Python 3.14. Remove this module when Hydra 1.3 is no longer supported.
+"""Make Hydra 1.3 work on Python 3.14. Remove this module when Hydra 1.3 is not supported any more.
 
 Since Python 3.14, argparse searches each help text for "%". One help text of Hydra 1.3 is not a string, and without
 this patch every script with hydra.main fails when it starts.

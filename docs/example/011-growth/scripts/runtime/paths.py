@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import os.path as osp
 import shlex
 import sys
@@ -29,6 +30,11 @@ SUBMITTED = read_submitted()
 
 # The experiment's folder in the live tree. Results, profiles and logs are written there.
 FOLDER: str = SUBMITTED["experiment"] if SUBMITTED else osp.dirname(SCRIPTS)
+
+
+def receipt_file(name: str) -> str:
+    """Return the path of a file in the receipt of this job. Without a receipt, that is a path where no file can be."""
+    return osp.join(os.environ.get("EXPERIMENT_SUBMISSION") or os.devnull, name)
 
 
 def package_folder() -> str | None:

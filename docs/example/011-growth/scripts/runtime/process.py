@@ -178,6 +178,11 @@ def is_earlier_attempt(folder: str, process: Process) -> bool:
         return False  # the file is not the record of a run
 
 
+def submission() -> str | None:
+    """Return the name of this job's receipt in slurm/submitted, or None without one."""
+    return osp.basename(os.environ.get("EXPERIMENT_SUBMISSION", "")) or None
+
+
 def link_folder(folder: str) -> None:
     """Link the run's folder in the receipt of this job, where bash finds the record: runs/<job>[_<task>][.<process>].
 

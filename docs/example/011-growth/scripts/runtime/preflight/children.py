@@ -29,8 +29,9 @@ def forked(work: Callable[[Send], None], limit: int) -> Iterator[Callable[[], An
         os.close(reader)
         run_child(work, writer)
     os.close(writer)
+    received = bytearray()
     try:
-        yield lambda: next_value(reader, process, limit)
+        yield lambda: next_value(reader, received, process, limit)
     finally:
         os.close(reader)
         with suppress(ProcessLookupError):
@@ -61,20 +62,21 @@ def run_child(work: Callable[[Send], None], writer: int) -> NoReturn:
         os._exit(0)
 
 
-def next_value(reader: int, process: int, limit: int) -> Any:
-    """Return the next value that a child sends, or how it ended."""
-    end, line = time.monotonic() + limit, b""
-    while not line.endswith(b"\n"):
+def next_value(reader: int, received: bytearray, process: int, limit: int) -> Any:
+    """Return the next value that a child sends, or how it ended. `received` has what was read beyond earlier values."""
+    end = time.monotonic() + limit
+    while b"\n" not in received:
         if time.monotonic() > end:
             return f"did not end within {limit} seconds"
         is_dead = has_ended(process)  # checked before the read, since output may arrive in between
-        byte = b""
+        block = b""
         if select.select([reader], [], [], 0 if is_dead else 0.2)[0]:
-            byte = os.read(reader, 1)
-            line += byte
-            time.sleep(0 if byte else 0.05)  # a child that has closed its end may live on
-        if is_dead and not byte:
+            block = os.read(reader, 2**16)
+            received += block
+            time.sleep(0 if block else 0.05)  # a child that has closed its end may live on
+        if is_dead and not block:
             return how_it_ended(process)
+    line, _, received[:] = received.partition(b"\n")
     value = json.loads(line)
     if isinstance(value, dict) and "failed" in value:
         raise RuntimeError(value["failed"])

@@ -15,9 +15,8 @@ from runtime.point_claims import ClaimError, newest_claim
 from runtime.preflight.findings import Findings, one_line
 
 Values = dict[str, Any]  # a composed configuration: unresolved, without `hydra`
-Compose = Callable[
-    [str, Point], Values | None
-]  # takes what a finding is about, and a point; None if there is a problem
+# Takes what a finding is about, and a point. Returns None if there is a problem.
+Compose = Callable[[str, Point], Values | None]
 
 OTHER = "finished with another configuration"
 
@@ -65,7 +64,7 @@ def check_points(grid: Grid, compose: Compose, runs: str, found: Findings) -> No
         except ClaimError as error:
             found.add(one_line(error))
             return
-        found.points += [point.name, hashes[point.name], state]
+        found.points.append((point.name, hashes[point.name], state))
     report_others(found, runs)
 
 
@@ -134,7 +133,7 @@ def state_of(folder: str, expected: str) -> str:
 
 def report_others(found: Findings, runs: str) -> None:
     """Report finished points that had another configuration."""
-    names = [name for name, state in zip(found.points[::3], found.points[2::3], strict=True) if state == OTHER]
+    names = [name for name, _, state in found.points if state == OTHER]
     if names:
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         found.add(

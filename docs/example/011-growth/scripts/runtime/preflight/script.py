@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from runtime import hydra_help
+from runtime.campaign import CONFIG_OPTIONS
 from runtime.paths import PACKAGE, package_error
 from runtime.preflight.composition import Entry, check_configuration, find_entry, recorded
 from runtime.preflight.findings import Findings, import_error, is_job_error, one_line
@@ -201,20 +202,14 @@ class Script:
 
 def names_configuration(arguments: Sequence[str]) -> bool:
     """Return whether arguments choose a configuration by Hydra's option."""
-    return any(word.split("=")[0] in ("--config-name", "-cn") for word in arguments)
+    return any(word.split("=")[0] in CONFIG_OPTIONS for word in arguments)
 
 
 def merged(findings: Sequence[Findings]) -> Findings:
     """Return all findings as one, without duplicates."""
     whole = Findings()
     for each in findings:
-        for line in each.problems:
-            whole.add(line)
-        for line in each.notes:
-            whole.add(line, is_note=True)
-        whole.inputs |= each.inputs
-        whole.points = whole.points or each.points
-        whole.is_unrecorded |= each.is_unrecorded
+        whole.extend(each)
     return whole
 
 
