@@ -42,10 +42,13 @@ def test_launcher_takes_its_configuration(jobs, slurm):
         (["gh_x", "--dry-run"], "gh_x needs a configuration after it; "),
         (["gh_x", "../round2"], "../round2 is not a configuration in "),
         (["gh_x", "a b"], "gh_x: a configuration's name has letters, digits, _, - and . only: a b"),
-        (["gh_x", "round3"], "gh_x round3: there is no configuration experiments/011-x/conf/round3.yaml"),
-        (["igb_mmli_x", "round3"], "igb_mmli_x round3: there is no configuration "),
+        (["gh_x", "round3"], "gh_x round3: its configuration experiments/011-x/conf/round3.yaml does not exist"),
+        (
+            ["igb_mmli_x", "round3"],
+            "igb_mmli_x round3: its configuration experiments/011-x/conf/round3.yaml does not exist",
+        ),
         (["gh_x", "x", "gh_x", "conf/x"], "gh_x x is named twice. Name it once."),
-        (["gh_x", "round2", "x"], "there is no launcher "),
+        (["gh_x", "round2", "x"], "the launcher "),
     ],
 )
 def test_launcher_refuses_a_wrong_configuration(jobs, words, problem):

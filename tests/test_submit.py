@@ -266,7 +266,7 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
         ("export PYTHON", "if true; then\nexport PYTHON", "syntax error"),
         ("x_gh_000\n", "x_gh_999\n", "no configuration experiments/011-x/conf/x_gh_999.yaml"),
         ("--config-name x_gh_000", "'--config-name=x_gh_999'", "no configuration experiments/011-x/conf/x_gh_999.yaml"),
-        ("scripts/x.py", "scripts/z.py", "no script experiments/011-x/scripts/z.py"),
+        ("scripts/x.py", "scripts/z.py", "its script experiments/011-x/scripts/z.py does not exist"),
         ("run=(", "walk=(", "it lacks run=( ... ), the command that it runs"),
         ("\n", "\r\n", "it has DOS line breaks"),
     ]:
@@ -278,9 +278,8 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
 
     jobs.edit("scripts/delta_x_001.slurm", "bfjt-delta-gpu", "other-account")
     assert "delta_x_001: allocation failure: Invalid account" in jobs.refused("gh_x_000", "delta_x_001")
-    assert jobs.refused("gh_x_999") == (
-        f"submit.sh: there is no launcher {jobs.experiment}/scripts/gh_x_999.slurm. Write overrides as KEY=VALUE."
-    )
+    path = jobs.experiment / "scripts/gh_x_999.slurm"
+    assert jobs.refused("gh_x_999") == (f"submit.sh: the launcher {path} does not exist. Write overrides as KEY=VALUE.")
     assert jobs.refused("gh_x_000", "gh_x_000.slurm") == "submit.sh: gh_x_000 is named twice. Name it once."
     assert jobs.refused("gh_x_000", "--", "--mem-per-cpu=2g") == (
         "submit.sh: gh_x_000: sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive."

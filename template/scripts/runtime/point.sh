@@ -61,14 +61,14 @@ choose_in_pack() {
 find_gone() { # [CLUSTER JOB POINT]...
   local state
   while (($#)); do
-    state=$(ask_slurm "$1" "$2") || return
+    state=$(state_of_job "$1" "$2") || return
     if [[ $state == gone ]]; then gone+=("$2"); else printf 'point %s: job %s computes it\n' "$3" "$2"; fi
     shift 3
   done
 }
 
 # Print "live" or "gone", as Slurm answers about a job. Without an answer, print the reason and return 1.
-ask_slurm() { # CLUSTER JOB
+state_of_job() { # CLUSTER JOB
   local cluster answer
   cluster=${SLURM_CLUSTER_NAME:-$(scontrol show config 2>&1 | sed -n 's/^ClusterName *= //p')}
   answer="it is a job of cluster $1, and this is ${cluster:-no cluster}"
@@ -98,4 +98,4 @@ find_configuration() { # WORD...
   done
 }
 
-if [[ ${BASH_SOURCE[0]} == "$0" ]]; then ask_slurm "$@"; else choose_point "$@"; fi
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then state_of_job "$@"; else choose_point "$@"; fi

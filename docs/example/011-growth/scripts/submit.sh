@@ -316,7 +316,7 @@ list_sbatch_words() { # LAUNCHER RECEIPT RESULT
   if [[ $earlier ]]; then result+=(--dependency="afterany:$(tr , : <<< "${earlier%,}")"); fi
   result+=("$file")
   if is_from_template "$file"; then result+=(--submission="$2" ${earlier:+--legs="$earlier"}); fi
-  if is_plain "$file"; then result+=(--); fi
+  if [[ ${modes[$1]-} == plain ]]; then result+=(--); fi
   result+=(${config:+"$config"} "${overrides[@]}")
 }
 

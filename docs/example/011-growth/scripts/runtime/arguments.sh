@@ -15,7 +15,7 @@ LAUNCHER       a launcher in $experiment/scripts, with or without .slurm
 CONFIG         a configuration in $experiment/conf, required after a launcher without a number
 KEY=VALUE      a Hydra override of the configuration
 --name NAME    a name for the points of a grid with other overrides: they run in runs/CONFIG.NAME
---legs N       submit N jobs, each of which continues the run if the one before it did not finish it
+--legs N       submit N jobs: each one continues the run if the job before it did not finish it
 --dry-run      check everything without submitting
 --live         run the files as they are when the job starts, not as they are now
 --parsable     print only the numbers of the jobs, one a line
@@ -26,7 +26,7 @@ ARGUMENT       an argument of the script that a launcher with -plain in its name
 --continue RUN submit a leg that continues a run in its folder
 --failed CONFIG
                submit each failed, lost or timed-out run of a configuration again
---prune        remove pinned code that is no longer needed by any job
+--prune        remove the pinned code that no job in the queue needs
 END
 }
 
@@ -120,7 +120,8 @@ check_words() {
     if ! is_plain "$scripts/${stems[$launcher]}.slurm"; then
       ((!${#arguments[@]})) || die "$launcher takes no arguments after a second --. Write overrides as KEY=VALUE."
     elif ((${#overrides[@]})); then
-      die "$launcher takes no overrides. Write the arguments of its script after a second --, like -- -- ${overrides[*]}"
+      die "$launcher takes no overrides." \
+        "Write the arguments of its script after a second --, like -- -- ${overrides[*]}"
     fi
   done
   overrides+=("${arguments[@]}")
@@ -143,7 +144,7 @@ find_launcher() { # WORD
   local -r name=${1##*/}
   require_folder "$1" "$scripts" launcher
   [[ -f $scripts/${name%.slurm}.slurm ]] \
-    || die "there is no launcher $scripts/${name%.slurm}.slurm. Write overrides as KEY=VALUE."
+    || die "the launcher $scripts/${name%.slurm}.slurm does not exist. Write overrides as KEY=VALUE."
   printf '%s\n' "${name%.slurm}"
 }
 

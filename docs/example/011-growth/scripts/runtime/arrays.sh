@@ -1,8 +1,8 @@
 # Choose the tasks of job arrays: those of points that are not finished. submit.sh sources this file.
 #
-# The preflight writes a file for each launcher whose configuration has a grid, $work/points/LAUNCHER: for each point, in
-# the order of the grid, its name, the hash of its configuration, and its state: `finished`, `finished elsewhere` (from
-# another commit), `missing`, or the job that has claimed it.
+# The preflight writes a file for each launcher whose configuration has a grid, $work/points/LAUNCHER: for each point,
+# in the order of the grid, its name, the hash of its configuration, and its state: `finished`, `finished elsewhere`
+# (from another commit), `missing`, or the job that has claimed it.
 
 declare -A grids=()     # the configuration of each launcher that has a grid
 declare -A arrays=()    # the --array of each launcher
@@ -10,11 +10,12 @@ declare -A summaries=() # how many points of each launcher are in which state
 
 # Refuse what a configuration with a grid excludes. Return 1 if there is a problem.
 check_grid() { # LAUNCHER CONFIG
-  local -r launcher=$1 file=$tree/$experiment/scripts/${stems[$1]}.slurm config=$2
+  local -r launcher=$1 file=${files[$1]} config=$2
   local override
   grids[$launcher]=$config
   for override in "${overrides[@]}"; do
-    [[ $override != point=* ]] || add_finding "$launcher" "point= is for runs by hand. Submit one task: -- --array=NUMBER"
+    [[ $override != point=* ]] \
+      || add_finding "$launcher" "point= is for runs by hand. Submit one task: -- --array=NUMBER"
   done
   if ((${#overrides[@]})) && [[ ! ${request[name]} && ! ${findings[$launcher]-} ]]; then
     add_finding "$launcher" "$config has a grid. Its points with other overrides need a name: --name NAME"
@@ -75,10 +76,10 @@ count_points() { # LAUNCHER
   ((!elsewhere)) || warn "$1: $elsewhere of its finished points are from another commit"
 }
 
-# Print the number of processes in a task of a pack, each of which runs a point; 1 for other launchers.
+# Print how many points a task runs: as many as it has processes if it is a pack, else one.
 pack_size() { # LAUNCHER
   local size=1
-  if grep -q '^export EXPERIMENT_MODE=pack' "$tree/$experiment/scripts/${stems[$1]}.slurm"; then
+  if [[ ${modes[$1]-} == pack ]]; then
     size=${slurm_options[$1 ntasks]-$((${slurm_options[$1 ntasks-per-node]-1} * ${slurm_options[$1 nodes]-1}))}
   fi
   printf '%s\n' "$size"
@@ -118,11 +119,11 @@ join_ranges() { # NUMBER...
   (IFS=, && printf '%s\n' "${ranges[*]}")
 }
 
-# Record the launcher's --array: that of the command line, of its own options or of its points. Let at most as many tasks
-# run at a time as its machine allows, unless the array states a limit.
+# Record the launcher's --array: that of the command line, of its own options or of its points. Let at most as many
+# tasks run at a time as its machine allows, unless the array states a limit.
 limit_array() { # LAUNCHER
   local array=${slurm_options[$1 array]-${arrays[$1]-}} limit
-  limit=$(sed -n 's/^export EXPERIMENT_ARRAY_LIMIT=\([0-9]*\).*/\1/p' "$tree/$experiment/scripts/${stems[$1]}.slurm")
+  limit=$(sed -n 's/^export EXPERIMENT_ARRAY_LIMIT=\([0-9]*\).*/\1/p' "${files[$1]}")
   if [[ $array && $array != *%* && $limit ]]; then array+=%$limit; fi
   if [[ $array ]]; then arrays[$1]=$array; fi
 }

@@ -1,14 +1,18 @@
 # Check launchers before they are submitted. submit.sh sources this file.
 
 readonly check_seconds=600 # the limit for a launcher's setup, and for all scripts of a group
+readonly answer_kinds=(inputs points unrecorded) # check.py writes a file for a launcher to folders of these names
+
+declare -A files=() # by launcher: its path in the code that is checked
+declare -A modes=() # by launcher: its EXPERIMENT_MODE
 
 check_launchers() {
-  local launcher file
+  local launcher
   check_bash_env
   for launcher in "${launchers[@]}"; do
-    file=$tree/$experiment/scripts/${stems[$launcher]}.slurm
-    check_text "$launcher" "$file"
-    check_options "$launcher" "$file"
+    files[$launcher]=$tree/$experiment/scripts/${stems[$launcher]}.slurm
+    check_text "$launcher" "${files[$launcher]}"
+    check_options "$launcher" "${files[$launcher]}"
   done
   preflight
 }
@@ -22,7 +26,7 @@ check_bash_env() {
     || die "BASH_ENV: $BASH_ENV changes the directory, so no launcher would find its script. Type: unset BASH_ENV"
 }
 
-# Check what a launcher's text shows.
+# Check what a launcher's text shows, and set its entry in `modes`.
 check_text() { # LAUNCHER FILE
   local text message
   [[ -f $2 ]] || die "$1: git ignores it, so it cannot be pinned. Use --live."
@@ -33,7 +37,9 @@ check_text() { # LAUNCHER FILE
     || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/${stems[$1]}.slurm")"
   refuse_ignored_directives "$1" "$text"
   message=$(bash -pn "$2" 2>&1) || die "$1: ${message#"$2: "}"
-  ! is_from_template "$2" || [[ $'\n'$text == *$'\nrun=('* ]] || die "$1: it lacks run=( ... ), the command that it runs"
+  ! is_from_template "$2" || [[ $'\n'$text == *$'\nrun=('* ]] \
+    || die "$1: it lacks run=( ... ), the command that it runs"
+  if [[ $'\n'$text =~ $'\n'export\ EXPERIMENT_MODE=([a-z]+) ]]; then modes[$1]=${BASH_REMATCH[1]}; fi
 }
 
 # Set RESULT to the text of a file. Builtins are used here and below, since a process for each launcher takes longer.
@@ -155,7 +161,7 @@ print_job_variables() { # LAUNCHER
   if [[ ${slurm_options[$1 array]-} =~ ^[0-9]+ ]]; then echo "SLURM_ARRAY_TASK_ID=${BASH_REMATCH[0]}"; fi
 }
 
-# The preflight ---------------------------------------------------------------------------------------------------------
+# The preflight --------------------------------------------------------------------------------------------------------
 
 # Let each launcher of the template print its command and environment. Then start Python once for all launchers with
 # the same Python command and environment. Print every problem, and exit if there is one.
@@ -165,7 +171,8 @@ print_job_variables() { # LAUNCHER
 preflight() {
   local launcher failed=''
   local -A groups=() findings=()
-  mkdir -- "$work/checks" "$work/inputs" "$work/points" "$work/unrecorded"
+  mkdir -- "$work/checks"
+  (cd -- "$work" && mkdir -- "${answer_kinds[@]}")
   inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
@@ -184,7 +191,7 @@ inspect_launchers() {
   answers=$(umask 077 && mktemp -d)
   trap 'rm -rf -- "$answers"; clean_up' EXIT
   for launcher in "${launchers[@]}"; do
-    if ! is_from_template "$tree/$experiment/scripts/${stems[$launcher]}.slurm"; then continue; fi
+    if ! is_from_template "${files[$launcher]}"; then continue; fi
     inspect_launcher "$launcher" &
     if ((++number % 8 == 0)); then wait; fi
   done
@@ -198,7 +205,8 @@ inspect_launcher() { # LAUNCHER
   mapfile -t variables < <(print_job_variables "$1")
   # A function named printf of the user's shell must not replace the builtin that prints the answer.
   (cd -- "$tree" && export "${variables[@]}" && exec timeout --kill-after=10 "$check_seconds" \
-    env --unset='BASH_FUNC_printf%%' bash "$tree/$experiment/scripts/${stems[$1]}.slurm" ${configs[$1]:+"${configs[$1]}"} --check "${overrides[@]}") \
+    env --unset='BASH_FUNC_printf%%' \
+    bash "${files[$1]}" ${configs[$1]:+"${configs[$1]}"} --check "${overrides[@]}") \
     < /dev/null > "$answers/$1" 2> "$answers/$1.errors" || status=$?
   echo "$status" > "$answers/$1.status"
 }
@@ -209,7 +217,7 @@ inspect_launcher() { # LAUNCHER
 group_launcher() { # LAUNCHER
   local count status variable
   local -a fields python run own=() shared=()
-  if ! is_from_template "$tree/$experiment/scripts/${stems[$1]}.slurm"; then
+  if ! is_from_template "${files[$1]}"; then
     ! needs_chain || add_finding "$1" "only a launcher of the template can continue a run"
     warn "$1: only its text was checked, since it is not a launcher of the template"
     return
@@ -232,7 +240,8 @@ group_launcher() { # LAUNCHER
   fields=("${fields[@]:1+count}")
   check_run "$1" "${run[@]}" || return 0
   if ((!${#python[@]})); then
-    warn "$1: the job itself checks its script, since its machine forbids Python on login nodes. Inputs are not compared."
+    warn "$1: the job itself checks its script, since its machine forbids Python on login nodes." \
+      "Inputs are not compared."
     return
   fi
   for variable in "${fields[@]}"; do
@@ -253,7 +262,7 @@ check_run() { # LAUNCHER WORD...
   if [[ ! $script ]]; then
     add_finding "$launcher" "its run=( ... ) is empty"
   elif [[ ! -f $tree/$script ]]; then
-    add_finding "$launcher" "there is no script $script"
+    add_finding "$launcher" "its script $script does not exist"
   elif [[ ${request[query_option]} && $script != */query.py ]]; then
     add_finding "$launcher" "only the launcher of a query takes ${request[query_option]}"
   fi
@@ -285,8 +294,8 @@ needs_chain() {
 # Refuse legs where no run continues: a sweep's worker starts new trials, and a pack has several runs.
 check_chain() { # LAUNCHER SCRIPT
   local text
-  read_text "$tree/$experiment/scripts/${stems[$1]}.slurm" text
-  if [[ $text == *$'\nexport EXPERIMENT_MODE=pack'* ]]; then
+  read_text "${files[$1]}" text
+  if [[ ${modes[$1]-} == pack ]]; then
     add_finding "$1" "a pack has several runs, which no leg can continue. Use a launcher with one run and --array"
   elif [[ $2 == */@(query|optuna_worker).py || $text == *"-m wandb agent"* ]]; then
     add_finding "$1" "a leg continues a run, but this launcher starts a query or a sweep. Submit it again instead"
@@ -299,7 +308,7 @@ check_configuration() { # LAUNCHER NAME
   if [[ -f $root/$file ]]; then
     add_finding "$1" "git ignores its configuration $file, so it cannot be pinned. Use --live."
   else
-    add_finding "$1" "there is no configuration $file"
+    add_finding "$1" "its configuration $file does not exist"
   fi
 }
 
@@ -313,14 +322,15 @@ add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
   if [[ ! $group ]]; then
     group=$work/checks/${#groups[@]}
     groups[$key]=$group
-    mkdir -- "$group" "$group/inputs" "$group/points" "$group/unrecorded"
+    mkdir -- "$group"
     print_words "${python_words[@]}" > "$group/python"
     (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
   fi
   echo "$1" >> "$group/launchers"
   run_words+=("${overrides[@]}")
   if [[ ${grids[$1]-} && ${request[name]} ]]; then run_words+=(config="${grids[$1]}.${request[name]}"); fi
-  print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" "${#run_words[@]}" "${run_words[@]}" >> "$group/requests"
+  print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" "${#run_words[@]}" "${run_words[@]}" \
+    >> "$group/requests"
 }
 
 # Start Python on each group, eight at a time, and read what it found.
@@ -337,13 +347,16 @@ check_groups() {
   done
 }
 
-# Start check.py for a group. The probes are the variables that identify a run: check.py reports those that Python lacks.
+# Start check.py for a group. The probes are the variables that identify a run. check.py reports those that Python
+# lacks.
 check_group() { # FOLDER
   local status=0
   local -a python environment
-  local -r probes=(EXPERIMENT_MODE=one EXPERIMENT_JOB=0 EXPERIMENT_SUBMISSION=none EXPERIMENT_LEGS=0 EXPERIMENT_END=0
-    SLURM_JOB_ID=0 SLURM_ARRAY_JOB_ID=0 SLURM_ARRAY_TASK_ID=0 SLURM_RESTART_COUNT=0 SLURM_CLUSTER_NAME=none SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0
-    SLURM_STEP_ID=0 SLURM_CPUS_PER_TASK=1)
+  local -r probes=(
+    EXPERIMENT_MODE=one EXPERIMENT_JOB=0 EXPERIMENT_SUBMISSION=none EXPERIMENT_LEGS=0 EXPERIMENT_END=0
+    SLURM_JOB_ID=0 SLURM_ARRAY_JOB_ID=0 SLURM_ARRAY_TASK_ID=0 SLURM_RESTART_COUNT=0 SLURM_CLUSTER_NAME=none
+    SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_STEP_ID=0 SLURM_CPUS_PER_TASK=1
+  )
   mapfile -t -d '' python < "$1/python"
   mapfile -t -d '' environment < "$answers/${1##*/}.environment"
   (cd -- "$tree" && exec timeout --kill-after=10 "$check_seconds" env -i "${environment[@]}" "${probes[@]}" \
@@ -353,7 +366,7 @@ check_group() { # FOLDER
 
 # Read the findings of a group, and copy the checksums of its inputs and the states of its points.
 read_group() { # FOLDER
-  local launcher line
+  local launcher line kind
   local -r status=$(< "$1/status")
   while read -r launcher; do
     if [[ $status != 0 ]]; then add_failure "$launcher" "$status" "$1/errors"; fi
@@ -365,9 +378,9 @@ read_group() { # FOLDER
   while IFS= read -r -d '' launcher && IFS= read -r -d '' line; do
     warn "$launcher: $line"
   done < "$1/notes"
-  mv -- "$1/inputs"/* "$work/inputs/"
-  cp -R -- "$1/points/." "$work/points/"
-  cp -R -- "$1/unrecorded/." "$work/unrecorded/"
+  for kind in "${answer_kinds[@]}"; do
+    cp -R -- "$1/$kind/." "$work/$kind/"
+  done
 }
 
 add_finding() { # LAUNCHER LINE
@@ -379,9 +392,10 @@ add_failure() { # LAUNCHER CODE ERRORS
   local line
   line=$(grep -v '^[[:space:]]*$' "$3" | tail -n 1) || true
   # bash begins an error of the launcher itself with the launcher's path and line.
-  line=${line#"$tree/$experiment/scripts/${stems[$1]}.slurm: line "+([0-9]): }
+  line=${line#"${files[$1]}: line "+([0-9]): }
   if [[ $2 == 124 ]]; then
-    line="its check took more than $check_seconds s. Look for a command that waits, in its setup or at the top of its script."
+    line="its check took more than $check_seconds s."
+    line+=" Look for a command that waits, in its setup or at the top of its script."
   fi
   add_finding "$1" "${line:-its check ended with exit code $2}"
 }

@@ -34,39 +34,40 @@ use_working_tree() {
 }
 
 pin() {
-  local copy
   find_repository
   find_package
   refuse_ignored scripts ${package_path:+"$package_path"}
   refuse_large_untracked
   list_sparse
-  copy=$work/top
   stage_files
-  job_folder=$code/$commit
-  if [[ -e $job_folder ]]; then
-    tree=$job_folder
-    require_own_copy
-  else
-    tree=$copy${inner:+/$inner}
-    copy_files "$copy${outer:+/$outer}"
-    restage_copy "$copy${outer:+/$outer}"
+  if ! find_copy; then
+    copy_files "$copy"
+    restage_copy "$copy"
     job_folder=$code/$commit
-    set_dirty
-    write_metadata
   fi
-  set_dirty
+  dirty=''
+  if [[ $commit != "$head" ]]; then dirty=yes; fi
+  if [[ $tree != "$job_folder" ]]; then write_metadata; fi
   warn_ignored
   warn_large_results
 }
 
-set_dirty() {
-  dirty=''
-  if [[ $commit != "$head" ]]; then dirty=yes; fi
+# Set `job_folder`, and `tree` to it if it has a copy of `commit`. Else return 1, and set `tree` to a temporary folder
+# and `copy` to the place of the repository's files in it.
+find_copy() {
+  job_folder=$code/$commit
+  if [[ -e $job_folder ]]; then
+    tree=$job_folder
+    require_own_copy
+    return
+  fi
+  tree=$work/top${inner:+/$inner} copy=$work/top${outer:+/$outer}
+  return 1
 }
 
 # Use the code of a recorded submission: its copy or, if that was pruned, a new copy of its commit.
 pin_recorded() {
-  local -r copy=$work/top launcher=${stems[${launchers[0]}]}
+  local -r launcher=${stems[${launchers[0]}]}
   find_repository
   find_package
   commit=$(< "$recorded/commit") dirty=''
@@ -77,13 +78,8 @@ pin_recorded() {
     || die "${request[run]}: its commit $commit has no $experiment: the experiment was moved since. Submit it anew"
   quiet_git -C "$folder" cat-file -e "$commit:./scripts/$launcher.slurm" 2> /dev/null \
     || die "${request[run]}: its commit $commit has no $experiment/scripts/$launcher.slurm"
-  job_folder=$code/$commit
-  if [[ -e $job_folder ]]; then
-    tree=$job_folder
-    require_own_copy
-  else
-    tree=$copy${inner:+/$inner}
-    restore_files "$copy${outer:+/$outer}"
+  if ! find_copy; then
+    restore_files "$copy"
     write_metadata
   fi
 }
@@ -316,7 +312,7 @@ remove() { # FOLDER
   rm -rf -- "$1"
 }
 
-# Remove this user's copies that are no longer needed by any job.
+# Remove this user's copies that no job in the queue needs.
 prune() {
   local path name
   for path in "$code"/*/; do
