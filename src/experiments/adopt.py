@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import yaml
 
 from experiments.edit_runs import DEFAULT, newest_configuration, shown_request
 from experiments.errors import Problem
-from experiments.experiment import Experiment, Templates, find_folder
+from experiments.experiment import Experiment, Templates, find_folder, repository_of
 from experiments.files import Write, write_all
-from experiments.git import Repository
 from experiments.program import Program
 from experiments.recognition import (
     Recognition,
@@ -103,9 +101,7 @@ def open_folder(path: str) -> Experiment:
         raise Problem(f"{path} is not a folder")
     if (folder / ANSWERS).exists() or (folder / ANSWERS).is_symlink():
         raise Problem(f"{path} is an experiment already: it has {ANSWERS}", "Run `experiments update` to update it.")
-    # All experiments of a repository are in one, which is asked once, unless a folder is a repository of its own.
-    is_repository = (folder / ".git").exists()
-    experiment = Experiment(folder, Repository.find(folder) if is_repository else repository_around(folder.parent))
+    experiment = Experiment(folder, repository_of(folder))
     if folder.parent != experiment.repository.root / "experiments":
         raise Problem(f"{path} is not in experiments/ of its repository", "Move it there with `git mv`.")
     if not NAME.fullmatch(folder.name):
@@ -118,11 +114,6 @@ def open_folder(path: str) -> Experiment:
             f"If it is one: mkdir {shlex.quote(f'{path}/scripts')}",
         )
     return experiment
-
-
-@cache
-def repository_around(folder: Path) -> Repository:
-    return Repository.find(folder)
 
 
 def absolute_source(source: str) -> str:

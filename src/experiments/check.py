@@ -3,15 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.checks import CHECKS
 from experiments.checks.context import Check, Context, Finding
 from experiments.errors import Problem, one_line, reason
-from experiments.experiment import Experiment, Templates, find_each, find_folder
-from experiments.git import Repository
+from experiments.experiment import Experiment, Templates, find_each, find_folder, repository_of
 from experiments.template import ANSWERS, Release
 
 
@@ -150,14 +148,8 @@ def open_folder(path: str) -> Experiment:
     """Return the experiment at a path, adopted or not. Raises Problem if there is none."""
     folder = find_folder(path)
     if folder.is_dir():
-        repository = repository_of(folder.parent) if not (folder / ".git").exists() else Repository.find(folder)
+        repository = repository_of(folder)
         is_one = folder.parent == repository.root / "experiments"
         if is_one or (folder / ANSWERS).exists() or (folder / "scripts").is_dir():
             return Experiment(folder, repository)
     raise Problem(f"{path} has neither {ANSWERS} nor scripts/, so it is not an experiment")
-
-
-@cache
-def repository_of(folder: Path) -> Repository:
-    """Return the repository around a folder. Git is asked once for the experiments of a repository."""
-    return Repository.find(folder)

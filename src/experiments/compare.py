@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import Problem, one_line, reason
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, find_configurations
 from experiments.git import ask_git, run_git
-from experiments.grid import nearest
+from experiments.grid import UNHASHED, nearest
 from experiments.history import History, read_campaign, read_histories
-from experiments.points import find_configurations, read_grid, unknown_configuration
+from experiments.points import read_grid, unknown_configuration
 from experiments.records import FAULTS, RunInfo, count_states, describe_counts, mapping_of, short_number, text_of
 from experiments.screen import show_blocks, show_cells
 from experiments.slurm import Queue
 
-# Keys of a configuration that change nothing of what a run computes.
-IGNORED = ("config", "folder", "title", "trial", "point", "wandb", "profiler")
 KEEP = ("configuration", "arm", "host")  # of a record
 LABELS = ("from", "config", "run", "arm", "state")  # of a row
 MISSING = object()
@@ -161,7 +159,7 @@ def facts_of(run: RunInfo) -> dict[str, Any]:
     names = ("config", "state", "job", "cluster", "started", "finished", "commit", "dirty", "submission", "folder")
     facts = {name: getattr(run, name) for name in names}
     configuration = mapping_of(run.record.pop("configuration"))
-    kept = {key: value for key, value in configuration.items() if key not in IGNORED}
+    kept = {key: value for key, value in configuration.items() if key not in UNHASHED}
     facts |= run.record | {"overrides": run.overrides, "metrics": run.metrics}
     return {"run": run.name} | facts | {"configuration": dict(flatten(kept))}
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -173,6 +174,22 @@ def find_folder(path: str | Path) -> Path:
         raise Problem(f'"{name}" may be any of: {", ".join(found)}', "Write one of them.")
     names = ", ".join(nearest(name, folders))
     raise Problem(f'unknown experiment "{name}"; the nearest of {len(folders)} in experiments/: {names}')
+
+
+def repository_of(folder: Path) -> Repository:
+    """Return the repository of an experiment's folder, which may be one of its own, such as a submodule."""
+    return Repository.find(folder) if (folder / ".git").exists() else repository_around(folder.parent)
+
+
+@cache
+def repository_around(folder: Path) -> Repository:
+    """Return the repository around a folder. Git is asked once for all experiments in it."""
+    return Repository.find(folder)
+
+
+def find_configurations(experiment: Path) -> list[str]:
+    """Return the configurations that a run may name: those in conf/ but for the shared default and runtime."""
+    return sorted({path.stem for path in experiment.glob("conf/*.yaml") if path.is_file()} - {"default", "runtime"})
 
 
 def is_experiment(folder: Path) -> bool:

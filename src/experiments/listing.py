@@ -12,11 +12,11 @@ from pathlib import Path
 
 from experiments.code_state import CodeState, Mark
 from experiments.errors import Problem, one_line
-from experiments.experiment import Experiment, Templates, find_all
+from experiments.experiment import Experiment, Templates, find_all, find_configurations
 from experiments.figure_metadata import PROVENANCE, read_metadata
 from experiments.git import GitError, Repository
 from experiments.history import History, read_histories, runs_folder
-from experiments.points import Campaign, find_configurations, make_campaign, read_grid, unknown_configuration
+from experiments.points import Campaign, make_campaign, read_grid, unknown_configuration
 from experiments.records import (
     EVERYTHING,
     FAULTS,

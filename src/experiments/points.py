@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import Problem, reason
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, find_configurations
 from experiments.grid import Grid, GridError, Point, nearest
 from experiments.history import read_campaign
 from experiments.hydra_yaml import load_grid
@@ -24,8 +24,6 @@ from experiments.records import (
 )
 from experiments.screen import Fit, show_fitted
 from experiments.slurm import Queue
-
-SHARED = {"default", "runtime"}  # configurations that belong to no single run
 
 
 @dataclass
@@ -157,11 +155,6 @@ def read_grid(experiment: Path, config: str) -> Grid | None:
         return None if value is None else Grid.parse(value)
     except (OSError, ValueError, GridError) as error:
         raise Problem(f"{name}: {reason(error)}") from None
-
-
-def find_configurations(experiment: Path) -> list[str]:
-    """Return the configurations that a run may name."""
-    return sorted({path.stem for path in experiment.glob("conf/*.yaml") if path.is_file()} - SHARED)
 
 
 def unknown_configuration(name: str, names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.edit_runs import CONFIG_ID, Request, make_entry, value_of
 from experiments.errors import Problem
-from experiments.launcher import Launcher, LauncherName, Start, syntax_errors
+from experiments.launcher import CONFIG_NAME, Launcher, LauncherName, Start, syntax_errors
 from experiments.program import Program
 from experiments.shell import ANY
 from experiments.template import Release, Run
@@ -210,9 +210,9 @@ def overrides_of(start: Start) -> tuple[str, ...]:
     overrides = []
     while words:
         word = words.pop(0)
-        if word in ("--config-name", "-cn"):
+        if word in CONFIG_NAME:
             words = words[1:]
-        elif not word.startswith(("--config-name=", "-cn=")) and word != ANY:
+        elif word.partition("=")[0] not in CONFIG_NAME and word != ANY:
             overrides.append(word)
     return tuple(overrides)
 

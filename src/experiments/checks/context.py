@@ -8,14 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.experiment import Answers
+from experiments.experiment import Answers, find_configurations
 from experiments.launcher import Launcher
 from experiments.shell import ANY
 from experiments.template import Release, Run
 
 IN_EXPERIMENT = re.compile(r"(?:^|/)experiments/([^/]+/.+)$")
-
-SHARED = {"default", "runtime"}  # configurations that belong to no single run
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ class Context:
     @cached_property
     def configurations(self) -> list[str]:
         """The configurations that a run may name."""
-        names = sorted(path.stem for path in self.path.glob("conf/*.yaml") if path.is_file())
-        return [name for name in names if name not in SHARED]
+        return find_configurations(self.path)
 
     def locate(self, name: str) -> Path | None:
         """Return the file of a path in a launcher, if it is in the repository's experiments/; None if it is unknown.
