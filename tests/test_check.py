@@ -316,8 +316,8 @@ def test_replica_has_all_findings_and_no_other(own_template, tmp_path):
 
 FINE = {  # launchers with nothing wrong
     "message": 'cat << END\npython gone.py --config-name gone > /home/ada/x\nEND\nprintf "%s" /scratch/x',
-    "mount": 'apptainer exec --bind "$PWD:/work,$HOME/db:/db" x.sif python /work/a.py --data=/db/x',
-    "pattern": "sed -i '/home/d' x.txt; awk '/work/ {print}' x.txt; curl -s host/home x:8080/work neo4j://host/db",
+    "mount": 'apptainer exec --bind "$PWD:/mnt,$HOME/db:/db" x.sif python /mnt/a.py --data=/db/x',
+    "pattern": "sed -i '/home/d' x.txt; awk '/scratch/ {print}' x.txt; curl -s host/home x:8080/scratch neo4j://host/db",
     "made": "cat > experiments/005-old/scripts/new.py << 'E'\n1\nE\npython experiments/005-old/scripts/new.py",
     "secret": 'export A_PASSWORD=$B MAX_TOKENS=512 HF_TOKEN=short TOKEN_FILE=x\nx --password "$A_PASSWORD" --token=$B',
     "folder": 'python experiments/005-old/scripts/m.py --config-dir="$1" --config-name gone',
@@ -329,7 +329,7 @@ WRONG = {  # launchers, and what is found in each
     "m_password": ("x --db-password hunter22", ["password: has a password: db-password"]),
     "m_address": ("x bolt://ada:hunter22@host", ["password: has a password: in an address"]),
     "m_key": ("export WANDB_API_KEY=0123456789abcdef0123", ["password: has a password: WANDB_API_KEY"]),
-    "m_heredoc": ("srun bash << E\ncat /work/x\nE", ["machine-path: has a path of one machine: /work/x"]),
+    "m_heredoc": ("srun bash << E\ncat /lustre/x\nE", ["machine-path: has a path of one machine: /lustre/x"]),
     "m_default": ('cd "${ROOT:-/gpfs/x}"', ["machine-path: has a path of one machine: /gpfs/x"]),
     "m_script": (
         "S=experiments/005-old/scripts\nbash $S/lost.sh && python $S/m.py --config-name m",

@@ -24,7 +24,7 @@ grid:
     rate: [1e-3]
 """
 POINTS = [f"{arm}_{seed}_0.001" for arm in ("reference", "wide", "masked") for seed in (0, 1, 2)]
-LONG = "data.path=/work/a/very/long/path/to/the/data/set"
+LONG = "data.path=/data/a/very/long/path/to/the/data/set"
 
 
 def record(lab, config, name, status, **facts):
