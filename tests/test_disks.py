@@ -213,6 +213,11 @@ def test_disk_without_locks_is_refused_in_one_line(lab, error):
     assert done.stdout == ""
 
 
+def as_member(number):
+    """Return the words before a command of a group member."""
+    return ["setpriv", f"--reuid=200{number}", "--regid=3000", "--clear-groups"]
+
+
 class Group:
     """A repository of two group members without accounts. Their commands run with a umask."""
 
@@ -230,15 +235,16 @@ class Group:
         run("chown", "-R", "2001:3000", self.folder, check=True)
 
     def member(self, number, *command, umask="022", env=None):
-        words = ["setpriv", f"--reuid=200{number}", "--regid=3000", "--clear-groups"]
-        words += ["bash", "-c", f'umask {umask}; exec "$@"', "-", *command]
-        return run(*words, cwd=self.lab.path, env=os.environ | self.environment | (env or {}))
+        words = ["bash", "-c", f'umask {umask}; exec "$@"', "-", *command]
+        return run(*as_member(number), *words, cwd=self.lab.path, env=os.environ | self.environment | (env or {}))
 
 
 @pytest.fixture
 def group(template):
     if os.geteuid():
         pytest.skip("Only root can run commands as two users")
+    if run(*as_member(1), sys.executable, "-c", "").returncode:
+        pytest.skip("The Python of .venv is in a folder that other users cannot enter")
     folder = Path(tempfile.mkdtemp(prefix="group"))
     groups = os.getgroups()
     os.setgroups([*groups, 3000])  # so that root without its capabilities can read the group's files
