@@ -715,7 +715,7 @@ def test_launcher_of_a_machine_without_login_python_is_noted(lab, slurm):
     for name, path in marks.items():
         path.write_text(text[name])
     (jobs.experiment / "conf/x_cabbi_000.yaml").unlink()
-    assert "no configuration" in jobs.refused("igb_cabbi_x_000")
+    assert "its configuration" in jobs.refused("igb_cabbi_x_000")
 
 
 def test_job_checks_what_a_login_node_may_not(lab, slurm):

@@ -255,7 +255,7 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
     launcher = "scripts/gh_x_000.slurm"
     original = (jobs.experiment / launcher).read_text()
     line_of = {line: number for number, line in enumerate(original.splitlines(), 1)}["#SBATCH --mem=64g"]
-
+    lost = "its configuration experiments/011-x/conf/x_gh_999.yaml does not exist"
     for old, new, reason in [
         ("--partition=main", "--partition=mars", "invalid partition specified: mars"),
         ("--mem=64g", "--mem=9999g", "Requested node configuration is not available"),
@@ -264,8 +264,8 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
         ("#SBATCH --mem", " #SBATCH --mem", f"Slurm ignores the #SBATCH in line {line_of}"),
         ("#SBATCH --mem=64g", "true\n#SBATCH --mem=64g", f"Slurm ignores the #SBATCH in line {line_of + 1}"),
         ("export PYTHON", "if true; then\nexport PYTHON", "syntax error"),
-        ("x_gh_000\n", "x_gh_999\n", "no configuration experiments/011-x/conf/x_gh_999.yaml"),
-        ("--config-name x_gh_000", "'--config-name=x_gh_999'", "no configuration experiments/011-x/conf/x_gh_999.yaml"),
+        ("x_gh_000\n", "x_gh_999\n", lost),
+        ("--config-name x_gh_000", "'--config-name=x_gh_999'", lost),
         ("scripts/x.py", "scripts/z.py", "its script experiments/011-x/scripts/z.py does not exist"),
         ("run=(", "walk=(", "it lacks run=( ... ), the command that it runs"),
         ("\n", "\r\n", "it has DOS line breaks"),

@@ -25,11 +25,17 @@ class InlineExecutor(Executor):
         return future
 
 
+STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
 class Workers(ProcessPoolExecutor):
-    """Processes that Ctrl-C never reaches: they inherit a blocked SIGINT."""
+    """Processes that Ctrl-C never reaches: they inherit a blocked SIGINT.
+
+    This process cannot be stopped while it starts one: the worker would print that its first data is missing.
+    """
 
     def submit(self, work: Callable[Given, Result], /, *words: Given.args, **options: Given.kwargs) -> Future[Result]:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         try:
             return super().submit(work, *words, **options)
         finally:
@@ -50,7 +56,8 @@ def start_workers(number: int) -> Iterator[Executor]:
 
 
 def watch_parent() -> None:
-    """End this worker when its parent ends."""
+    """End this worker when its parent ends, or when a signal other than that of Ctrl-C ends it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS - {signal.SIGINT})
     threading.Thread(target=wait_for_parent, daemon=True).start()
 
 
