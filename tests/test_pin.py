@@ -1,5 +1,6 @@
 """Pinning: a job runs the code as submitted, and submit.sh leaves the user's repository alone."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -102,6 +103,28 @@ def test_live_job_runs_the_code_at_its_start(jobs):
     [number] = submitted(jobs.submit("--live", "gh_x_000", "--", "--hold"))
     assert (jobs.receipt(number)["commit"], jobs.receipt(number)["dirty"]) == (head, "true")
     jobs.slurm("scancel", number)
+
+
+def test_bytecode_of_pinned_code_is_that_of_its_text(jobs):
+    """Bytecode comes from the copy before. An edit counts even if it changes neither the file's time nor its size."""
+    module, copies = jobs.experiment / "scripts/runtime/usage.py", []
+    text, times = module.read_text(), (1.7e9, 1.7e9)
+    for word in ("one", "two"):
+        module.write_text(f'{text}WORD = "{word}"\n')
+        os.utime(module, times)
+        folder, _ = pinned_of(jobs, jobs.hold("gh_x_000"))
+        copies.append(folder / "experiments/011-x/scripts")
+        stored = Path(importlib.util.cache_from_source(copies[-1] / "runtime/locks.py"))
+        stored.chmod(0o644)
+        stored.write_bytes(stored.read_bytes() + b"marked")
+    assert stored.read_bytes().endswith(b"markedmarked"), "the second copy has the bytecode of the first one"
+    for word, scripts in zip(("one", "two"), copies, strict=True):
+        for path in (scripts / "runtime").rglob("*.py"):
+            code = Path(importlib.util.cache_from_source(path)).read_bytes()
+            checked_hash = b"\3\0\0\0" + importlib.util.source_hash(path.read_bytes())
+            assert code.startswith(importlib.util.MAGIC_NUMBER + checked_hash), path
+        words = ["-c", "from runtime.usage import WORD; print(WORD)"]
+        assert run(sys.executable, *words, cwd=scripts).stdout == f"{word}\n"
 
 
 def test_pinned_run_does_not_need_git(jobs):
