@@ -136,7 +136,7 @@ def test_requeued_job_resumes_by_the_example_of_run(jobs):
     (jobs.experiment / "scripts/x.py").write_text(code)
     jobs.edit("scripts/gh_x_002.slurm", "--config-name x_gh_002", "--config-name x_gh_002\n  +steps=4")
     job = jobs.sbatch("--requeue", launcher("gh_x_002"))
-    wait_until(lambda: (jobs.lab.path / "again").exists(), state=lambda: log(jobs, job))
+    wait_until(lambda: list(jobs.lab.data.rglob("again")), state=lambda: log(jobs, job))  # in the run's folder
     jobs.slurm("scontrol", "requeue", job)
     wait_until(lambda: jobs.slurm.job(job)["JobState"] == "PENDING")
     time.sleep(2)  # slurmd refuses a job if it revoked its credential within the same second

@@ -169,7 +169,7 @@ def test_signal_before_the_run_leaves_the_folder_reusable(lab):
     text = script.read_text()
     script.write_text(text.replace("    with Run", "    open('ready', 'w').close()\n    time.sleep(60)\n    with Run"))
     process = subprocess.Popen([sys.executable, script], cwd=lab.path, env=os.environ | JOB)
-    wait_until((lab.path / "ready").exists)
+    wait_until(lambda: list(lab.data.rglob("ready")))
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == -signal.SIGTERM
     script.write_text(text)

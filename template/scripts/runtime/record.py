@@ -109,7 +109,10 @@ def script_name(path: str) -> str:
 def provenance() -> dict[str, Any]:
     """Return how a result is made: script, command, commit, host, job and start time."""
     head, dirty = commit()
-    return run_facts(sys.argv[0]) | {"commit": head, "dirty": dirty}
+    return run_facts(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0]) | {
+        "commit": head,
+        "dirty": dirty,
+    }
 
 
 def run_facts(script: str) -> dict[str, Any]:
