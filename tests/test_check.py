@@ -122,6 +122,8 @@ def test_check_works_on_unadopted_experiments(lab):
     (old / "conf").mkdir()
     (old / "scripts/train_000.slurm").write_text(OLD_LAUNCHER)
     (old / "scripts/train_001.slurm").write_text(OLD_LAUNCHER.replace("_000", "_001"))
+    ddp = OLD_LAUNCHER.replace("-p gpu", "--signal=B:SIGUSR1@120").replace("python /home/ada/lab/", "torchrun ")
+    (old / "scripts/train_003.slurm").write_text(re.sub("cp .*|#SBATCH --mem.*", "", ddp))
     (old / "scripts/large.txt").write_text("<<<<<<< \n" * 200_000)
     (old / "scripts/train.py").write_text("import hydra\n")
     (old / "conf/train_000.yaml").write_text("a: 1\n")
@@ -135,6 +137,8 @@ def test_check_works_on_unadopted_experiments(lab):
         "experiments/005-old: 2 files: has a path of one machine: /Users/ada/a [machine-path]",
         *both,
         "experiments/005-old/scripts/train_001.slurm: has no configuration conf/train_001.yaml [missing-config]",
+        "experiments/005-old/scripts/train_003.slurm: has signal B:SIGUSR1@120, which kills torchrun alone. "
+        "Use B:TERM@120 [torchrun-signal]",
     ]
 
 

@@ -114,6 +114,18 @@ def test_signal_reaches_python(lab, slurm, machine):
     assert "USR1 reached Python" in log.read_text()
 
 
+def test_signal_that_reaches_no_process_is_reported(lab, slurm):
+    jobs = Submitter(lab, slurm, runs={"x": ["gh_000", {"gh-ddp_001": {"gres": "gpu:2"}}]})
+    assert jobs.refused("gh_x-ddp_001", "--", "--signal=B:SIGUSR1@90") == (
+        "submit.sh: gh_x-ddp_001: signal is B:USR1@90, which kills torchrun and leaves its processes running. "
+        "Use --signal=B:TERM@90"
+    )
+    done = jobs.submit("--dry-run", "gh_x_000", "gh_x-ddp_001", "--", "--signal=TERM@90")
+    line = "signal is TERM@90, which Slurm sends only to what srun starts. Use --signal=B:TERM@90"
+    assert done.stderr == f"submit.sh: gh_x_000: {line}\nsubmit.sh: gh_x-ddp_001: {line}\n"
+    assert jobs.submit("--dry-run", "gh_x-ddp_001", "--", "--signal=B:TERM@90").stderr == ""
+
+
 def test_killed_run_stays_marked_running(jobs, slurm):
     jobs.in_run(*WAITS)
     [number] = submitted(jobs.submit("gh_x_000"))

@@ -86,6 +86,12 @@ WRONG = [
     ("runs", {"x": ["slurm-ddp_000"]}, "ddp needs GPUs"),
     ("runs", {"x": [{"gh-ddp_000": {"gres": None}}]}, "ddp needs GPUs"),
     ("runs", {"x": [{"gh-ddp_000": {"gres": "lscratch:1"}}]}, "ddp needs GPUs"),
+    (
+        "runs",
+        {"x": [{"gh-ddp_000": {"signal": "B:USR1@60"}}]},
+        "signal is B:USR1@60, which kills torchrun and leaves its processes running. Use B:TERM@60",
+    ),
+    ("runs", {"x": [{"gh-ddp_000": {"signal": "SIGUSR2"}}]}, "leaves its processes running. Use B:TERM"),
     ("runs", {"x": [{"gh-ddp_000": {"nodes": 2}}]}, "ddp runs on one node, and nodes is 2"),
     ("runs", {"x": [{"gh-ddp_000": {"nodes": "1-2"}}]}, "ddp runs on one node, and nodes is 1-2"),
     ("runs", {"x": ["desk-srun_000"]}, "desk has no Slurm, so srun cannot be used"),

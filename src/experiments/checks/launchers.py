@@ -18,6 +18,8 @@ EXPERIMENT = re.compile(r"(?:^|/)experiments/([^/]+)")
 PATTERN_PROGRAMS = {"sed", "awk", "gawk", "grep", "egrep", "perl", "tr", "rg"}  # their first word is no path
 BIND = ("--bind", "-B", "--volume", "-v", "--container-mounts")
 
+KILLS_TORCHRUN = re.compile(r"(?:[BR]*:)?(?:(?:SIG)?USR[12]|1[02])(?:@.*)?", re.IGNORECASE)
+
 SECRET = re.compile(
     r"(?<![A-Za-z0-9])((?:--)?(?:[\w-]*[_-])?(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API[_-]?KEY|ACCESS[_-]KEY))"
     r"(=|\s+)([^\s\"',;]+)",
@@ -67,6 +69,17 @@ def sbatch_option(context: Context) -> Iterator[Finding]:
                 other = suggest(option.name)
                 hint = f'; did you mean "--{other}"?' if other else ""
                 yield Finding(launcher.file, f'unknown option "{shown}" of sbatch{hint}')
+
+
+@check
+def torchrun_signal(context: Context) -> Iterator[Finding]:
+    """A signal before the time limit that kills torchrun, but not the processes that it has started."""
+    for launcher in context.launchers:
+        signal = str(launcher.options.get("signal", ""))
+        if KILLS_TORCHRUN.fullmatch(signal) and any(start.mode == "ddp" for start in launcher.starts):
+            time = signal.partition("@")[2]
+            remedy = f"B:TERM@{time}" if time else "B:TERM"
+            yield Finding(launcher.file, f"has signal {one_line(signal)}, which kills torchrun alone. Use {remedy}")
 
 
 @check

@@ -90,8 +90,20 @@ check_options() { # LAUNCHER FILE
   [[ $accepted ]] || test_options "$1" "$2" "${words[@]}"
   [[ ${slurm_options[$1 job-name]-} != */* ]] \
     || die "$1: the name of its job has a /, so Slurm could not write its log: ${slurm_options[$1 job-name]}"
+  check_signal "$1" "${slurm_options[$1 signal]-}"
   [[ ,${slurm_options[$1 export]-ALL}, == *,ALL,* ]] \
     || warn "$1: the job does not get the environment of the preflight: --export is ${slurm_options[$1 export]}"
+}
+
+# Refuse a signal that ends torchrun alone. Warn if no process would get the signal.
+check_signal() { # LAUNCHER SIGNAL
+  local time=''
+  if [[ ! $2 || ${modes[$1]-} != @(one|ddp|plain) ]]; then return; fi
+  if [[ $2 == *@* ]]; then time=@${2##*@}; fi
+  [[ ${modes[$1]} != ddp || $2 != *USR[12]* ]] \
+    || die "$1: signal is $2, which kills torchrun and leaves its processes running. Use --signal=B:TERM$time"
+  [[ $2 == *B*:* ]] \
+    || warn "$1: signal is $2, which Slurm sends only to what srun starts. Use --signal=B:$2"
 }
 
 # Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line, and its
