@@ -12,6 +12,8 @@ from support.process import run
 from support.queue import Queue
 from support.template import LAB, ROOT, Template, render
 
+from experiments.launcher import Launcher
+
 REAL = yaml.safe_load((ROOT / "lab.yml").read_text())
 
 
@@ -68,6 +70,17 @@ WRONG = [
     (changed("machines", "gh", "cluster", to=3), "machine gh: cluster must be text"),
     (changed("machines", "gh", "setup", to="module load x"), "machine gh: setup must be a list of lines of bash"),
     (changed("machines", "gh", "setup", to=[1]), "machine gh: setup must be a list of lines of bash"),
+    (changed("machines", "gh", "torchrun", to="--tee=3"), "machine gh: torchrun must be a list of options of torchrun"),
+    (changed("machines", "gh", "torchrun", to=["tee"]), 'machine gh: torchrun: "tee" must be one option in one word'),
+    (changed("machines", "gh", "torchrun", to=["--tee 3"]), 'machine gh: torchrun: "--tee 3" must be one option'),
+    (changed("machines", "gh", "torchrun", to=["--tee=$(id)"]), 'torchrun: "--tee=$(id)" must be one option'),
+    (changed("machines", "gh", "torchrun", to=[3]), "machine gh: torchrun: 3 must be one option in one word"),
+    (
+        changed("machines", "gh", "torchrun", to=["--tee=3", "--nproc_per_node=2"]),
+        "machine gh: torchrun: --nproc_per_node=2 is set by the template. Remove it",
+    ),
+    (changed("machines", "gh", "torchrun", to=["--nproc=2"]), "torchrun: --nproc=2 is set by the template"),
+    (changed("machines", "desk", "torchrun", to=["--tee=3"]), "machine desk: torchrun has options, but slurm is false"),
     (changed("machines", "gh", "preflight", to="no way"), "machine gh: preflight must be true or false"),
     (changed("machines", "gh", "retired", to=1), "machine gh: retired must be true or false"),
     (changed("machines", "gh", "slurm", to="none"), "machine gh: slurm must be true or false"),
@@ -218,18 +231,24 @@ def test_machine_without_slurm_writes_a_log(lab):
 
 def test_retired_machine_keeps_recorded_runs(own_template, lab):
     lab.template = own_template
-    experiment = lab.render(runs={"x": ["gh_000", "slurm_001"]})
+    experiment = lab.render(runs={"x": [{"gh-ddp_000": {"gres": "gpu:4"}}, "slurm_001"]})
     python = "    python: python3\n\n  desk:"
     own_template.release(
         "v1.1.0",
         [
             ("lab.yml", python, "    python: python3\n    retired: true\n\n  desk:"),
             ("lab.yml", "0-04:00:00", "0-05:00:00"),
+            ("lab.yml", "    cluster: GilaHyper\n", "    cluster: GilaHyper\n    torchrun: [--local-addr=127.0.0.1]\n"),
         ],
     )
     done = run("copier", "update", "--defaults", experiment.relative_to(lab.path), cwd=lab.path)
     assert done.returncode == 0, done.stderr
     assert "--time=0-05:00:00" in (experiment / "scripts/slurm_x_001.slurm").read_text()
+    ddp = experiment / "scripts/gh_x-ddp_000.slurm"
+    command = '--nproc_per_node="$SLURM_GPUS_ON_NODE" --local-addr=127.0.0.1 "${run[@]}" "$@"\n'
+    assert ddp.read_text().endswith(command)
+    [start] = Launcher.read(ddp).starts
+    assert (start.mode, start.configs) == ("ddp", ("x_gh_000",)), "adopt recognizes it"
     refused = run(
         "copier", "copy", "--defaults", "-d", "runs={x: [slurm_000]}", own_template.path, "012-y", cwd=lab.path
     )
