@@ -3,7 +3,7 @@
 # make lint    the style and the types of the template's files, and of what they render
 # make bench   measured figures, as a table
 # make test-lowest  the suite with the oldest versions that pyproject.toml allows, on Python 3.10 or PYTHON
-# make test-ddp  data-parallel runs with the torch of requirements-ddp.txt: up to 5 GB
+# make test-ddp  training with the torch and Lightning of requirements-ddp.txt: up to 5 GB
 # make programs     what make test installs by apt-get, alone
 # make pictures     what README shows, and docs/example, made anew
 # make requirements  requirements-dev.txt with the newest versions
@@ -80,7 +80,7 @@ test-ddp: .venv/installed
 	.venv/bin/python -m venv --clear .venv/ddp
 	.venv/ddp/bin/python $(PIP) --no-deps --requirement requirements-dev.txt
 	.venv/ddp/bin/python $(PIP) --requirement requirements-ddp.txt
-	.venv/ddp/bin/python -m pytest tests/ddp.py
+	$(AS_USER) .venv/ddp/bin/python -m pytest tests/ddp.py
 
 pictures: .venv/installed
 	.venv/bin/python docs/pictures.py

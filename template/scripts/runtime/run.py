@@ -22,7 +22,7 @@ from runtime.metrics import number, plain
 from runtime.paths import FOLDER, PREFIX
 from runtime.process import this_process
 from runtime.record import Record, commit_text, plain_configuration, run_facts, versions
-from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, require_needs
+from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, lightning_problem, require_needs
 from runtime.signals import Signals, Terminated
 from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
 
@@ -128,6 +128,8 @@ class Run:
         from runtime.claim import refuse_taken_folder
 
         refuse_taken_folder(self.folder, self.process)
+        if self.process.job and (problem := lightning_problem(os.environ)):
+            sys.exit(problem)
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.job_id}
         facts |= self.chosen.facts if self.chosen else {}
         facts |= {"overrides": self.overrides(), "configuration_hash": self.configuration_hash()}
