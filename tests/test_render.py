@@ -67,6 +67,7 @@ LAYOUT = {
     "scripts/runtime/run.py",
     "scripts/runtime/sharing.py",
     "scripts/runtime/signals.py",
+    "scripts/runtime/sweep_figures.py",
     "scripts/runtime/tables.py",
     "scripts/runtime/tracking.py",
     "scripts/runtime/usage.py",

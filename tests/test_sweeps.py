@@ -716,7 +716,8 @@ def test_report_has_the_best_trials_and_figures(by_hand):
     for figure, plot in zip(figures, ("optimization_history", "param_importances", "slice"), strict=True):
         assert re.fullmatch(rf"{by_hand.images}/{STUDY}_{plot}_[-0-9]{{19}}\.png", figure)
         with Image.open(figure) as image:
-            assert image.width > 600 and len(image.convert("L").resize((200, 150)).getcolors(256)) > 10
+            assert image.width / image.info["dpi"][0] * 25.4 == pytest.approx(88, abs=0.1)  # a journal's column
+            assert len(image.convert("L").resize((200, 150)).getcolors(256)) > 10
             assert image.text["Script"] == WORKER and image.text["Command"].endswith(" --report")
             assert image.text["Title"] == f"{STUDY}: {plot.replace('_', ' ')}"
             head = git(by_hand.path, "rev-parse", "HEAD").strip()
