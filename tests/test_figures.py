@@ -1,5 +1,6 @@
 """Figures: complete, with their origin in the metadata, and never over another run's file."""
 
+import json
 import os
 import re
 import signal
@@ -341,3 +342,60 @@ def test_stable_name_needs_equal_overrides_or_promotion(figures):
     assert done.returncode == 0 and png.read_bytes() == b"a colleague's"
     done = run(*promote, f"{found[3]}.png", png, cwd=figures.lab.path, env=SOURCES | os.environ)
     assert done.returncode == 1 and done.stderr.startswith(f"experiments: {png} was not made by ")
+
+
+SAVEFIG = """\
+import sys
+from pathlib import Path
+os.chdir(run.folder)
+early = "matplotlib.figure" in sys.modules
+from matplotlib import figure as module
+from matplotlib.figure import Figure
+figure = Figure()
+run.save(figure, os.environ["ASSET_IMAGES_DIR"] + "/own.png")
+Figure((1, 1)).savefig(Path("first.jpg"))
+figure.savefig(open("file.png", "wb"))
+import matplotlib.pyplot as plt
+plt.figure()
+for _ in range(2):
+    plt.savefig(fname="second")
+if not os.fork():
+    plt.savefig("forked.png")
+    os._exit(0)
+os.wait()
+run.log(early=early)
+"""
+AFTER = """\
+from matplotlib.figure import Figure
+print(Figure.savefig.__code__.co_filename, any(type(each).__name__ == "SavefigWatch" for each in sys.meta_path))
+"""
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_savefig_is_recorded_and_reported(lab, is_early):
+    lab.render()
+    script = lab.write_light(SAVEFIG)
+    edit(script, "    main()\n", "    main()\n    " + AFTER.replace("\n", "\n    ") + "\n")
+    if is_early:
+        edit(script, "import hydra\n", "import hydra\nimport matplotlib.pyplot\n")
+    commit(lab.path)
+    done = lab.start(script="light")
+    assert done.returncode == 0, done.stderr
+    own, after = done.stdout.splitlines()
+    assert own == f"figure: {lab.images}/own.png" and after.endswith("matplotlib/figure.py False")
+    [path] = lab.data.glob("experiments/011-x/runs/*/*/provenance.json")
+    record = json.loads(path.read_text())
+    first, second = f"{record['folder']}/first.jpg", f"{record['folder']}/second.png"
+    assert record["metrics"] == {"early": is_early}
+    assert record["figures"] == [f"{lab.images}/own.png", first, second]
+    hint = "Save it, and others, by run.save(figure, path)."
+    assert done.stderr == f"{first}: savefig does not write into a figure how it was made. {hint}\n"
+    if is_early:
+        return
+    command = (sys.executable, "-m", "experiments")
+    options = {"cwd": lab.path, "env": SOURCES | os.environ}
+    assert " unknown " in run(*command, "list", "011-x", **options).stdout
+    page = run(*command, "figures", "011-x", "--output", "page.html", **options)
+    assert page.stdout == f"page: {lab.path}/page.html (3 figures, 2 unknown)\n", page.stderr
+    found = run(*command, "list", "--figure", second, **options)
+    assert f"Run            {record['folder']}\n" in found.stdout and "\nState          unknown: " in found.stdout

@@ -65,6 +65,7 @@ LAYOUT = {
     "scripts/runtime/requirements.py",
     "scripts/runtime/ruff.toml",
     "scripts/runtime/run.py",
+    "scripts/runtime/savefig.py",
     "scripts/runtime/sharing.py",
     "scripts/runtime/signals.py",
     "scripts/runtime/sweep_figures.py",

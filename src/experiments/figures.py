@@ -20,7 +20,7 @@ from experiments.files import Write, read_now, write_all
 from experiments.history import find_env, load_env, runs_folder
 from experiments.records import find_records, load_record, text_of, texts_of
 
-PREFERRED = (".png", ".svg", ".gif", ".pdf")  # the format of a figure that is shown
+PREFERRED = (".png", ".svg", ".gif", ".jpg", ".jpeg", ".webp", ".pdf")  # the format of a figure that is shown
 GENERATOR = '<meta name="generator" content="experiments figures">'  # marks a page that may be replaced
 
 
@@ -196,11 +196,17 @@ def metadata_of(record: Mapping[str, Any]) -> dict[str, str]:
 def join_formats(figures: Sequence[Figure]) -> list[Figure]:
     """Return one figure for all files of the same stem and run."""
     joined: dict[tuple[str, ...], Figure] = {}
-    for figure in sorted(figures, key=lambda figure: PREFERRED.index(figure.path.suffix.lower())):
+    for figure in sorted(figures, key=rank):
         origin = figure.metadata if figure.is_stamped else {"Script": str(figure.path)}
         key = (str(figure.path.with_suffix("")), *(origin.get(name, "") for name in ("Script", "Commit", "Run")))
         joined.setdefault(key, figure).formats.append(figure.path)
     return list(joined.values())
+
+
+def rank(figure: Figure) -> int:
+    """Return the place of a figure's format in PREFERRED. Records also name figures of other formats."""
+    ending = figure.path.suffix.lower()
+    return PREFERRED.index(ending) if ending in PREFERRED else len(PREFERRED)
 
 
 # Markdown -------------------------------------------------------------------------------------------------------------

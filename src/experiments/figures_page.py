@@ -14,7 +14,7 @@ from experiments.figures import Figure, describe, group_figures, relative_link
 from experiments.listing import readable_size
 
 TEMPLATE = Path(__file__).with_name("figures.html.jinja")
-SHOWN = (".png", ".svg", ".gif")  # formats that browsers show as images
+SHOWN = (".png", ".svg", ".gif", ".jpg", ".jpeg", ".webp")  # formats that browsers show as images
 
 
 def render_page(figures: Sequence[Figure], page: Path) -> str:

@@ -17,6 +17,7 @@ record        write provenance.json, the record of a run
 metrics       write metrics.jsonl, the history of its numbers
 usage         measure wall time and peak memory
 figures       save figures that record how they were made
+savefig       notice the figures that matplotlib's savefig writes
 tables        write tables as CSV
 tracking      log to Weights & Biases without the environment's secrets
 signals       end a run cleanly when a signal arrives
@@ -27,6 +28,7 @@ check         the program that submit.sh starts to check launchers
 preflight     check scripts, imports and configurations
 hydra_help    make Hydra 1.3 work on Python 3.14
 optuna_*      the journal and the study of an Optuna sweep
+sweep_figures draw the figures of its report
 point.sh      the part of a launcher that chooses a job's point
 legs.sh       the part of a launcher that decides whether a leg continues its run
 *.sh          the parts of submit.sh

@@ -23,6 +23,7 @@ from runtime.paths import FOLDER, PREFIX
 from runtime.process import this_process
 from runtime.record import Record, commit_text, plain_configuration, run_facts, versions
 from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, lightning_problem, require_needs
+from runtime.savefig import SavefigWatch
 from runtime.signals import Signals, Terminated
 from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
 
@@ -80,10 +81,12 @@ class Run:
         self.record = Record(self.folder)
         self.is_open = False
         self.columns: list[str] = []  # the columns of the run's table, once it is written
+        self.savefig = SavefigWatch(self.notice_savefig)
         self.signals = Signals(by_hand=self.process.job is None and not self.process.is_distributed)
         self.problems: list[str] = []  # results that could not be written where the script asked
         self.profiler: cProfile.Profile | None = None
         self.wandb: Any = None
+        self.has_savefig = False  # whether the script has saved a figure without run.save
         self.has_steps = False  # whether W&B knows the metric of the step
 
     def numbers(self) -> list[str]:
@@ -142,6 +145,7 @@ class Run:
         require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
         if has_wandb:
             self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts, self.chosen)
+        self.savefig.start()
         if self.cfg.profiler.enabled:
             self.profiler = cProfile.Profile()
             self.profiler.enable()
@@ -256,6 +260,22 @@ class Run:
         except OSError as error:
             self.report(explain(error, self.record.path))
 
+    def notice_savefig(self, path: str) -> None:
+        """Record a figure that the script has written by matplotlib's own savefig. Only the first is reported.
+
+        The record is not written here, since a script may save thousands of frames.
+        """
+        if os.getpid() != self.pid:  # a forked process has a copy of the record
+            return
+        figures = self.record.facts["figures"]
+        if path in figures:
+            return
+        if not self.has_savefig:
+            hint = "Save it, and others, by run.save(figure, path)."
+            print(f"{path}: savefig does not write into a figure how it was made. {hint}", file=sys.stderr, flush=True)
+        self.has_savefig = True
+        figures.append(path)
+
     def report(self, problem: str) -> None:
         """Print a problem, and let the run fail at its end."""
         print(problem, file=sys.stderr, flush=True)
@@ -347,6 +367,7 @@ class Run:
             raise
 
     def close(self, error: BaseException | None) -> None:
+        self.savefig.stop()
         if self.profiler:
             self.profiler.disable()
             path = osp.join(FOLDER, "profiling_results", f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof")

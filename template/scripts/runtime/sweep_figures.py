@@ -39,8 +39,10 @@ def draw_figures(study: "Study") -> Iterator[tuple[str, Figure]]:
                 yield f"slice_{number}", draw_slice(trials, number, directions)
         return
     yield "optimization_history", draw_history(trials, 0, directions)
-    if any(trial.params for trial in trials):
+    has_params = any(trial.params for trial in trials)
+    if has_params and not study.is_constant():  # no param explains equal values
         yield "param_importances", draw_importances(optuna.importance.get_param_importances(study.study))
+    if has_params:
         yield "slice", draw_slice(trials, 0, directions)
     curves = {"pruned": study.trials("PRUNED"), "complete": trials, "best": study.best()[:1]}
     if any(trial.intermediate_values for kind in curves.values() for trial in kind):
