@@ -69,10 +69,14 @@ def test_show_makes_a_run_by_hand_again(ran):
 
 def test_show_makes_a_submitted_run_again(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["slurm_000"]})
-    lab.write_light(script="x")
+    body = f"{BODY}\nfrom runtime import save_figure\nsave_figure(figure, '{lab.images}/plain.png')"
+    lab.write_light(body, script="x")
     [number] = submitted(jobs.submit("slurm_x_000", "hours=2"))
     assert slurm.wait(number, "COMPLETED")
     facts, commands = shown(lab, "011-x", number)
+    figures = [lab.images / name for name in ("011-x_slurm_000.png", "plain.png")]
+    assert [shown(lab, "--figure", figure)[1] for figure in figures] == [commands] * 2
+    assert shown(lab, "--figure", figures[1])[0]["Commit"].endswith("-dirty")
     assert (facts["job"], facts["launcher"], facts["overrides"]) == (number, "slurm_x_000", "hours=2")
     [again] = submitted(run("bash", "-c", commands[0], cwd=lab.path))
     assert slurm.wait(again, "COMPLETED")
@@ -109,3 +113,46 @@ def test_runs_are_read_in_python(ran):
         "Problem pandas is not installed for this Python. Install it: pip install pandas",
         "['finished', 0.25, 0.25]",
     )
+
+
+PLAIN = """\
+import sys
+from dotenv import load_dotenv
+from runtime import find_env, require_folders, save_figure
+load_dotenv(find_env())
+[IMAGES] = require_folders("ASSET_IMAGES_DIR")
+from matplotlib.figure import Figure
+print(save_figure(Figure((1, 1)), f"{IMAGES}/{sys.argv[1:] or 'none'}_1999-01-02-03-04-05.png"))
+"""
+
+
+def test_show_makes_a_figure_of_a_plain_script_again(lab):
+    script = lab.render() / "scripts/plain.py"
+    script.write_text(PLAIN)
+    commit(lab.path, "Write plain")
+
+    def draw(*words, **options):
+        done = lab.python(*words, **options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    figure = draw(script, "two words")
+    edit(script, "1999", "2000")
+    dirty = draw(script, "dirty")
+    commit(lab.path, "Change plain")
+    facts, [command] = shown(lab, "--figure", figure)
+    assert facts["Command"] == "experiments/011-x/scripts/plain.py 'two words'"
+    for _ in range(2):
+        done = run("bash", "-c", command, cwd=lab.path)
+        assert "/['two words']_1999-" in done.stdout, done.stderr
+        facts, [again] = shown(lab, "--figure", done.stdout.splitlines()[-1])
+        assert again != command  # that worktree exists
+        command = again
+    typed = run(sys.executable, "-", cwd=script.parent, input=PLAIN).stdout.strip()
+    for path, problem in (
+        (dirty, "it was made from uncommitted changes of "),
+        (typed, "interactive session is not a script. Check out "),
+    ):
+        done = tool(lab, "show", "--figure", path)
+        assert (done.returncode, done.stderr) == (0, "") and f"\nNo command makes it again: {problem}" in done.stdout
+    assert "State    unknown: no script made it" in done.stdout

@@ -14,6 +14,7 @@ from experiments.template import ANSWERS
 
 COMMIT = re.compile(r"([0-9a-f]{7,64})(-dirty)?")
 SCRIPT = re.compile(r"experiments/([^/]+)/(.+)")
+INTERACTIVE = "interactive session"  # what runtime/figures.py writes if there is no script
 NAMES = ("stale", "dirty", "unknown")
 
 
@@ -88,6 +89,9 @@ class CodeState:
         script, commit = metadata.get("Script", ""), COMMIT.fullmatch(metadata.get("Commit", ""))
         if not script or "Commit" not in metadata:
             yield Mark("unknown", "its metadata names no script and commit")
+            return
+        if script == INTERACTIVE:
+            yield Mark("unknown", "no script made it, but an interactive session")
             return
         if not commit:
             yield Mark("unknown", "its commit was not recorded")

@@ -354,13 +354,18 @@ def marks_of(figure: Path) -> list[Mark]:
     return state.marks(read_metadata(figure))
 
 
+def is_same_file(recorded: str, figure: Path) -> bool:
+    """Return whether a recorded path leads to a figure, also through a link to the folder of images."""
+    return os.path.basename(recorded) == figure.name and os.path.realpath(recorded) == str(figure)
+
+
 def find_in_records(experiments: list[Experiment], figure: Path) -> dict[str, str]:
     """Return the facts of the run whose record lists a figure."""
     names = {"Script": "script", "Configuration": "config", "Commit": "commit", "Job": "job"}
     for experiment in experiments:
         for record in find_records(runs_folder(experiment)):
             found = load_record(record)
-            if str(figure) in figures_of(found):
+            if any(is_same_file(each, figure) for each in figures_of(found)):
                 facts = {title: text_of(found.get(name)) for title, name in names.items()}
                 return {title: text for title, text in facts.items() if text} | {"Run": str(record.parent)}
     return {}

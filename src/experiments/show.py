@@ -3,14 +3,15 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import Problem
 from experiments.experiment import Experiment, find_all
-from experiments.git import Repository
+from experiments.git import GitError, Repository, run_git
 from experiments.history import History, find_env, read_histories
 from experiments.listing import facts_of_figure, readable_size
 from experiments.records import (
@@ -40,6 +41,10 @@ def show_run(path: str, name: str) -> int:
 def show_figure_run(path: str | None, figure: str) -> int:
     """Print the record of the run that made a figure."""
     facts = facts_of_figure(path, figure)
+    if "Run" not in facts:
+        from experiments.remake import show_script_figure
+
+        return show_script_figure(figure, facts)
     script = re.match(r"experiments/([^/]+)/", facts.get("Script", ""))
     experiments = [Experiment.open(path)] if path else find_all()
     experiments = [each for each in experiments if not script or each.path.name == script[1]]
@@ -47,23 +52,30 @@ def show_figure_run(path: str | None, figure: str) -> int:
     for history in histories:
         for run in history.runs:
             if run.folder == facts["Run"]:
-                print_run(history, run)
+                print_run(history, run, in_one_line)
                 return 0
     record = Path(facts["Run"], "provenance.json")
     if not histories or not record.is_file():
         raise Problem(f"{record} is gone, the record of the run that made {figure}")
     elsewhere = RunInfo(facts.get("Configuration", ""), record.parent.name, "", folder=facts["Run"])
-    print_run(histories[0], fill_run(elsewhere, record, EVERYTHING))  # hydra.run.dir chose its folder
+    print_run(histories[0], fill_run(elsewhere, record, EVERYTHING), in_one_line)  # hydra.run.dir chose its folder
     return 0
 
 
-def print_run(history: History, run: RunInfo) -> None:
-    """Print a line per fact. The commands at the end can be copied."""
+def print_run(history: History, run: RunInfo, join: Callable[[Iterable[str]], Iterable[str]] = iter) -> None:
+    """Print a line per fact. The commands at the end can be copied; `join` may make them one."""
     lines = [*describe(history, run), *describe_attempts(run), *describe_files(run)]
     show_cells(("run", f"{run.config}/{run.name}" if run.name else f"{run.config}, job {run.entry}"), lines)
     print("\nTo make it again:\n")
-    for command in commands_again(history, run):
+    for command in join(commands_again(history, run)):
         print(f"  {command}")
+
+
+def in_one_line(commands: Iterable[str]) -> list[str]:
+    """Return commands as one that stops at the first failure, after the comments among them."""
+    lines = list(commands)
+    notes = [line for line in lines if line.startswith("#")]
+    return [*notes, *filter(None, [" && ".join(line for line in lines if line not in notes)])]
 
 
 def describe(history: History, run: RunInfo) -> Iterator[Line]:
@@ -132,11 +144,29 @@ def commands_again(history: History, run: RunInfo) -> Iterator[str]:
         yield "# The record has no commit."
         return
     repository = history.experiment.repository
-    folder = os.path.relpath(repository.root.with_name(f"{repository.root.name}-{run.commit[:8]}"))
+    if not has_commit(repository, run.commit):
+        yield f"# Fetch the commit {run.commit} first: this repository lacks it."
+        return
+    folder = os.path.relpath(new_worktree(repository, run.commit))
     yield shlex.join(["git", "worktree", "add", "--detach", folder, run.commit])
     yield from copy_env(history.experiment, repository, folder)
     yield shlex.join(["cd", folder])
     yield f'EXPERIMENT_ROOT="$PWD/experiments" {command_in_worktree(run)}'
+
+
+def has_commit(repository: Repository, commit: str) -> bool:
+    try:
+        run_git(repository.root, "cat-file", "-e", f"{commit}^{{commit}}")
+    except GitError:
+        return False
+    return True
+
+
+def new_worktree(repository: Repository, commit: str) -> Path:
+    """Return a free path beside the repository. An earlier command may have made a worktree of the same commit."""
+    first = repository.root.with_name(f"{repository.root.name}-{commit[:8]}")
+    others = (first.with_name(f"{first.name}_{number}") for number in count(2))
+    return next(path for path in chain([first], others) if not os.path.lexists(path))
 
 
 def copy_env(experiment: Experiment, repository: Repository, folder: str) -> Iterator[str]:
