@@ -42,7 +42,7 @@ test: programs .venv/installed
 	$(AS_USER) .venv/bin/python $(TEST)
 
 programs:
-	@$(INSTALL_PROGRAMS) git $(if $(wildcard .venv/demo),,python) \
+	@$(INSTALL_PROGRAMS) git exiftool $(if $(wildcard .venv/demo),,python) \
 	  $(if $(AS_USER),setpriv) $(if $(filter slurm,$(SKIPPED)),,$(SLURM)) \
 	  $(if $(filter browser,$(SKIPPED)),,chromium)
 

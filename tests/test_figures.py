@@ -3,11 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from datetime import datetime
-from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -65,22 +65,23 @@ def figures(lab):
     return Figures(lab)
 
 
-def metadata(path):
-    """Read the metadata of a figure with an independent reader of its format."""
-    if path.suffix == ".png":
-        with Image.open(path) as image:
-            image.load()
-            return {key: value for key, value in image.text.items() if key != "Software"}
-    if path.suffix == ".gif":
-        with Image.open(path) as image:
-            return dict(line.split(": ", 1) for line in image.info["comment"].decode().splitlines())
-    if path.suffix == ".svg":
-        [description] = ElementTree.parse(path).iter("{http://purl.org/dc/elements/1.1/}description")
-        return dict(line.split(": ", 1) for line in description.text.splitlines())
-    content = path.read_bytes()
-    assert content.startswith(b"%PDF") and content.rstrip().endswith(b"%%EOF")
-    keys = ("Script", "Configuration", "Overrides", "Commit", "Job", "Run")
-    return {key: re.search(rb"/%s \((.*?)\)" % key.encode(), content)[1].decode() for key in keys}
+NAMES = ("Script", "Configuration", "Overrides", "Command", "Commit", "Job", "Run", "Title")
+
+
+def exiftool(*words):
+    if not shutil.which("exiftool"):
+        pytest.fail("not installed: exiftool. Type: make programs")
+    return run("exiftool", *words, check=True).stdout
+
+
+def metadata(*paths):
+    """Return the metadata of each figure as exiftool reads it."""
+    found = []
+    for read in json.loads(exiftool("-json", *paths)):
+        text = read.get("WorkDescription") or read.get("Comment")  # of an SVG and of a GIF
+        own = dict(line.split(": ", 1) for line in text.splitlines()) if text else read
+        found.append({name: str(own[name]) for name in NAMES if name in own})
+    return found
 
 
 @pytest.mark.parametrize("rc", ["savefig.format: pdf", "savefig.format: svg"])
@@ -92,7 +93,7 @@ def test_figure_formats_have_equal_metadata(figures, tmp_path, rc):
         env={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    told = [metadata(figures.lab.images / name) for name in ("a.png", "a.svg", "a.pdf", "a.gif")]
+    told = metadata(*(figures.lab.images / name for name in ("a.png", "a.svg", "a.pdf", "a.gif")))
     assert told[0] == told[1] == told[2] == told[3]
     assert told[0]["Script"] == "experiments/011-x/scripts/own.py"
     assert told[0]["Overrides"] == "seed=2 title=a b" and told[0]["Run"].startswith(f"{figures.lab.data}/experiments")
@@ -283,15 +284,13 @@ def test_save_figure_needs_neither_run_nor_hydra(figures):
         "Job": "none",
         "Title": "Two <b> lines",
     }
-    for path in (*paths, images / "plain.svg", images / "plain.gif"):
-        assert metadata(path) == expected
+    assert metadata(*paths, *(images / f"plain.{ending}" for ending in ("svg", "pdf", "gif"))) == [expected] * 5
     with Image.open(paths[1]) as image:
         assert image.n_frames == 3 and image.info["duration"] == 200
     # The width in millimetres is that of the formats, within a thousandth, and of the PNG within a pixel.
-    [box] = re.findall(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+)", (images / "plain.pdf").read_bytes())
-    assert float(box[0]) / 72 * 25.4 == pytest.approx(85, rel=1e-3)
-    width = ElementTree.parse(images / "plain.svg").getroot().get("width")
-    assert width.endswith("pt") and float(width[:-2]) / 72 * 25.4 == pytest.approx(85, rel=1e-3)
+    [box] = re.findall(r"MediaBox = \[0,0,([\d.]+),", exiftool("-v3", images / "plain.pdf"))
+    [svg] = re.findall(r"ImageWidth: ([\d.]+)pt", exiftool("-s2", images / "plain.svg"))
+    assert [float(points) / 72 * 25.4 for points in (box, svg)] == pytest.approx([85, 85], rel=1e-3)
     with Image.open(paths[0]) as image:
         assert image.width / image.info["dpi"][0] * 25.4 == pytest.approx(85, abs=0.2)
 
@@ -309,7 +308,7 @@ def test_save_figure_needs_neither_run_nor_hydra(figures):
     assert {path: path.read_bytes() for path in before} == before
     done = run(sys.executable, "-m", "experiments", *found[1].split(), cwd=figures.lab.path, env=SOURCES | os.environ)
     assert done.stdout.splitlines() == [f"figure: {images}/plain.{ending}" for ending in ("gif", "pdf", "png", "svg")]
-    assert metadata(paths[0])["Command"] == f"{name} --width 120"
+    assert metadata(paths[0])[0]["Command"] == f"{name} --width 120"
 
 
 def test_stable_name_needs_equal_overrides_or_promotion(figures):
@@ -320,7 +319,7 @@ def test_stable_name_needs_equal_overrides_or_promotion(figures):
     done = figures.lab.start(script="own")
     printed = [line for line in done.stdout.splitlines() if "matplotlib" not in line]  # it logs each animation
     assert printed == [f"figure: {figures.lab.images}/{name}" for name in ("b.gif", "a.png", "a.pdf")]
-    assert metadata(figures.lab.images / "b.gif")["Configuration"] == "x_gh_000"
+    assert metadata(figures.lab.images / "b.gif")[0]["Configuration"] == "x_gh_000"
     before = {path: path.read_bytes() for path in (png, pdf)}
     done = figures.lab.start("x_gh_000", "seed=5", script="own")
     assert done.returncode == 1 and {path: path.read_bytes() for path in before} == before
@@ -333,7 +332,7 @@ def test_stable_name_needs_equal_overrides_or_promotion(figures):
     assert found[2] == f"{found[3]}.png" and found[3].startswith(str(figures.lab.data))
     done = run(sys.executable, "-m", "experiments", *found[1].split(), cwd=figures.lab.path, env=SOURCES | os.environ)
     assert done.stdout == f"figure: {pdf}\nfigure: {png}\n", done.stderr
-    assert metadata(png)["Overrides"] == metadata(pdf)["Overrides"] == "seed=5"
+    assert [each["Overrides"] for each in metadata(png, pdf)] == ["seed=5", "seed=5"]
     done = figures.lab.start("x_gh_000", "seed=5", script="own")  # only the GIF still has other overrides
     assert [line.split(": ")[0] for line in done.stderr.splitlines()[:-1]] == [f"{figures.lab.images}/b.gif"]
     png.write_bytes(b"a colleague's")

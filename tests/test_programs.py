@@ -133,8 +133,8 @@ def test_missing_programs_are_listed_without_root(machine, sudo):
     machine.user(1000)
     if sudo:
         write_program(machine.bin / "sudo", sudo)
-    line = machine.refused("git", "slurmctld", "sbatch", "mariadbd", **ALLOWED)
-    packages = "git slurmctld slurm-client mariadb-server"
+    line = machine.refused("git", "exiftool", "slurmctld", "sbatch", "mariadbd", **ALLOWED)
+    packages = "git libimage-exiftool-perl slurmctld slurm-client mariadb-server"
     assert f"Type: sudo apt-get install --no-install-recommends {packages}." in line
 
 
@@ -235,7 +235,9 @@ PYTEST = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider"]
 def test_make_test_requires_slurm_unless_skipped():
     command = ("make", "--dry-run", "test")
     asked = typed(*command).stdout
-    assert all(f" {name}" in asked for name in ("git", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd"))
+    assert all(
+        f" {name}" in asked for name in ("git", "exiftool", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd")
+    )
     for done in (typed(*command, SKIP="slurm"), typed(*command, "SKIP=slurm"), typed(*command, "SKIP=index,slurm")):
         assert done.returncode == 0 and "slurmctld" not in done.stdout
     assert "slurmctld" not in typed("make", "--dry-run", "demo").stdout
