@@ -13,7 +13,7 @@ import pytest
 import yaml
 from support.document import SHORT, Reader
 from support.lab import Lab, write_program
-from support.process import commit, edit, run
+from support.process import commit, edit, git, run
 from support.slurm import submitted
 from support.template import copy_template
 from support.updating import SUBMIT, contents, tool
@@ -46,11 +46,14 @@ def found(lab):
 
 def test_adopt_adds_missing_files_and_finds_runs(found):
     lab, folder = found
+    (folder / "AGENTS.md").write_text("mine\n")
     before = contents(folder)
     done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
     assert done.returncode == 0, done.stderr
     rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert {
+        "keep AGENTS.md",
+        "add CLAUDE.md",
         "keep README.md",
         "keep scripts/train.py",
         "run gh_000 of train: time=1-00:00:00",
@@ -60,6 +63,7 @@ def test_adopt_adds_missing_files_and_finds_runs(found):
     assert before.items() <= after.items() and "scripts/submit.sh" in after
     answers = yaml.safe_load(after[".copier-answers.yml"])
     assert (answers["runs"], answers["_commit"]) == (RUNS, "v1.0.0")
+    assert answers["own_files"] == ["AGENTS.md"]
     assert (answers["title"], answers["package"], answers["queries"]) == ("005-Old_one", "torchcell", False)
     (folder / ".copier-answers.yml").unlink()  # as if killed before the last file
     assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
@@ -133,6 +137,19 @@ def test_adopt_refuses_clashing_names(found, name):
     done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
     assert done.returncode == 1 and "clash " in done.stdout and "nothing was added" in done.stderr
     assert contents(folder) == before
+
+
+def test_adopt_refuses_instructions_that_git_ignores(found):
+    lab, folder = found
+    (lab.path / ".gitignore").write_text("CLAUDE.md\n")
+    (folder / ".gitignore").write_text("*.log\n")
+    before = contents(folder)
+    done = tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path)
+    line = "CLAUDE.md: git would ignore it by .gitignore:1:CLAUDE.md. Write !/CLAUDE.md into experiments/005-Old_one/"
+    assert done.returncode == 1 and line in done.stdout and contents(folder) == before
+    (folder / ".gitignore").unlink()
+    assert tool(lab, "adopt", "experiments/005-Old_one", "--source", lab.template.path).returncode == 0
+    assert "005-Old_one/CLAUDE.md\n" in git(lab.path, "ls-files", "--others", "--exclude-standard")
 
 
 def test_adopt_interrupted_leaves_nothing(found, monkeypatch):

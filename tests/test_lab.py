@@ -82,6 +82,12 @@ WRONG = [
     (changed("machines", "gh", "torchrun", to=["--nproc=2"]), "torchrun: --nproc=2 is set by the template"),
     (changed("machines", "desk", "torchrun", to=["--tee=3"]), "machine desk: torchrun has options, but slurm is false"),
     (changed("machines", "gh", "preflight", to="no way"), "machine gh: preflight must be true or false"),
+    (
+        changed("machines", "gh", "rules", to="be nice"),
+        "machine gh: rules must be a list of sentences, each in one line",
+    ),
+    (changed("machines", "gh", "rules", to=["a", 1]), "machine gh: rules must be a list of sentences"),
+    (changed("machines", "gh", "rules", to=["a\nb"]), "machine gh: rules must be a list of sentences"),
     (changed("machines", "gh", "retired", to=1), "machine gh: retired must be true or false"),
     (changed("machines", "gh", "slurm", to="none"), "machine gh: slurm must be true or false"),
     (changed("machines", "gh", "slurm", to=False), "machine gh: sbatch has options, but slurm is false"),

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from support.process import commit, git, run
 from support.template import render
-from support.updating import BOTH, USER_OWNED, by_copier, contents
+from support.updating import BOTH, USER_OWNED, by_copier, by_tool, contents
 
 PLACES = ["profiling_results", "results", "slurm/output"]
 RUNS = {"x": ["gh_000", "gh_optuna", "delta_wandb"], "query": ["gh_001"]}
@@ -129,6 +129,50 @@ def test_user_owned_files_survive_at_a_repository_root(own_template, tmp_path):
     assert after.keys() == before.keys()
     assert {name for name in USER_OWNED if after.get(name) != before.get(name)} == set()
     assert LINE in after["scripts/submit.sh"].decode() and LINE in after["conf/runtime.yaml"].decode()
+
+
+def own_instructions(lab, template):
+    """Render an experiment in a folder with an AGENTS.md of its own."""
+    lab.template = template
+    experiment = lab.path / "experiments/011-x"
+    experiment.mkdir()
+    (experiment / "AGENTS.md").write_text(f"{MINE}\n")
+    render(template, experiment, runs=RUNS)
+    commit(lab.path)
+    return experiment
+
+
+@BOTH
+def test_own_instructions_survive_every_update(lab, own_template, update):
+    experiment = own_instructions(lab, own_template)
+    assert (experiment / "CLAUDE.md").read_text() == "@AGENTS.md\n"
+    change(own_template)
+    own_template.release("v1.1.0")
+    assert update(lab).returncode == 0
+    assert git(lab.path, "diff", "--name-only", "--diff-filter=U") == ""
+    assert (experiment / "AGENTS.md").read_text() == f"{MINE}\n"
+    assert (experiment / "CLAUDE.md").read_text() == f"@AGENTS.md\n# {LINE}\n"
+    assert "own_files:\n- AGENTS.md\n" in (experiment / ".copier-answers.yml").read_text()
+
+
+def test_instructions_of_a_release_leave_existing_ones(lab, own_template):
+    """A version without instructions is updated to one that has them."""
+    [agents] = (own_template.path / "template").glob("*AGENTS.md*.jinja")
+    text = agents.read_text()
+    agents.unlink()
+    own_template.release("v1.0.1")
+    own_template.version = "v1.0.1"
+    experiment = own_instructions(lab, own_template)
+    agents.write_text(text)
+    own_template.release("v1.1.0")
+    for version in ("v1.1.0", "v1.2.0"):
+        done = by_tool(lab)
+        assert done.returncode == 0 and "updated" in done.stdout, done.stdout
+        commit(lab.path)
+        assert (experiment / "AGENTS.md").read_text() == f"{MINE}\n"
+        if version == "v1.1.0":
+            change(own_template)
+            own_template.release("v1.2.0")
 
 
 def test_recopy_restores_deleted_files(lab):

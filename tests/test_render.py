@@ -16,6 +16,8 @@ from support.template import MACHINES, ROOT, copy_template
 LAYOUT = {
     ".copier-answers.yml",
     ".gitignore",
+    "AGENTS.md",
+    "CLAUDE.md",
     "README.md",
     "conf/default.yaml",
     "conf/runtime.yaml",
@@ -274,6 +276,21 @@ def test_files_are_not_ignored_by_git(every_option):
     assert (ignored.returncode, ignored.stdout) == (1, "")
     assert git(lab.path, "ls-files", "experiments").count("\n") == len(names)
     assert git(lab.path, "status", "--porcelain") == ""
+
+
+@together
+def test_instructions_are_short_and_list_machines_with_rules(every_option):
+    for path, text in texts(every_option, "AGENTS.md"):
+        assert text.startswith(f"# How to work in experiments/{path.parent.name}\n") and text.count("\n") <= 60
+        assert max(map(len, text.splitlines())) <= 120
+        assert path.with_name("CLAUDE.md").read_text() == "@AGENTS.md\n"
+        assert text.split("## Machines")[1].splitlines()[2:] == [
+            "- a workstation without Slurm: `desk`",
+            "- any Slurm cluster: `slurm`",
+            "- GilaHyper: `gh`",
+            "- IGB Biocluster: `igb_cabbi`, `igb_mmli`. Rules: no Python on login nodes; large files go to /scratch",
+            "- NCSA Delta: `delta`",
+        ]
 
 
 @pytest.mark.parametrize("repository", ["https://github.com/lab/mono", ""])

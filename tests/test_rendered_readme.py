@@ -58,6 +58,28 @@ def test_rendered_readme_runs_every_launcher(rendered, slurm):
     slurm("scancel", "--user", str(os.getuid()))
 
 
+def test_instructions_have_commands_that_work(lab, slurm):
+    """Type each command of AGENTS.md, with the names of a run."""
+    experiment = lab.render()
+    text = (experiment / "AGENTS.md").read_text()
+    [block] = re.findall(r"^```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    names = {
+        "SCRIPT": "x",
+        "CONFIG": "x_gh_000",
+        "KEY=VALUE": "hours=12",
+        "LAUNCHER": "gh_x_000",
+        "MACHINE_ID": "gh_001",
+    }
+    environment = fake_programs(lab.path / "home") | {"PYTHONPATH": f"{lab.path}:{WITH_TOOL['PYTHONPATH']}"}
+    for line in block.splitlines():
+        line = re.sub("|".join(names), lambda name: names[name[0]], line)
+        line = re.sub("^experiments", lambda _: shlex.join(TOOL), line)
+        done = run("bash", "-ec", line, cwd=lab.path, env=os.environ | environment)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    assert (experiment / "scripts/gh_x_001.slurm").exists() and list(lab.images.glob("*.png"))
+    slurm("scancel", "--user", str(os.getuid()))
+
+
 def test_rendered_readme_adds_a_run_and_updates(rendered):
     before = rendered.launchers
     command = shlex.join(["env", *(f"{name}={value}" for name, value in WITH_TOOL.items()), *TOOL])

@@ -431,6 +431,17 @@ def test_parsable_prints_only_job_numbers(two, slurm):
     assert two.submit("--parsable", "--dry-run", "gh_x_000").stdout == ""
 
 
+def test_rules_of_a_machine_are_printed_once(lab, slurm):
+    jobs = Submitter(lab, slurm, runs={"x": ["igb_mmli_000", "igb_mmli_001", "gh_002"]})
+    done = jobs.submit("--parsable", "igb_mmli_x_000", "igb_mmli_x_001", "gh_x_002", "--", "--hold")
+    slurm("scancel", *done.stdout.split())
+    rules = [line for line in done.stderr.splitlines() if "rule" in line]
+    assert rules == [
+        "submit.sh: rule of igb_mmli: no Python on login nodes",
+        "submit.sh: rule of igb_mmli: large files go to /scratch",
+    ]
+
+
 # All or none ----------------------------------------------------------------------------------------------------------
 
 SECOND_FAILS = '[[ "$*" != *--parsable*gh_x_001* ]] || { echo "sbatch: error: gone" >&2; exit 1; }\nexec $real "$@"'

@@ -26,7 +26,7 @@ from experiments.recognition import (
     recognize,
 )
 from experiments.screen import show_cells
-from experiments.template import ANSWERS, Files, Release, clone_url, render, stamp_answers
+from experiments.template import ANSWERS, INSTRUCTIONS, OWN_FILES, Files, Release, clone_url, render, stamp_answers
 
 # Files that the template's own files import or run. Another file in their place would break those.
 LIBRARY = (
@@ -43,6 +43,7 @@ NUMBERED = re.compile(r"[A-Z]?[0-9]{3}-")
 
 ADD_RUN = re.compile(rb"^experiments add-run .*$", re.MULTILINE)
 QUERY = re.compile(rb"(?<=/scripts/query\.py ).*$", re.MULTILINE)
+TEMPLATES_OWN = re.compile(rb"The template updates this file|\A@AGENTS\.md\n\Z")
 RUN_ARRAY_END = re.compile(rb"(?<=\n)\)\n")
 
 
@@ -142,8 +143,10 @@ def make_plan(experiment: Experiment, release: Release, dry_run: bool) -> Plan:
     folder = experiment.path
     answers: dict[str, Any] = {"experiment": folder.name, "title": folder.name, "queries": has_queries(folder)}
     answers["package"] = release.package_around(folder)
+    own = own_instructions(folder)
+    answers |= {OWN_FILES: own} if own else {}
     recognition = recognize(folder, answers, release)
-    plan = Plan(answers | {"runs": recognition.answer}, recognition)
+    plan = Plan(answers | {"runs": recognition.answer}, recognition, kept=own)
     names = [name for name in release.file_names(plan.answers) if name not in unwanted(folder, recognition)]
     if not dry_run or any((folder / name).exists() for name in names if name.startswith(LIBRARY)):
         plan.rendered = render(release.folder, release.version, plan.answers, around=experiment.repository.root)
@@ -151,7 +154,27 @@ def make_plan(experiment: Experiment, release: Release, dry_run: bool) -> Plan:
         compare(folder, name, plan)
     if (folder / "scripts/runtime.py").exists():
         plan.clashes["scripts/runtime.py"] = "the template's scripts/runtime/ would hide it"
+    refuse_ignored(experiment, plan)
     return plan
+
+
+def own_instructions(folder: Path) -> list[str]:
+    """Return the instructions that users wrote. Those of the template are there if an earlier call was killed."""
+    paths = [folder / name for name in INSTRUCTIONS if os.path.lexists(folder / name)]
+    return [path.name for path in paths if not path.is_file() or not TEMPLATES_OWN.search(path.read_bytes())]
+
+
+def refuse_ignored(experiment: Experiment, plan: Plan) -> None:
+    """Add instructions that git would ignore to the clashes: plain Copier deletes such files.
+
+    The template's .gitignore excepts them from all rules, but a folder may have a .gitignore of its own.
+    """
+    added = [] if ".gitignore" in plan.added else [name for name in plan.added if name in INSTRUCTIONS]
+    rules = experiment.repository.ignored([experiment.tracked(name) for name in added])
+    for path, rule in rules.items():
+        name = Path(path).name
+        plan.added.remove(name)
+        plan.clashes[name] = f"git would ignore it by {rule}. Write !/{name} into {experiment.name}/.gitignore"
 
 
 def has_queries(folder: Path) -> bool:

@@ -177,6 +177,17 @@ class Repository:
         names = b"".join(os.fsencode(path) + b"\n" for path in paths)
         return run_git(self.root, "hash-object", "--stdin-paths", data=names).decode().split()
 
+    def ignored(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return those of these untracked paths that git ignores, each with the rule: its file, line and pattern."""
+        if not paths:
+            return {}
+        given = "\0".join(paths).encode()
+        command = ("--no-literal-pathspecs", "check-ignore", "--verbose", "-z", "--stdin")
+        answer = run_git(self.root, *command, data=given, accept=(0, 1))
+        fields = answer.decode(errors="replace").split("\0")[:-1]
+        entries = zip(fields[::4], fields[1::4], fields[2::4], fields[3::4], strict=True)
+        return {path: f"{file}:{line}:{pattern}" for file, line, pattern, path in entries if pattern[0] != "!"}
+
     def refuse_commits(self) -> None:
         """Raise Problem if a commit would not be what its author expects."""
         for name, operation in OPERATIONS.items():

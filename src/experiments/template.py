@@ -24,6 +24,8 @@ from experiments.errors import Problem, reason
 from experiments.git import EXECUTABLE, REGULAR, ask_git, isolated, run_git
 
 ANSWERS = ".copier-answers.yml"
+OWN_FILES = "own_files"  # the entry of the answers file with the instructions that are the user's
+INSTRUCTIONS = ("AGENTS.md", "CLAUDE.md")  # for people and agents, in the folder of an experiment
 
 # The entry of the source in an answers file. YAML may fold it into several lines.
 SOURCE_ENTRY = re.compile(r"^_src_path:.*\n(?:[ \t].*\n)*", re.MULTILINE)
@@ -171,11 +173,18 @@ class Release:
         """
         values = without_private(answers) | {"exp_first_copy": True, "_copier_conf": {"answers_file": ANSWERS}}
         values["exp_plan"] = self.parse_plan(answers, answers["runs"])
+        values["exp_own_files"] = answers.get(OWN_FILES, [])
         names: list[str] = []
         for path in sorted(path for path in self.top.rglob("*") if path.is_file()):
             parts = [self.render_part(part.removesuffix(".jinja"), values) for part in path.relative_to(self.top).parts]
             names += ["/".join(choice) for choice in product(*parts) if all(choice)]
         return sorted(names)
+
+    def own_files(self, folder: Path, answers: Mapping[str, Any]) -> list[str]:
+        """Return the instructions that users wrote: recorded ones, and those in a folder that this version lacks."""
+        recorded = answers.get(OWN_FILES, [])
+        lacking = [name for name in INSTRUCTIONS if not any(self.top.glob(f"*{name}*"))]
+        return [*recorded, *(name for name in lacking if name not in recorded and os.path.lexists(folder / name))]
 
     def render_part(self, part: str, values: Mapping[str, Any]) -> list[str]:
         """Return what a part of a path becomes: one name, or several of a `yield`; Copier omits an empty one."""

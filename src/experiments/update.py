@@ -19,7 +19,7 @@ from experiments.guard import Change, plan_writes
 from experiments.launcher import is_rendered
 from experiments.merge import Refusal, merge_file, merged_mode
 from experiments.screen import show_cells, show_progress
-from experiments.template import ANSWERS, File, Files, Release, render, stamp_answers
+from experiments.template import ANSWERS, OWN_FILES, File, Files, Release, render, stamp_answers
 from experiments.workers import start_workers
 
 SKIPPED = 3  # the exit code if experiments were skipped: not that of a command that failed
@@ -148,7 +148,9 @@ def prepare(
     old = template.release(current)
     refuse_lost_machines(answers, new)
     old_files = workers.submit(render, old.folder, old.version, answers.values)
-    new_files = workers.submit(render, new.folder, new.version, answers.values)
+    own = old.own_files(experiment.path, answers.values)
+    values = dict(answers.values) | ({OWN_FILES: own} if own else {})
+    new_files = workers.submit(render, new.folder, new.version, values)
     return Pending(experiment, committed, answers, old, new, old_files, new_files)
 
 

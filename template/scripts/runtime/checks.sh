@@ -14,7 +14,18 @@ check_launchers() {
     check_text "$launcher" "${files[$launcher]}"
     check_options "$launcher" "${files[$launcher]}"
   done
+  record_rules
   preflight
+}
+
+# Record as warnings what the machines of the launchers ask of people, each rule once.
+record_rules() {
+  local rule
+  local -A found=()
+  while IFS= read -r rule; do
+    [[ ${found[$rule]-} ]] || warn "rule of ${rule#'# Rule of '}"
+    found[$rule]=yes
+  done < <(grep -h '^# Rule of ' -- "${files[@]}")
 }
 
 # Refuse a BASH_ENV that changes the directory. In a job, bash reads that file before the launcher.
