@@ -89,6 +89,16 @@ def test_updating_page_resolves_a_conflict(lab, growth, reader):
     assert reader.succeed(conflicts) == ""
 
 
+def test_updating_page_renames_and_removes_a_run(lab, growth, reader):
+    [rename] = advice("Rename a run")
+    reader.succeed(rename)
+    commit(lab.path)
+    [remove] = advice("Remove a run")
+    assert "expected one of: delta_growth_000\n" in reader.type(remove) * reader.printed
+    reader.succeed(remove.replace("gh_growth_000", "delta_growth_000"))
+    assert not [*growth.glob("scripts/*.slurm"), *growth.glob("conf/growth_*")]
+
+
 def test_updating_page_renames_an_experiment(lab, growth, reader):
     move, rename = advice("Rename an experiment")
     reader.succeed(move)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 from support.checkout import reuse_venv
-from support.document import Reader, blocks
+from support.document import SHORT, Reader, blocks
 from support.lab import TIMESTAMP, make_lab
 from support.process import commit, edit, git, run
-from support.template import copy_template
+from support.template import copy_template, render
 
 PAGE = "docs/your-lab.md"
 
@@ -34,8 +34,8 @@ def github(template, tmp_path):
 
 
 @pytest.fixture
-def yeast(tmp_path):
-    """Return the repository of another lab, with a package `yeast`."""
+def yeast(template, tmp_path):
+    """Return the repository of another lab, with a package `yeast`, and with an experiment from before the fork."""
     path = tmp_path / "yeast"
     for folder in ("data", "images", "experiments", "yeast"):
         (path / folder).mkdir(parents=True)
@@ -44,6 +44,7 @@ def yeast(tmp_path):
     names = {"DATA_ROOT": "data", "ASSET_IMAGES_DIR": "images", "EXPERIMENT_ROOT": "experiments"}
     (path / ".env").write_text("".join(f"{name}={path}/{folder}\n" for name, folder in names.items()))
     git(path, "init", "--quiet")
+    render(template, path / "experiments/011-growth", runs={"growth": ["slurm_000"]})
     commit(path)
     return path
 
@@ -66,6 +67,9 @@ def test_your_lab_page_works(github, yeast, slurm, tmp_path):
     assert len(list((yeast / "images").glob("001-first_big_000_*.png"))) == 2
     assert "from yeast.timestamp import timestamp" in (experiment / "scripts/first.py").read_text()
     assert "--time=0-02:00:00" in (experiment / "scripts/big_first_000.slurm").read_text()
+    answers = [yaml.safe_load(path.read_text()) for path in yeast.glob("experiments/*/.copier-answers.yml")]
+    assert {(each["_commit"], each["_src_path"]) for each in answers} == {("v1.1.0", SHORT)}
+    assert "- what people call it: `big`\n" in (yeast / "experiments/011-growth/AGENTS.md").read_text()
     linted = run("make", "lint", "MYPY=true", cwd=fork)
     assert linted.returncode == 0, linted.stderr
 

@@ -14,7 +14,7 @@ import yaml
 
 from experiments.edit_runs import DEFAULT, newest_configuration, shown_request
 from experiments.errors import Problem
-from experiments.experiment import Experiment, Templates, find_folder, repository_of
+from experiments.experiment import Experiment, Templates, absolute_source, find_folder, repository_of
 from experiments.files import Write, write_all
 from experiments.program import Program
 from experiments.recognition import (
@@ -115,11 +115,6 @@ def open_folder(path: str) -> Experiment:
             f"If it is one: mkdir {shlex.quote(f'{path}/scripts')}",
         )
     return experiment
-
-
-def absolute_source(source: str) -> str:
-    """Return a template as it can be recorded: a relative path would be valid in this folder only."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def source_of_others(experiment: Experiment) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from experiments.checks import CHECKS
 from experiments.checks.context import Check, Context, Finding
 from experiments.errors import Problem, one_line, reason
-from experiments.experiment import Experiment, Templates, find_each, find_folder, repository_of
+from experiments.experiment import Experiment, Templates, absolute_source, find_each, find_folder, repository_of
 from experiments.template import ANSWERS, Release
 
 
@@ -64,7 +64,7 @@ class Loader:
 
     def release_of_others(self, experiment: Experiment) -> Release | None:
         """Return the newest release for an experiment that was never adopted. Its lab.yml has the machines."""
-        from experiments.adopt import absolute_source, source_of_others  # it loads rich, which takes a moment
+        from experiments.adopt import source_of_others  # it loads rich, which takes a moment
 
         root = experiment.repository.root
         if root not in self.others:

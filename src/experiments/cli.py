@@ -80,6 +80,7 @@ STATE = argument(
     "bring a release of the template to experiments; skip those with uncommitted work or conflicts (exit code 3)",
     PATHS,
     argument("--vcs-ref", metavar="REF", help="version of the template; default: its newest release"),
+    argument("--source", metavar="TEMPLATE", help="another template, such as your fork; it is recorded"),
     argument(
         "--jobs",
         type=count_from_one,
@@ -94,6 +95,7 @@ STATE = argument(
         "experiments update --dry-run",
         "experiments update --commit --jobs 2",
         "experiments update --vcs-ref v1.2.0",
+        "experiments update --source gh:lab/tc-exp-template --commit",
         "experiments update --conflicts experiments/011-x",
     ),
 )
@@ -102,7 +104,7 @@ def handle_update(options: argparse.Namespace) -> int:
 
     if options.commit and options.conflicts:
         raise Problem("--commit and --conflicts cannot be combined", "Resolve the conflicts, then commit.")
-    wanted = Options(options.vcs_ref, options.commit, options.dry_run, options.conflicts)
+    wanted = Options(options.vcs_ref, options.commit, options.dry_run, options.conflicts, options.source)
     return update(options.paths, wanted, options.jobs)
 
 
@@ -149,6 +151,41 @@ def handle_set_run(options: argparse.Namespace) -> int:
 
     for path in set_run(options.path, options.script, options.token, parse_request(options.words)):
         print(path)
+    return 0
+
+
+RUN = argument("run", metavar="RUN", help="its launcher, its configuration, or its token if one script has that")
+
+
+@command(
+    "rename-run",
+    "rename a run or move it to another machine: its configuration, launcher and recorded answer",
+    PATH,
+    RUN,
+    argument("new", metavar="NEW", help="its new token, launcher or configuration"),
+    examples=(
+        "experiments rename-run experiments/011-x growth_gh_000 growth_gh_005",
+        "experiments rename-run experiments/011-x gh_growth_000 delta_000",
+    ),
+)
+def handle_rename_run(options: argparse.Namespace) -> int:
+    from experiments.rename_runs import rename_run
+
+    print(*rename_run(options.path, options.run, options.new), sep="\n")
+    return 0
+
+
+@command(
+    "remove-run",
+    "remove a run that has no records: its configuration, launcher and recorded answer",
+    PATH,
+    RUN,
+    examples=("experiments remove-run experiments/011-x growth_gh_000",),
+)
+def handle_remove_run(options: argparse.Namespace) -> int:
+    from experiments.rename_runs import remove_run
+
+    print(*remove_run(options.path, options.run), sep="\n")
     return 0
 
 

@@ -159,6 +159,16 @@ class Templates:
         template = self.get(answers.source)
         return template.release(template.find_recorded(answers.version, answers.commit))
 
+    def source_with(self, answers: Answers, source: Any) -> Template:
+        """Return the template that has the recorded release: another source if that has its commit, as a fork does."""
+        other = self.get(source)
+        return other if other.has_commit(answers.commit) else self.get(answers.source)
+
+
+def absolute_source(source: str) -> str:
+    """Return a template as it can be recorded: a relative path would be valid in this folder only."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
 
 def find_folder(path: str | Path) -> Path:
     """Return the folder of a path, or of a name in experiments/: 020-solubility, or 020 alone. Raises Problem."""

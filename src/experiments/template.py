@@ -70,12 +70,14 @@ class Run:
     configurations: tuple[str, ...]  # files of conf/ without .yaml
     launcher: str  # a file of scripts/ without .slurm
     options: Mapping[str, Any]  # of sbatch
+    plain: str = ""  # the folder of the runs of a script without Hydra
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> "Run":
         names = ("token", "script", "machine", "id", "sweeper", "config", "launcher", "options")
         configurations = tuple(file["name"] for file in entry["configurations"])
-        return cls(**{name: entry[name] for name in names}, configurations=configurations)
+        values = {name: entry[name] for name in names}
+        return cls(**values, configurations=configurations, plain=entry.get("plain", ""))
 
     @property
     def files(self) -> list[str]:
@@ -365,6 +367,12 @@ class Template:
             f"{version} of its template was moved from {commit[:10]}, which is gone, to {now[:10]}",
             f"In a clone that has it, run `git push --force origin {commit[:10]}:refs/tags/{version}`.",
         )
+
+    def has_commit(self, commit: str) -> bool:
+        """Return whether this clone has a commit, given by its id."""
+        with suppress(Problem):
+            return bool(COMMIT.fullmatch(commit)) and self.find_commit(commit) == commit
+        return False
 
     def is_named(self, commit: str, version: str) -> bool:
         """Return whether a commit still has the name of a version."""

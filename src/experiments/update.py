@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+import yaml
 
 from experiments.errors import Problem, reason
-from experiments.experiment import Answers, Experiment, Templates, find_each
+from experiments.experiment import Answers, Experiment, Templates, absolute_source, find_each
 from experiments.files import write_all
 from experiments.git import SUBMODULE, Blob, hash_blob, mark_conflicts, merge_lines
 from experiments.guard import Change, plan_writes
@@ -36,6 +38,7 @@ class Options:
     commit: bool = False
     dry_run: bool = False
     conflicts: bool = False  # write both sides of a conflict, instead of skipping the experiment
+    source: str | None = None  # another template to take the version from, and to record; None: the recorded one
 
 
 class Status(Enum):
@@ -74,6 +77,7 @@ class Pending:
     experiment: Experiment
     committed: dict[str, Blob]
     answers: Answers
+    source: Any  # of the new version
     old: Release
     new: Release
     old_files: Future[Files]
@@ -133,25 +137,27 @@ def prepare(
     text = experiment.repository.contents([committed[ANSWERS].id])[0].decode(errors="replace")
     answers = Answers.parse(text, f"{experiment.name}/{ANSWERS} of the last commit")
     row.old = answers.version
-    template = templates.get(answers.source)
+    source = absolute_source(options.source) if options.source else answers.source
+    template = templates.get(source)
     wanted = template.find_commit(options.ref or template.newest())
-    current = template.find_recorded(answers.version, answers.commit)
-    if wanted == current:
+    recorded = templates.source_with(answers, source)
+    current = recorded.find_recorded(answers.version, answers.commit)
+    if wanted == current and source == answers.source:
         row.new = answers.version
         return Outcome(Status.UP_TO_DATE)
-    if not template.is_named(current, answers.version):
+    if source == answers.source and not template.is_named(current, answers.version):
         row.old = f"{answers.version}, which was moved"
     new = template.release(wanted)
     row.new = new.version
-    if template.is_before(wanted, current):
+    if wanted != current and recorded.has_commit(wanted) and recorded.is_before(wanted, current):
         raise Problem(f"{new.version} is older than {answers.version}, and downgrades are not supported")
-    old = template.release(current)
+    old = recorded.release(current)
     refuse_lost_machines(answers, new)
     old_files = workers.submit(render, old.folder, old.version, answers.values)
     own = old.own_files(experiment.path, answers.values)
     values = dict(answers.values) | ({OWN_FILES: own} if own else {})
     new_files = workers.submit(render, new.folder, new.version, values)
-    return Pending(experiment, committed, answers, old, new, old_files, new_files)
+    return Pending(experiment, committed, answers, source, old, new, old_files, new_files)
 
 
 def refuse_lost_machines(answers: Answers, new: Release) -> None:
@@ -230,7 +236,9 @@ def make_change(path: str, after: File | None, pending: Pending) -> Change:
 def new_answers(rendered: File, pending: Pending) -> File:
     """Return the new answers file, with its version and with the source as it was recorded."""
     new = pending.new
-    text = stamp_answers(rendered.content.decode(), new.version, new.commit, pending.answers.source_entry)
+    answers = pending.answers
+    entry = answers.source_entry if pending.source == answers.source else yaml.safe_dump({"_src_path": pending.source})
+    text = stamp_answers(rendered.content.decode(), new.version, new.commit, entry)
     return replace(rendered, content=text.encode())
 
 
@@ -263,7 +271,9 @@ def refuse_conflicts(merged: Merged, pending: Pending, options: Options) -> None
         raise Problem("; ".join(merged.refusals), "Give your file another name, commit, and run again.")
     if merged.conflicts and not options.conflicts:
         paths = ", ".join(conflict.path for conflict in merged.conflicts)
-        command = ["experiments", "update", "--conflicts", "--vcs-ref", pending.new.version, pending.experiment.name]
+        source = ["--source", str(pending.source)] if pending.source != pending.answers.source else []
+        words = ["--conflicts", "--vcs-ref", pending.new.version, *source]
+        command = ["experiments", "update", *words, pending.experiment.name]
         raise Problem(f"conflict in {paths}", f"Resolve it by hand: {shlex.join(command)}")
 
 
