@@ -3,32 +3,26 @@
 import keyword
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 
+import copier
 import jinja2
 import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.process import run
-from support.template import QUESTIONS, ROOT, asked, render
+from support.template import LAB, QUESTIONS, ROOT, asked, render
 from support.terminal import Terminal
 
 FILTERS = ["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]  # as in Copier
 CLEAR, STOP = "\x15", "\x03"  # Ctrl-U, Ctrl-C
 NAMES = ["experiment", "title", "runs", "package", "repository", "user_email", "queries"]
 WRONG = [
-    ("experiment", "growth", "does not have the form NNN-slug"),
-    ("experiment", "11-growth", "does not have the form NNN-slug"),
-    ("experiment", "011-growth-", "does not have the form NNN-slug"),
-    ("experiment", "011_growth", "does not have the form NNN-slug"),
-    ("experiment", "011-_growth", "does not have the form NNN-slug"),
-    ("experiment", "011-growth_", "does not have the form NNN-slug"),
-    ("experiment", "011-growth\n", "does not have the form NNN-slug"),
-    ("experiment", "../011-growth", "does not have the form NNN-slug"),
     ("title", "", "must be one line"),
     ("title", " padded", "must be one line"),
     ("title", "two\nlines", "must be one line"),
@@ -166,8 +160,8 @@ WRONG = [
 
 def test_each_question_has_one_question_mark_and_a_default():
     assert list(QUESTIONS) == NAMES
-    for details in QUESTIONS.values():
-        assert details["help"].count("?") == 1 and details["help"].endswith("?")
+    for name, details in QUESTIONS.items():
+        assert details["help"].count("?") == 1 and asked(name).endswith("?")
         assert "default" in details
 
 
@@ -197,11 +191,30 @@ def test_folder_names_the_experiment(template, tmp_path, name):
     assert f"experiment: {name}\n" in (experiment / ".copier-answers.yml").read_text()
 
 
-def test_wrong_folder_name_is_refused(template, tmp_path):
-    refused = run("copier", "copy", "--defaults", template.path, tmp_path / "growth", stdin=None)
-    assert refused.returncode != 0
-    assert "does not have the form NNN-slug" in refused.stderr.splitlines()[-1]
-    assert not (tmp_path / "growth").exists()
+@pytest.mark.parametrize(
+    "name",
+    ["growth", "11-growth", "011-growth-", "011_growth", "011-_growth", "011-growth_", "011-growth\n", "../011-growth"],
+)
+def test_wrong_name_is_refused_before_the_questions(plain_template, tmp_path, name):
+    with pytest.raises(copier.errors.UserMessageError) as refused:
+        render(plain_template, tmp_path / "011-x", experiment=name)
+    assert " does not have the form NNN-slug. Type: --data experiment=001-" in str(refused.value)
+    assert "\n" not in str(refused.value) and not (tmp_path / "011-x").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "advised"),
+    [("growth", "015-growth"), ("9_my growth!", "015-my-growth"), ("12", "015-growth"), ("x/growth", "x/001-growth")],
+)
+def test_wrong_folder_is_refused_with_what_to_type(template, tmp_path, folder, advised):
+    """The advised number follows the highest one."""
+    (tmp_path / "014-other/scripts").mkdir(parents=True)
+    (tmp_path / "014-other/README.md").touch()
+    done = run("copier", "copy", template.path, folder, cwd=tmp_path, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert f"does not have the form NNN-slug. Type: copier copy {template.path} {advised}'" in line
+    assert not (tmp_path / folder).exists()
 
 
 def test_defaults_need_no_input_and_print_no_warning(template, tmp_path):
@@ -271,6 +284,32 @@ def test_ctrl_c_leaves_no_files(person, tmp_path, answered):
     assert person.end() == 1
     assert person.text().endswith("Execution stopped by user")
     assert not (tmp_path / "experiments").exists()
+
+
+def test_defaults_depend_on_the_repository(plain_template, tmp_path):
+    """The lab's own repository is known by its package. In it, its address is not asked."""
+
+    def answers(name):
+        text = (render(plain_template, tmp_path / f"lab/experiments/{name}") / ".copier-answers.yml").read_text()
+        return [yaml.safe_load(text)[name] for name in ("package", "repository", "queries")]
+
+    assert answers("001-x") == ["", "", False]
+    (tmp_path / "lab/.env").touch()
+    assert answers("002-x") == ["", "", False]
+    (tmp_path / "lab/torchcell").mkdir()
+    (tmp_path / "lab/torchcell/timestamp.py").touch()
+    assert answers("003-x") == ["torchcell", LAB["repository"], True]
+    (tmp_path / "lab/.env").unlink()
+    assert answers("004-x") == ["torchcell", LAB["repository"], False]
+    person = Terminal("copier", "copy", plain_template.path, "experiments/005-x", cwd=tmp_path / "lab", width=80)
+    for question in NAMES:
+        if question != "repository":
+            person.expect(asked(question))
+            if question == "runs":
+                person.expect("   gh         GilaHyper\n   igb_cabbi  IGB Biocluster\n")
+            assert "web address" not in person.text()
+            person.type("\r")
+    assert person.end() == 0
 
 
 def test_copier_settings_fill_the_email(template, tmp_path, monkeypatch):

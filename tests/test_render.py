@@ -138,7 +138,7 @@ def files(experiment):
 
 def test_default_experiment_has_the_documented_layout(rendered):
     """The experiment has a timestamp.py of its own if the repository has no package with one."""
-    assert files(rendered()) == LAYOUT | {"scripts/timestamp.py"}
+    assert files(rendered(queries=True)) == LAYOUT | {"scripts/timestamp.py"}
 
 
 def test_answers_add_and_remove_files(rendered):

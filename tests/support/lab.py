@@ -64,6 +64,7 @@ class Lab:
             if package:
                 (like / "torchcell").mkdir()
                 (like / "torchcell/timestamp.py").touch()
+                (like / ".env").touch()
             rendered[key] = render(self.template, like / "experiments" / name, **answers), self.template.path
         like, source = rendered[key]
         shutil.copytree(like, experiment, dirs_exist_ok=True)

@@ -25,8 +25,8 @@ QUESTIONS = {
 
 
 def asked(question):
-    """Return a question's help without the list of the lab's machines."""
-    return QUESTIONS[question]["help"].split("{%")[0]
+    """Return a question without the list of the lab's machines."""
+    return QUESTIONS[question]["help"].split("\n")[0]
 
 
 LAB = yaml.safe_load((TESTS / "lab.yml").read_text())
