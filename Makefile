@@ -7,6 +7,7 @@
 # make programs     what make test installs by apt-get, alone
 # make pictures     what README shows, and docs/example, made anew
 # make requirements  requirements-dev.txt with the newest versions
+# make site     the documentation as a site that is read and searched without a network, in site/
 # make release VERSION=X.Y.Z  after all checks, the commit and the tag of a release
 # PYTHON=...   the Python that makes .venv, 3.10 to 3.13
 # PYTEST=...   options of pytest for make test, like PYTEST="-k sweep"
@@ -27,7 +28,7 @@ SLURM := setpriv slurmctld slurmd sbatch slurmdbd mariadbd
 LIMITED := setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-dac_override,-dac_read_search
 AS_USER := $(if $(filter Linux-0,$(shell uname)-$(shell id -u)),$(LIMITED))
 
-.PHONY: demo test lint bench programs test-lowest test-ddp pictures requirements release
+.PHONY: demo test lint bench programs test-lowest test-ddp pictures site requirements release
 .NOTPARALLEL:
 
 demo: .venv/demo
@@ -84,6 +85,9 @@ test-ddp: .venv/installed
 
 pictures: .venv/installed
 	.venv/bin/python docs/pictures.py
+
+site: .venv/installed
+	.venv/bin/python docs/build_site.py
 
 release: .venv/installed
 	@scripts/release "$(VERSION)"

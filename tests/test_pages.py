@@ -121,6 +121,18 @@ def test_page_legs_works(lab, own_template, slurm):
     assert (run["state"], run["job"]) == ("finished", legs[0])
 
 
+def test_page_first_figure_works(lab, own_template):
+    Reader(lab.path, own_template.path).read("docs/first-figure.md")
+
+
+def test_page_own_script_works(lab, own_template, slurm):
+    experiment = lab.render("011-growth")
+    reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
+    reader.read("docs/own-script.md")
+    assert (experiment / "results/decay_gh_000.csv").read_text().startswith("rate,left\n0.5,0.00247")
+    assert "dose --rate 0.5" in reader.printed
+
+
 def test_page_figures_works(lab, own_template):
     experiment = lab.render("011-growth")
     reader = Reader(lab.path, own_template.path)
