@@ -16,6 +16,7 @@ from experiments.edit_runs import DEFAULT, newest_configuration, shown_request
 from experiments.errors import Problem
 from experiments.experiment import Experiment, Templates, absolute_source, find_folder, repository_of
 from experiments.files import Write, write_all
+from experiments.launcher import Syntax
 from experiments.program import Program
 from experiments.recognition import (
     Recognition,
@@ -38,6 +39,7 @@ LIBRARY = (
     "scripts/timestamp.py",
 )
 RUNTIME = "scripts/runtime/"
+ABSENT, PRESENT, BLOCKED = "absent", "present", "blocked"  # states of a file's place in a folder
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # by the validator of `experiment` in copier.yml
 NUMBERED = re.compile(r"[A-Z]?[0-9]{3}-")
 
@@ -45,6 +47,18 @@ ADD_RUN = re.compile(rb"^experiments add-run .*$", re.MULTILINE)
 QUERY = re.compile(rb"(?<=/scripts/query\.py ).*$", re.MULTILINE)
 TEMPLATES_OWN = re.compile(rb"The template updates this file|\A@AGENTS\.md\n\Z")
 RUN_ARRAY_END = re.compile(rb"(?<=\n)\)\n")
+
+
+@dataclass
+class Session:
+    """What the folders of one command share."""
+
+    source: str | None  # the template; None: that of the repository's other experiments
+    dry_run: bool
+    templates: Templates
+    syntax: Syntax
+    packages: dict[Path, str] = field(default_factory=dict)  # the default of `package`, by repository
+    warned: set[str] = field(default_factory=set)  # the packages that were reported as missing
 
 
 @dataclass
@@ -65,11 +79,15 @@ def adopt(paths: Sequence[str], source: str | None, dry_run: bool) -> int:
     Raises Problem if there is only one, and it cannot be adopted.
     """
     failed = False
-    warned: set[str] = set()
+    folders = []
+    for path in paths:
+        with suppress(Problem):  # adopt_one reports it
+            folders.append(find_folder(path))
     with Templates.temporary() as templates:
+        session = Session(source, dry_run, templates, Syntax(folders))
         for path in paths:
             try:
-                adopt_one(path, source, dry_run, templates, warned)
+                adopt_one(path, session)
             except Problem as problem:
                 if len(paths) == 1:
                     raise
@@ -78,21 +96,21 @@ def adopt(paths: Sequence[str], source: str | None, dry_run: bool) -> int:
     return int(failed)
 
 
-def adopt_one(path: str, source: str | None, dry_run: bool, templates: Templates, warned: set[str]) -> None:
+def adopt_one(path: str, session: Session) -> None:
     """Adopt one folder. Raises Problem, and adds nothing, if names clash."""
     experiment = open_folder(path)
-    with nullcontext() if dry_run else experiment.lock():
-        found = absolute_source(source) if source else source_of_others(experiment)
-        template = templates.get(found)
+    with nullcontext() if session.dry_run else experiment.lock():
+        source = absolute_source(session.source) if session.source else source_of_others(experiment)
+        template = session.templates.get(source)
         release = template.release(template.find_commit(template.newest()))
-        plan = make_plan(experiment, release, dry_run)
-        warn_package(plan, release, warned)
+        plan = make_plan(experiment, release, session)
+        warn_package(plan, release, session.warned)
         show_plan(plan, experiment)
         if plan.clashes:
             problem = f"{path}: {len(plan.clashes)} names clash; nothing was added"
             raise Problem(problem, "Rename those files, and run again.")
-        if not dry_run:
-            write_plan(experiment, plan, release, found)
+        if not session.dry_run:
+            write_plan(experiment, plan, release, source)
 
 
 def open_folder(path: str) -> Experiment:
@@ -129,7 +147,7 @@ def source_of_others(experiment: Experiment) -> str:
     return sources.pop()
 
 
-def make_plan(experiment: Experiment, release: Release, dry_run: bool) -> Plan:
+def make_plan(experiment: Experiment, release: Release, session: Session) -> Plan:
     """Compare what the template renders with what is there.
 
     Questions have Copier's defaults, except the title and what the folder itself shows: runs, package and queries.
@@ -137,14 +155,18 @@ def make_plan(experiment: Experiment, release: Release, dry_run: bool) -> Plan:
     """
     folder = experiment.path
     answers: dict[str, Any] = {"experiment": folder.name, "title": folder.name, "queries": has_queries(folder)}
-    answers["package"] = release.package_around(folder)
+    root = experiment.repository.root
+    if root not in session.packages:
+        session.packages[root] = release.package_around(folder)
+    answers["package"] = session.packages[root]
     own = own_instructions(folder)
     answers |= {OWN_FILES: own} if own else {}
-    recognition = recognize(folder, answers, release)
+    recognition = recognize(folder, answers, release, session.syntax)
     plan = Plan(answers | {"runs": recognition.answer}, recognition, kept=own)
-    names = [name for name in release.file_names(plan.answers) if name not in unwanted(folder, recognition)]
-    if not dry_run or any((folder / name).exists() for name in names if name.startswith(LIBRARY)):
-        plan.rendered = render(release.folder, release.version, plan.answers, around=experiment.repository.root)
+    skipped = unwanted(folder, recognition)
+    names = [name for name in release.file_names(plan.answers) if name not in skipped]
+    if not session.dry_run or any((folder / name).exists() for name in names if name.startswith(LIBRARY)):
+        plan.rendered = render(release.folder, release.version, plan.answers, around=root)
     for name in names:
         compare(folder, name, plan)
     if (folder / "scripts/runtime.py").exists():
@@ -186,29 +208,29 @@ def unwanted(folder: Path, recognition: Recognition) -> set[str]:
 
 def compare(folder: Path, name: str, plan: Plan) -> None:
     """Add a rendered file to the plan, by what the folder has in its place."""
-    path = folder / name
-    if is_in_the_way(folder, name):
+    state = find_state(str(folder), name)
+    if state == BLOCKED:
         plan.clashes[name] = "a file or a symlink is in its place"
-    elif not path.exists():
+    elif state == ABSENT:
         plan.added.append(name)
-    elif name.startswith(LIBRARY) and plan.rendered and path.read_bytes() != plan.rendered[name].content:
+    elif name.startswith(LIBRARY) and plan.rendered and (folder / name).read_bytes() != plan.rendered[name].content:
         plan.clashes[name] = "exists, but differs from the template's"
     else:
         plan.kept.append(name)
 
 
-def is_in_the_way(folder: Path, name: str) -> bool:
-    """Return whether a symlink, or a file for a folder or the reverse, is in the place of a file or its folders."""
-    path = str(folder)
-    parts = name.split("/")
-    for depth, part in enumerate(parts, 1):
+def find_state(folder: str, name: str) -> str:
+    """Return whether a file is absent, present, or blocked by a symlink, or by a file for a folder or the reverse."""
+    *parents, last = name.split("/")
+    path = folder
+    for part in parents:
         path = f"{path}/{part}"
-        if not os.path.lexists(path):
-            return False
-        is_right = os.path.isdir(path) if depth < len(parts) else os.path.isfile(path) and not os.path.islink(path)
-        if not is_right:
-            return True
-    return False
+        if not os.path.isdir(path):
+            return BLOCKED if os.path.lexists(path) else ABSENT
+    path = f"{path}/{last}"
+    if not os.path.lexists(path):
+        return ABSENT
+    return PRESENT if os.path.isfile(path) and not os.path.islink(path) else BLOCKED
 
 
 def warn_package(plan: Plan, release: Release, warned: set[str]) -> None:

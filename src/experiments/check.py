@@ -10,6 +10,7 @@ from experiments.checks import CHECKS
 from experiments.checks.context import Check, Context, Finding
 from experiments.errors import Problem, one_line, reason
 from experiments.experiment import Experiment, Templates, absolute_source, find_each, find_folder, repository_of
+from experiments.launcher import Syntax
 from experiments.template import ANSWERS, Release
 
 
@@ -43,12 +44,13 @@ class Loader:
     """Read experiments with their templates, each once."""
 
     templates: Templates
+    syntax: Syntax
     source: str | None = None  # the template of experiments that were never adopted; None: that of the others
     others: dict[Path, Release | None] = field(default_factory=dict)  # the newest release of those, by repository
 
     def load(self, experiment: Experiment) -> Context:
         """Return an experiment with its template, if that can be fetched."""
-        context = Context(experiment.path, experiment.repository.root)
+        context = Context(experiment.path, experiment.repository.root, self.syntax)
         if not (experiment.path / ANSWERS).exists():
             context.release = self.release_of_others(experiment)
             return context
@@ -106,7 +108,8 @@ def check(paths: list[str], options: Options) -> int:
     for problem in problems.values():
         print(problem)
     with Templates.temporary() as templates:
-        loader = Loader(templates, options.source)
+        syntax = Syntax([experiment.path for experiment in experiments])
+        loader = Loader(templates, syntax, options.source)
         for experiment in experiments:
             for line in group(experiment, checks, loader.load(experiment)):
                 found = True

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -178,13 +179,41 @@ def option_value(words: Iterable[str], names: tuple[str, ...]) -> str:
     return found
 
 
-def syntax_errors(launchers: Sequence[Launcher]) -> Iterator[tuple[Launcher, str]]:
-    """Yield the launchers that bash cannot read, each with its message. One process reads all in the time of one."""
-    texts = [launcher.text for launcher in launchers]
-    if texts and bash_message("".join(f"f() {{\n:\n{text}\n\n}}\n{FENCE}" for text in texts)):
-        for launcher in launchers:
-            if message := bash_message(launcher.text):
-                yield launcher, message
+def read_launchers(folder: Path) -> list[Launcher]:
+    """Return the launchers of an experiment, in the order of their names."""
+    return [Launcher.read(path) for path in sorted(folder.glob("scripts/*.slurm")) if path.is_file()]
+
+
+@dataclass(frozen=True)
+class Syntax:
+    """What bash reports about the launchers of several experiments. It reads all of them in the time of one."""
+
+    folders: Sequence[Path]
+
+    @cached_property
+    def errors(self) -> dict[Launcher, str]:
+        """The launchers that bash cannot read, each with its message."""
+        launchers: list[Launcher] = []
+        for folder in self.folders:
+            with suppress(OSError):  # who reads that folder alone reports it
+                launchers += read_launchers(folder)
+        return syntax_errors(launchers)
+
+    def errors_of(self, launchers: Iterable[Launcher]) -> dict[Launcher, str]:
+        """Return the launchers among these that bash cannot read, each with its message."""
+        return {launcher: self.errors[launcher] for launcher in launchers if launcher in self.errors}
+
+
+def syntax_errors(launchers: Sequence[Launcher]) -> dict[Launcher, str]:
+    """Return the launchers that bash cannot read, each with its message. Both halves are read again to find them."""
+    text = "".join(f"f() {{\n:\n{launcher.text}\n\n}}\n{FENCE}" for launcher in launchers)
+    if not text or not bash_message(text):
+        return {}
+    if len(launchers) == 1:
+        message = bash_message(launchers[0].text)
+        return {launchers[0]: message} if message else {}
+    middle = len(launchers) // 2
+    return syntax_errors(launchers[:middle]) | syntax_errors(launchers[middle:])
 
 
 def bash_message(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.edit_runs import CONFIG_ID, Request, make_entry, value_of
 from experiments.errors import Problem
-from experiments.launcher import CONFIG_NAME, Launcher, LauncherName, Start, syntax_errors
+from experiments.launcher import CONFIG_NAME, Launcher, LauncherName, Start, Syntax, read_launchers
 from experiments.program import Program
 from experiments.shell import ANY
 from experiments.template import Release, Run
@@ -88,10 +88,11 @@ class Recognition:
         return answer_of([recognized.candidate for recognized in self.runs])
 
 
-def recognize(folder: Path, answers: Mapping[str, Any], release: Release) -> Recognition:
+def recognize(folder: Path, answers: Mapping[str, Any], release: Release, syntax: Syntax) -> Recognition:
     """Return the runs of a folder. A launcher is a run if it starts one script with one configuration."""
-    launchers = [Launcher.read(path) for path in sorted(folder.glob("scripts/*.slurm")) if path.is_file()]
-    others = {launcher.name: f"bash cannot read it: {message}" for launcher, message in syntax_errors(launchers)}
+    launchers = read_launchers(folder)
+    errors = syntax.errors_of(launchers)
+    others = {launcher.name: f"bash cannot read it: {message}" for launcher, message in errors.items()}
     candidates = []
     for launcher in launchers:
         try:

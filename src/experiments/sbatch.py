@@ -77,10 +77,9 @@ def parse_options(words: Iterable[str]) -> list[Option]:
 
 def full_name(name: str) -> str:
     """Return the long name of an option, which may be abbreviated as far as it is unique; empty if unknown."""
-    known = VALUED | FLAGS | PLUGIN
-    if name in known:
+    if name in VALUED or name in FLAGS or name in PLUGIN:
         return name
-    matches = [other for other in known - PLUGIN if other.startswith(name)]
+    matches = [other for other in VALUED | FLAGS if other.startswith(name)]
     return matches[0] if len(matches) == 1 else ""
 
 

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import track
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -38,6 +37,8 @@ def make_console(width: int = WIDE) -> Console:
 
 def show_progress(title: str, items: Sequence[Item]) -> Iterator[Item]:
     """Yield the items, with a progress bar in a terminal."""
+    from rich.progress import track  # a table alone does not need it, and it takes a moment to load
+
     console = Console(stderr=True)
     yield from track(items, title, console=console, disable=not console.is_terminal, transient=True)
 

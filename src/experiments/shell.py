@@ -19,6 +19,7 @@ SHELLS = {"bash", "sh", "dash", "zsh"}
 OUTPUT = {"echo", "printf", "logger"}
 
 BLANK = re.compile(r"(?:[ \t\r]|\\\r?\n)+")
+EMPTY_LINES = re.compile(r"(?:[ \t\r]*(?:#[^\n]*)?\n)+")  # and those with a comment only
 PLAIN = re.compile(r"[^\s\"'\\$`|&;()<>]+")
 OPERATOR = re.compile(r"&&|\|\||\|&|;;&?|;&|[|&;()]")
 REDIRECT = re.compile(r"(?:\d+|\{\w+\})?(?:<<<|<<-?|>>|>\||<>|[<>]&|[<>])|&>>?")
@@ -345,6 +346,8 @@ class Reader:
             self.end_command()
             self.at += 1
             self.read_documents()
+            if empty := EMPTY_LINES.match(self.text, self.at):
+                self.at = empty.end()
         elif self.text.startswith("((", self.at) and (not self.words or self.words == ["for"]):
             self.at = end_of(self.text, self.at + 1, ")")
             self.words = []

@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jinja2
 import yaml
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 from packaging.version import InvalidVersion, Version
-from pathspec import GitIgnoreSpec
 
 from experiments.errors import Problem, reason
 from experiments.git import EXECUTABLE, REGULAR, ask_git, isolated, run_git
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 ANSWERS = ".copier-answers.yml"
 OWN_FILES = "own_files"  # the entry of the answers file with the instructions that are the user's
@@ -110,6 +112,8 @@ class Release:
         return SandboxedEnvironment(
             loader=FileSystemLoader(self.folder),
             undefined=StrictUndefined,
+            optimized=False,  # folding constants takes longer than it saves
+            auto_reload=False,  # the folder of a release never changes
             extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"],
         )
 
@@ -176,11 +180,18 @@ class Release:
         values = without_private(answers) | {"exp_first_copy": True, "_copier_conf": {"answers_file": ANSWERS}}
         values["exp_plan"] = self.parse_plan(answers, answers["runs"])
         values["exp_own_files"] = answers.get(OWN_FILES, [])
-        names: list[str] = []
-        for path in sorted(path for path in self.top.rglob("*") if path.is_file()):
-            parts = [self.render_part(part.removesuffix(".jinja"), values) for part in path.relative_to(self.top).parts]
+        names = [path for path in self.paths if "{" not in path]
+        for path in self.paths[len(names) :]:
+            parts = [self.render_part(part, values) for part in path.split("/")]
             names += ["/".join(choice) for choice in product(*parts) if all(choice)]
         return sorted(names)
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """The paths of the files that are rendered, without .jinja. Those that name variables are last."""
+        files = [path.relative_to(self.top) for path in self.top.rglob("*") if path.is_file()]
+        paths = ["/".join(part.removesuffix(".jinja") for part in path.parts) for path in files]
+        return sorted(paths, key=lambda path: "{" in path)
 
     def own_files(self, folder: Path, answers: Mapping[str, Any]) -> list[str]:
         """Return the instructions that users wrote: recorded ones, and those in a folder that this version lacks."""
@@ -194,11 +205,13 @@ class Release:
         if not loop:
             return [self.evaluate(part, **values) if "{" in part else part]
         name, items, body, rest = loop.groups()
-        found = json.loads(self.evaluate("{{ " + items + " | to_json }}", **values))
-        return [self.evaluate(body + rest, **values, **{name: item}) for item in found]
+        names = self.evaluate(f"{{% for {name} in {items} %}}{body}{rest}/{{% endfor %}}", **values)
+        return names.split("/")[:-1]
 
-    def user_owned(self, answers: Mapping[str, Any]) -> GitIgnoreSpec:
+    def user_owned(self, answers: Mapping[str, Any]) -> "GitIgnoreSpec":
         """Return the patterns of the files that no update touches: `_exclude` for Copier's operation `update`."""
+        from pathspec import GitIgnoreSpec  # only updates need it
+
         lines = []
         with time_limit():
             for pattern in self.settings.get("_exclude") or []:
@@ -326,9 +339,9 @@ class Template:
 
     @classmethod
     def fetch(cls, source: Any, folder: Path) -> "Template":
-        """Clone a template to a folder. Raises Problem."""
+        """Clone a template to a folder. A repository on this machine lends its objects. Raises Problem."""
         template = cls(clone_url(source), folder)
-        clone = ("clone", "--quiet", "--bare", "--template=", "--", template.source)
+        clone = ("clone", "--quiet", "--bare", "--shared", "--template=", "--", template.source)
         try:
             run_git(".", *clone, template.git_folder, environment=fetch_environment())
         except Problem as problem:

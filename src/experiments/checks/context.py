@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.experiment import Answers, find_configurations
-from experiments.launcher import Launcher
+from experiments.launcher import Launcher, Syntax, read_launchers
 from experiments.shell import ANY
 from experiments.template import Release, Run
 
@@ -30,6 +30,7 @@ class Context:
 
     path: Path
     root: Path  # of the repository
+    syntax: Syntax  # of all experiments that are checked
     answers: Answers | None = None  # None: it was never adopted
     release: Release | None = None  # the recorded version of its template; if never adopted, the newest of the others'
     newest: str = ""  # the newest release, if the experiment does not have it
@@ -38,7 +39,7 @@ class Context:
 
     @cached_property
     def launchers(self) -> list[Launcher]:
-        return [Launcher.read(path) for path in sorted(self.path.glob("scripts/*.slurm")) if path.is_file()]
+        return read_launchers(self.path)
 
     @cached_property
     def files_of_conf(self) -> list[Path]:

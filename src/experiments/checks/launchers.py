@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from experiments.checks.context import Context, Finding, check
 from experiments.errors import one_line
-from experiments.launcher import Launcher, LauncherName, syntax_errors
+from experiments.launcher import Launcher, LauncherName
 from experiments.sbatch import suggest
 from experiments.shell import Command
 
@@ -33,7 +33,7 @@ LONG_SECRET = 16  # characters: a shorter TOKEN or KEY is rather the name of som
 def bash_syntax(context: Context) -> Iterator[Finding]:
     """A launcher that bash cannot read."""
     suspects = [launcher for launcher in context.launchers if "\r\n" not in launcher.text]
-    for launcher, message in syntax_errors(suspects):
+    for launcher, message in context.syntax.errors_of(suspects).items():
         yield Finding(launcher.file, message)
 
 
