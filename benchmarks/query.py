@@ -1,4 +1,4 @@
-"""Compare query.py with a bare loop over the driver: rows of 200 bytes from a real Bolt server, medians of three.
+"""Compare query.py with a bare loop that writes JSON lines: rows of 200 bytes from a real server, medians of three.
 
 Both run with the driver neo4j alone and with neo4j-rust-ext. The number of rows is an argument (default: 1000000).
 """
@@ -19,13 +19,14 @@ from support.bolt import Bolt
 
 ROUNDS = 3
 QUERY = "UNWIND range(1, $rows) AS n RETURN n AS id, 'YAL001C' AS gene, 0.5 AS fitness, $text AS text"
-BARE = """\
-import os, sys, neo4j
+BARE = r"""
+import json, os, sys, neo4j
 auth = os.environ["NEO4J_USERNAME"], os.environ["NEO4J_PASSWORD"]
 driver = neo4j.GraphDatabase.driver(os.environ["NEO4J_URI"], auth=auth)
 with driver, driver.session(database="neo4j") as session:
-    for row in session.begin_transaction().run(sys.argv[1], rows=int(sys.argv[2]), text=sys.argv[3]):
-        pass
+    with open(os.path.join(os.environ["DATA_ROOT"], "bare.jsonl"), "w") as file:
+        for row in session.begin_transaction().run(sys.argv[1], rows=int(sys.argv[2]), text=sys.argv[3]):
+            file.write(json.dumps(dict(row)) + "\n")
 """
 MEASURE = (
     "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"

@@ -335,6 +335,84 @@ def test_list_and_dry_run_work_without_a_server(queries):
     assert queries.files() == {}
 
 
+WITHOUT = "import sys; sys.modules.update(dict.fromkeys({}))\nsys.stdout.reconfigure(line_buffering=True)\n"
+
+
+def test_driver_is_needed_only_to_run_a_query(queries):
+    queries.write("two", "RETURN 1 AS one")
+    words = [[], ["two", "--dry-run"], ["--help"], ["two"], ["two", "--dry-run", "--format", "parquet"]]
+    program = WITHOUT.format(["neo4j", "tqdm", "pyarrow"]) + MANY
+    done = queries.program(program, input=json.dumps([{"words": each} for each in words]))
+    assert (
+        done.stdout.startswith("001_small_build $gene_set\ntwo\nRETURN 1 AS one\nrows: ") and "usage: " in done.stdout
+    )
+    driver = f"query.py: two: {sys.executable} has no neo4j and no tqdm. Install: pip install neo4j tqdm\n"
+    assert done.stderr == f"{driver}query.py: two: {sys.executable} has no pyarrow. Install: pip install pyarrow\n"
+    assert queries.files() == {}
+
+
+# Parquet --------------------------------------------------------------------------------------------------------------
+
+
+COLUMNS = """\
+UNWIND [null, {a: 1}, {a: 2, late: ["x", null]}] AS map
+RETURN map.late[0] AS `null first`, CASE map.a WHEN 2 THEN 0.5 ELSE map.a END AS number, map, [] AS nothing, "é" AS text
+"""
+
+
+def test_parquet_has_the_rows_of_the_json_lines(queries):
+    """The type of a column is known after its last row: null comes before text, and keys of maps appear late."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    queries.write("t", COLUMNS)
+    assert queries("t").returncode == 0
+    done = queries("t", "--format", "parquet")
+    assert (done.returncode, done.stdout) == (0, f"3 rows: {queries.folder}/t.parquet\n"), done.stderr
+    table = parquet.read_table(queries.folder / "t.parquet")
+    rows = queries.rows("t")
+    rows[1]["map"]["late"] = None
+    assert table.to_pylist() == rows and rows[2]["map"] == {"a": 2, "late": ["x", None]}
+    assert [str(each.type) for each in table.schema][:2] == ["string", "double"]
+    lines, table = (json.loads((queries.folder / f"t{name}.provenance.json").read_text()) for name in ("", ".parquet"))
+    assert table["query"] == lines["query"] and table["rows"] == 3 and "--format parquet" in table["command"]
+    assert sorted(queries.files()) == ["t.jsonl", "t.parquet", "t.parquet.provenance.json", "t.provenance.json"]
+    assert "t.parquet exists. Use --overwrite" in queries.refused("t", "--format=parquet")
+
+
+BATCHES = """\
+import json, sys
+from runtime import parquet
+parquet.ROWS = 2
+rows = json.load(sys.stdin)
+for number, values in enumerate(rows):
+    with open(f"{number}.jsonl", "w") as file:
+        file.writelines(json.dumps({"a": value, "b": number}) + "\\n" for value in values)
+    try:
+        parquet.write_parquet(f"{number}.jsonl", f"{number}.parquet", ["a", "b"])
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_parquet_refuses_mixed_columns_by_name(queries):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    advice = "Return other values, or use JSON lines."
+    large = "the column a has decimal numbers and whole numbers beyond 2^53"
+    refused = {
+        "the column a has whole numbers and text, which Parquet cannot mix": [None, 1, 2, "x"],
+        "the column a[].k has true or false and whole numbers, which Parquet cannot mix": [[{"k": 1}], [{"k": True}]],
+        "the column a has lists and maps, which Parquet cannot mix": [[], {}],
+        "the column a has only empty maps, which Parquet cannot hold": [{}, None],
+        f"{large}, which Parquet cannot mix": [2**53 + 1, 0.5],
+        f"{large}, which  Parquet cannot mix": [0.5, 1, 2**53 + 1],
+    }
+    kept = [[], [1, None, 2**63 - 1, 4, 5], [2**53, 0.5]]
+    done = queries.program(BATCHES, input=json.dumps([*refused.values(), *kept]))
+    assert done.stdout.splitlines() == [f"{' '.join(reason.split())}. {advice}" for reason in refused], done.stderr
+    for number, values in enumerate(kept, len(refused)):
+        table = parquet.read_table(queries.lab.path / f"{number}.parquet")
+        assert table["a"].to_pylist() == values and table["b"].to_pylist() == [number] * len(values)
+
+
 def test_query_name_must_be_a_file_in_queries(queries):
     folder = queries.experiment / "queries"
     (folder / "a").mkdir()

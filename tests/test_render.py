@@ -50,6 +50,7 @@ LAYOUT = {
     "scripts/runtime/optuna_journal.py",
     "scripts/runtime/optuna_study.py",
     "scripts/runtime/parent.py",
+    "scripts/runtime/parquet.py",
     "scripts/runtime/paths.py",
     "scripts/runtime/pin.sh",
     "scripts/runtime/point.py",

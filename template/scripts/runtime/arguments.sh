@@ -66,9 +66,9 @@ parse_arguments() { # WORD...
         request[legs]=$(check_legs "${2-}")
         shift
         ;;
-      --overwrite | --param=*) overrides+=("$1") && request[query_option]=$1 ;;
-      --param)
-        (($# > 1)) || die "--param needs KEY=JSON"
+      --overwrite | --param=* | --format=*) overrides+=("$1") && request[query_option]=$1 ;;
+      --param | --format)
+        (($# > 1)) || die "$1 needs $([[ $1 == --param ]] && echo KEY=JSON || echo 'a format of rows')"
         overrides+=("$1" "$2") && request[query_option]=$1
         shift
         ;;
