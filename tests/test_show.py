@@ -49,6 +49,12 @@ def test_show_prints_the_record(ran):
     assert facts["numbers"] == "loss = 0.25" and facts["memory"].endswith(" largest child")
     [figure] = record["figures"]
     assert facts["figures"] == figure and shown(ran, "--figure", figure)[0] == facts
+    (ran.images / "b").mkdir()
+    (ran.images / "b/a.png").write_bytes((ran.images / "011-x_gh_000.png").read_bytes())
+    for named in ("images/011-x_gh_000.png", "./011-x_gh_000.png", "b/a.png"):  # as notes embed images
+        done = tool(ran, "show", "--figure", named, cwd=ran.path / "experiments")
+        assert done.returncode == 0, done.stderr
+        assert f"folder     {record['folder']}\n" in done.stdout
 
 
 def test_show_makes_a_run_by_hand_again(ran):
@@ -85,10 +91,14 @@ def test_show_makes_a_submitted_run_again(lab, slurm):
 
 
 def test_show_refuses_in_one_line(ran):
+    (ran.images / "b").mkdir()
+    for path in ("a.png", "b/a.png"):
+        (ran.images / path).touch()
     for words, said in (
         (["011-x"], "no run is named. Write PATH RUN, or --figure FILE."),
         (["011-x", "nothing"], 'unknown run "nothing" of experiments/011-x. `experiments list experiments/011-x`'),
-        (["--figure", "none.png"], "none.png is not a file"),
+        (["--figure", "none.png"], "none.png is not a file, and no figure in ASSET_IMAGES_DIR has this name\n"),
+        (["--figure", "a.png"], f"a.png is the name of 2 figures. Name one by its path: {ran.images}/a.png, "),
     ):
         done = tool(ran, "show", *words)
         assert done.returncode == 1 and done.stderr.startswith(f"experiments: {said}"), done.stderr

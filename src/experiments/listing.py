@@ -318,6 +318,7 @@ def show_figure(path: str | None, figure: str, as_json: bool) -> int:
 
     In a repository, `State` states whether its code is stale, dirty or unknown.
     """
+    figure = locate_figure(path, figure)
     facts = facts_of_figure(path, figure)
     if as_json:
         print(json.dumps(facts, indent=2))
@@ -326,11 +327,27 @@ def show_figure(path: str | None, figure: str, as_json: bool) -> int:
     return 0
 
 
+def locate_figure(path: str | None, figure: str) -> str:
+    """Return the path of a figure. A note names it by the end of its path in ASSET_IMAGES_DIR, or by its file name."""
+    if os.path.isfile(figure):
+        return figure
+    from experiments.figures import images_folder, images_in
+
+    end = Path(figure).parts
+    folders: set[Path] = set()
+    with suppress(Problem):  # without an experiment or its .env, no folder is known
+        folders = {images_folder(each) for each in ([Experiment.open(path)] if path else find_all())}
+    found = sorted(str(image) for folder in folders for image in images_in(folder) if image.parts[-len(end) :] == end)
+    if not found:
+        raise Problem(f"{figure} is not a file, and no figure in ASSET_IMAGES_DIR has this name")
+    if len(found) > 1:
+        raise Problem(f"{figure} is the name of {len(found)} figures", f"Name one by its path: {', '.join(found)}")
+    return os.path.relpath(found[0])
+
+
 def facts_of_figure(path: str | None, figure: str) -> dict[str, str]:
     """Return the facts of a figure's run: its metadata, else the record in the experiment at `path`, or in any."""
     file = Path(figure).resolve()
-    if not file.is_file():
-        raise Problem(f"{figure} is not a file")
     facts = read_facts(file) or find_in_records([Experiment.open(path)] if path else find_all(), file)
     if not facts:
         raise Problem(f"{figure} has no metadata of a run, and no run's record names it")

@@ -13,7 +13,7 @@ from experiments.errors import Problem
 from experiments.experiment import Experiment, find_all
 from experiments.git import GitError, Repository, run_git
 from experiments.history import History, find_env, read_histories
-from experiments.listing import facts_of_figure, readable_size
+from experiments.listing import facts_of_figure, locate_figure, readable_size
 from experiments.records import (
     EVERYTHING,
     RunInfo,
@@ -40,6 +40,7 @@ def show_run(path: str, name: str) -> int:
 
 def show_figure_run(path: str | None, figure: str) -> int:
     """Print the record of the run that made a figure."""
+    figure = locate_figure(path, figure)
     facts = facts_of_figure(path, figure)
     if "Run" not in facts:
         from experiments.remake import show_script_figure
