@@ -65,6 +65,7 @@ bench: programs .venv/installed
 	.venv/bin/python benchmarks/adopt.py
 	.venv/bin/python benchmarks/list.py
 	.venv/bin/python benchmarks/check.py
+	.venv/bin/python benchmarks/figures.py
 	.venv/bin/python benchmarks/query.py
 	.venv/bin/python benchmarks/sweeps.py
 	.venv/bin/python benchmarks/run.py
