@@ -85,6 +85,7 @@ test-ddp: .venv/installed
 	$(AS_USER) .venv/ddp/bin/python -m pytest tests/ddp.py
 
 pictures: .venv/installed
+	@$(INSTALL_PROGRAMS) git chromium
 	.venv/bin/python docs/pictures.py
 
 site: .venv/installed

@@ -1,9 +1,10 @@
 """Make what README shows from what the template renders: `make pictures`.
 
-copier-copy.svg  a session of `copier copy` in a terminal, all defaults accepted
-example          the experiment of that session
-growth.png       the figure of its first run
-sweep.png        the optimisation history of a sweep by Optuna
+copier-copy.svg   a session of `copier copy` in a terminal, all defaults accepted
+example           the experiment of that session
+growth.png        the figure of its first run
+sweep.png         the optimisation history of a sweep by Optuna
+figures-page.png  the page of `experiments figures`, in Chromium
 """
 
 import io
@@ -20,7 +21,9 @@ from rich.text import Text
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent / "tests"))
+from support.browser import Browser  # noqa: E402
 from support.lab import make_lab  # noqa: E402
+from support.process import commit, edit  # noqa: E402
 from support.template import QUESTIONS, asked, copy_template  # noqa: E402
 from support.terminal import Terminal  # noqa: E402
 
@@ -85,6 +88,39 @@ def sweep_figure(lab):
     return re.search("^figure: (.*history.*)$", lab.python(*worker, "--report", check=True).stdout, re.MULTILINE)[1]
 
 
+def draw_figures(lab):
+    """Draw a figure that becomes stale, one that is current, and one that is dirty. Return the page of all."""
+    script = lab.render("011-growth") / "scripts/growth.py"
+
+    def draw(title, *overrides):
+        done = lab.start("growth_gh_000", f"title={title}", *overrides, name="011-growth", script="growth")
+        assert done.returncode == 0, done.stderr
+
+    draw("Growth of a wild type and its mutants")
+    edit(script, "markersize=2", "markersize=1.5")
+    commit(lab.path, "Draw smaller points")
+    draw("Growth with noise 0.1", "noise=0.1")
+    edit(script, "linewidth=1", "linewidth=1.2")
+    draw("Growth with noise 0.02", "noise=0.02")
+    edit(script, "linewidth=1.2", "linewidth=1")
+    page = lab.path / "figures.html"
+    tool = {"PYTHONPATH": str(DOCS.parent / "src")}
+    lab.python("-m", "experiments", "figures", "011-growth", "--output", page, env=tool, check=True)
+    page.write_text(page.read_text().replace(str(lab.path), "/home/ada/torchcell"))
+    return page
+
+
+def screenshot(page, profile, destination):
+    browser = Browser(profile)
+    browser.resize(1260, 620)
+    browser.open(page)
+    browser.evaluate("document.fonts.ready")
+    shown = "[...document.querySelectorAll('article img')].slice(0, 3)"
+    browser.evaluate(f"Promise.all({shown}.map(image => image.decode()))")
+    browser.screenshot(destination)
+    browser.stop()
+
+
 def main():
     who = {f"GIT_{who}_{what}": "ada@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     os.environ |= who | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -96,6 +132,8 @@ def main():
         example(lab, DOCS / "example/011-growth")
         shutil.copy(growth_figure(lab), DOCS / "growth.png")
         shutil.copy(sweep_figure(lab), DOCS / "sweep.png")
+        other = make_lab(Path(folder, "torchcell"), lab.template)
+        screenshot(draw_figures(other), Path(folder, "browser"), DOCS / "figures-page.png")
 
 
 if __name__ == "__main__":
