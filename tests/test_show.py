@@ -161,7 +161,7 @@ def test_show_makes_a_figure_of_a_plain_script_again(lab):
     typed = run(sys.executable, "-", cwd=script.parent, input=PLAIN).stdout.strip()
     for path, problem in (
         (dirty, "it was made from uncommitted changes of "),
-        (typed, "interactive session is not a script. Check out "),
+        (typed, "it was made in an interactive session, which nothing records. Save it in a script.\n"),
     ):
         done = tool(lab, "show", "--figure", path)
         assert (done.returncode, done.stderr) == (0, "") and f"\nNo command makes it again: {problem}" in done.stdout

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from experiments.code_state import COMMIT, CodeState
+from experiments.code_state import COMMIT, INTERACTIVE, CodeState
 from experiments.experiment import Experiment
 from experiments.git import Repository
 from experiments.history import History, read_histories
@@ -40,8 +40,10 @@ def problem_of(facts: Mapping[str, str]) -> str:
     experiment = experiment_of(facts)
     if not commit:
         return "its commit was not recorded."
-    if not script.endswith(".py"):
-        return f"{script} is not a script. Check out {commit[1]}, and run its cells or lines."
+    if script == INTERACTIVE:
+        return "it was made in an interactive session, which nothing records. Save it in a script."
+    if script.endswith(".ipynb"):
+        return f"a notebook made it. Check out {commit[1]}, and run the cells of {script}."
     if not experiment:
         return f"{script} is not in an experiment of this repository."
     if commit[2] and CodeState(experiment.repository).is_ancestor(experiment.repository, commit[1]):
