@@ -129,7 +129,9 @@ check_words() {
 
 # Return whether a launcher gives its words to the script as they are.
 is_plain() { # FILE
-  grep -q '^export EXPERIMENT_MODE=plain' "$1"
+  local text
+  read_text "$1" text
+  [[ $'\n'$text == *$'\nexport EXPERIMENT_MODE=plain'* ]]
 }
 
 # Record which runs to submit again or to continue.
@@ -157,7 +159,9 @@ require_folder() { # WORD FOLDER KIND
 }
 
 takes_config() { # STEM
-  grep -q '^config=.{1-}' "$scripts/$1.slurm"
+  local text
+  read_text "$scripts/$1.slurm" text
+  [[ $'\n'$text == *$'\nconfig='?'{1-}'* ]]
 }
 
 # Print the configuration that a word names, without folder and .yaml.

@@ -122,8 +122,10 @@ join_ranges() { # NUMBER...
 # Record the launcher's --array: that of the command line, of its own options or of its points. Let at most as many
 # tasks run at a time as its machine allows, unless the array states a limit.
 limit_array() { # LAUNCHER
-  local array=${slurm_options[$1 array]-${arrays[$1]-}} limit
-  limit=$(sed -n 's/^export EXPERIMENT_ARRAY_LIMIT=\([0-9]*\).*/\1/p' "${files[$1]}")
-  if [[ $array && $array != *%* && $limit ]]; then array+=%$limit; fi
+  local array=${slurm_options[$1 array]-${arrays[$1]-}} text
+  read_text "${files[$1]}" text
+  if [[ $array && $array != *%* && $'\n'$text =~ $'\n'export\ EXPERIMENT_ARRAY_LIMIT=([0-9]+) ]]; then
+    array+=%${BASH_REMATCH[1]}
+  fi
   if [[ $array ]]; then arrays[$1]=$array; fi
 }
