@@ -221,6 +221,12 @@ def test_campaign_composes_a_config_group(jobs, slurm):
     found = {point: record["metrics"]["hours"] for point, record in points_of(jobs).items()}
     assert found == {"small_0": 6, "small_1": 6, "large_0": 36, "large_1": 36}
     assert jobs.submit("slurm_x", "round3").stdout.endswith("points 0 of 4, 4 finished, 0 running\n")
+    # More points are shared among processes. Jobs have recorded the hashes of four.
+    seeds = f"seed: {list(range(16))}"
+    write_grid(jobs, f"defaults: [x, _self_, size: small]\ngrid: {{axes: {{size: [small, large], {seeds}}}}}\n")
+    assert "points 28 of 32, 4 finished, 0 running: " in jobs.submit("slurm_x", "round3", "--dry-run").stdout
+    (jobs.experiment / "conf/size/large.yaml").write_text("# @package _global_\nhours: ${nothing}\n")
+    assert "conf/round3.yaml: axis size, value 1: hours: " in jobs.refused("slurm_x", "round3")
 
 
 def test_campaign_where_python_is_forbidden_needs_tasks(lab, slurm):

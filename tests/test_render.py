@@ -59,6 +59,7 @@ LAYOUT = {
     "scripts/runtime/preflight/__init__.py",
     "scripts/runtime/preflight/children.py",
     "scripts/runtime/preflight/composition.py",
+    "scripts/runtime/preflight/configs.py",
     "scripts/runtime/preflight/findings.py",
     "scripts/runtime/preflight/points.py",
     "scripts/runtime/preflight/script.py",
