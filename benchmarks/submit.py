@@ -9,6 +9,7 @@ repositories with other text. The megabytes of that text are arguments (default:
 import os
 import random
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -28,17 +29,39 @@ from support.template import Template, copy_template
 EARLIER = "45bbab5"
 LAUNCHERS = 40
 ROUNDS = 5
+KINDS = ("wall time", "CPU time")
 
 
 def seconds(command, **options):
-    """Return the wall time of a command in seconds."""
-    start = time.perf_counter()
+    """Return the wall time and the CPU time of a command in seconds."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(list(map(str, command)), check=True, capture_output=True, **options)
-    return time.perf_counter() - start
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def median_seconds(command, **options):
-    return statistics.median(seconds(command, **options) for _ in range(ROUNDS))
+    return statistics.median(seconds(command, **options)[0] for _ in range(ROUNDS))
+
+
+def interleaved(commands, slurm):
+    """Return the median wall times and CPU times of commands, {name: (submitter, command, is_changed)}.
+
+    The commands take turns, since other programs of this machine slow some rounds. `is_changed` means that a
+    configuration is edited before each round, so that the code is pinned anew.
+    """
+    times = {name: [] for name in commands}
+    for number in range(-1, ROUNDS):  # the first round warms the caches
+        for name, (submitter, command, is_changed) in commands.items():
+            if is_changed:
+                with (submitter.experiment / "conf/default.yaml").open("a") as file:
+                    file.write(f"# {name} {number}\n")
+            taken = seconds(command, cwd=submitter.lab.path, env=submitter.environment)
+            if number >= 0:
+                times[name].append(taken)
+            slurm("scancel", "--user", str(os.getuid()))
+    columns = {name: list(zip(*values, strict=True)) for name, values in times.items()}
+    return [{name: statistics.median(values[column]) for name, values in columns.items()} for column in (0, 1)]
 
 
 def earlier_template(path):
@@ -56,35 +79,27 @@ def earlier_template(path):
 
 
 def submissions(count, jobs, earlier, slurm):
-    """Return the median seconds to submit launchers: by bare sbatch, with pinned code, and with a preflight.
-
-    The commands take turns, since other programs of this machine slow some rounds.
-    """
+    """Return the median times to submit launchers: by bare sbatch, with pinned code, and with a preflight."""
     names = [f"{{}}_x_{number:03}" for number in range(count)]
     bare = " && ".join(f"sbatch --hold {jobs.experiment}/scripts/{name.format('gh')}.slurm" for name in names)
-    commands = {f"{count} by bare sbatch": (jobs, ["bash", "-c", bare])}
+    commands = {f"{count} by bare sbatch": (jobs, ["bash", "-c", bare], False)}
     for label, submitter, machine, more in (
         ("submit.sh --live, no preflight", jobs, "igb_cabbi", ["--live"]),
         ("submit.sh, no preflight", jobs, "igb_cabbi", []),
         ("submit.sh", jobs, "gh", []),
         (f"submit.sh of {EARLIER}", earlier, "gh", []),
+        ("submit.sh, changed code", jobs, "gh", []),
+        (f"submit.sh of {EARLIER}, changed code", earlier, "gh", []),
     ):
         if submitter:
             launchers = [name.format(machine) for name in names]
             command = ["bash", submitter.experiment / "scripts/submit.sh", *launchers, *more, "--", "--hold"]
-            commands[f"{count} by {label}"] = submitter, command
-    times = {name: [] for name in commands}
-    for number in range(-1, ROUNDS):  # the first round warms the caches
-        for name, (submitter, command) in commands.items():
-            taken = seconds(command, cwd=submitter.lab.path, env=submitter.environment)
-            if number >= 0:
-                times[name].append(taken)
-            slurm("scancel", "--user", str(os.getuid()))
-    return {name: statistics.median(values) for name, values in times.items()}
+            commands[f"{count} by {label}"] = submitter, command, label.endswith("changed code")
+    return interleaved(commands, slurm)
 
 
 def campaigns(jobs, slurm):
-    """Return the median seconds to submit a run, and a campaign of 8 arms and 12 seeds.
+    """Return the median times to submit a run, and a campaign of 8 arms and 12 seeds.
 
     The preflight composes each arm and each seed once. An axis of config groups makes it compose all 96 points.
     """
@@ -102,16 +117,14 @@ def campaigns(jobs, slurm):
         grid = f"grid:\n  arms:\n{arms}  axes: {{{axis}: {values}}}\n"
         (conf / f"x_gh_{number}.yaml").write_text(text + grid)
     commit(jobs.lab.path)
-    rows = {}
+    commands = {}
     for label, launcher in (
         ("one run", "gh_x_000"),
         ("96 points", "gh_x_001"),
         ("96 points with a config group", "gh_x_002"),
     ):
-        command = ["bash", jobs.experiment / "scripts/submit.sh", launcher, "--", "--hold"]
-        rows[label] = median_seconds(command, cwd=jobs.lab.path, env=jobs.environment)
-        slurm("scancel", "--user", str(os.getuid()))
-    return rows
+        commands[label] = jobs, ["bash", jobs.experiment / "scripts/submit.sh", launcher, "--", "--hold"], False
+    return interleaved(commands, slurm)
 
 
 # The check line of launchers for a machine that forbids Python on login nodes.
@@ -153,6 +166,7 @@ def main():
         (folder / "slurm").mkdir()
         slurm = Slurm(folder / "slurm")
         os.environ |= slurm.environment
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # both versions keep Python's bytecode, as for most users
         try:
             answers = {"runs": {"x": [f"gh_{number:03}" for number in range(LAUNCHERS)]}, "package": "torchcell"}
             jobs = Submitter(make_lab(folder / "lab", copy_template(folder / "template")), slurm, **answers)
@@ -164,9 +178,10 @@ def main():
             template = earlier_template(folder / "earlier")
             earlier = template and Submitter(make_lab(folder / "earlier-lab", template), slurm, **answers)
             for count in (1, LAUNCHERS):
-                rows = submissions(count, jobs, earlier, slurm)
-                table(f"Submission (median of {ROUNDS})", rows, f"{count} by submit.sh")
-            table(f"Campaigns (median of {ROUNDS})", campaigns(jobs, slurm), "one run")
+                for kind, rows in zip(KINDS, submissions(count, jobs, earlier, slurm), strict=True):
+                    table(f"Submission ({kind}, median of {ROUNDS})", rows, f"{count} by submit.sh")
+            for kind, rows in zip(KINDS, campaigns(jobs, slurm), strict=True):
+                table(f"Campaigns ({kind}, median of {ROUNDS})", rows, "one run")
             if not earlier:
                 print(f"\nNot compared with {EARLIER}, which this clone lacks. Fetch it: git fetch --unshallow")
             rows = pins(jobs, sizes, folder)
