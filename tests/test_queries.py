@@ -437,8 +437,9 @@ def test_query_number_must_be_unique(queries):
 # Concurrency and kills ------------------------------------------------------------------------------------------------
 
 
-def start(queries, *arguments, env=None):
-    command = [sys.executable, "experiments/011-x/scripts/query.py", *arguments]
+def start(queries, *arguments, program="", env=None):
+    words = ["-c", program] if program else ["experiments/011-x/scripts/query.py", *arguments]
+    command = [sys.executable, *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=queries.lab.path, env=os.environ | (env or {}), **pipes)
 
@@ -466,6 +467,40 @@ def test_concurrent_queries_keep_rows_and_record_paired(queries):
     done = ends([start(queries, "n", "--overwrite", "--param", f"run={run}") for run in range(4)])
     assert {code for _, _, code in done} == {0}
     assert is_a_pair(queries) and sorted(queries.files()) == ["n.jsonl", "n.provenance.json"]
+
+
+def waits_for_lock(process):
+    """Return whether a process waits for a file's lock."""
+    with open("/proc/locks") as file:
+        return any(words[1] == "->" and int(words[5]) == process.pid for words in map(str.split, file))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the processes that wait for locks")
+def test_writers_publish_rows_and_record_one_after_the_other(queries):
+    """One writer stops between its rows and its record. Another one must wait, or its rows would get that record."""
+    queries.write("n", "RETURN $run AS run")
+    stopped, go_on = queries.lab.path / "stopped", queries.lab.path / "go_on"
+    program = f"""if True:
+        import os, query, sys, time
+        replace = os.replace
+        def stop(part, path):
+            replace(part, path)
+            if str(path).endswith("n.jsonl"):
+                open({str(stopped)!r}, "w").close()
+                while not os.path.exists({str(go_on)!r}):
+                    time.sleep(0.01)
+        os.replace = stop
+        sys.argv = ["query.py", "n", "--overwrite", "--param", "run=1"]
+        query.main()
+    """
+    scripts = {"PYTHONPATH": str(queries.experiment / "scripts")}
+    first = start(queries, program=program, env=scripts)
+    wait_until(stopped.exists)
+    second = start(queries, "n", "--overwrite", "--param", "run=2")
+    wait_until(lambda: second.poll() is not None or waits_for_lock(second))
+    go_on.touch()
+    assert [code for _, _, code in ends([first, second])] == [0, 0]
+    assert queries.rows("n") == [{"run": 2}] and is_a_pair(queries)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
