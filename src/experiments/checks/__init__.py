@@ -15,6 +15,7 @@ CHECKS: dict[str, Check] = {
         launchers.dos_line_breaks,
         launchers.missing_script,
         launchers.sbatch_option,
+        launchers.torchrun_signal,
         launchers.ignored_directive,
         launchers.unknown_partition,
         launchers.dead_account,
