@@ -532,6 +532,17 @@ def test_config_name_with_yaml_suffix_is_refused(lab):
     assert preflight(lab, command).lines() == [said.rstrip()]
 
 
+def test_relative_path_is_in_the_run_folder(lab):
+    """The record still names the script, which was started by a relative path."""
+    experiment = lab.render()
+    lab.write_light("import runtime\nopen('state', 'w').write(runtime.provenance()['script'])")
+    done = run(sys.executable, "scripts/light.py", cwd=experiment)
+    assert done.returncode == 0, done.stderr
+    [state] = lab.data.rglob("state")
+    assert state.read_text() == "experiments/011-x/scripts/light.py"
+    assert (state.parent / "provenance.json").exists()
+
+
 def test_wandb_missing_is_reported_before_the_queue(lab, tmp_path):
     lab.render()
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['wandb'] = None\n")
