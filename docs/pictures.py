@@ -1,7 +1,9 @@
 """Make what README shows from what the template renders: `make pictures`.
 
-copier-copy.svg   a session of `copier copy` in a terminal, all defaults accepted
-example           the experiment of that session
+copier-copy.svg   a session of `copier copy` in a terminal, in a repository that is not the lab's own
+list.svg          a session of `experiments list`
+compare.svg       a session of `experiments compare`
+example           an experiment with all defaults
 growth.png        the figure of its first run
 sweep.png         the optimisation history of a sweep by Optuna
 figures-page.png  the page of `experiments figures`, in Chromium
@@ -27,6 +29,11 @@ from support.process import commit, edit  # noqa: E402
 from support.template import QUESTIONS, asked, copy_template  # noqa: E402
 from support.terminal import Terminal  # noqa: E402
 
+SESSIONS = {
+    "list": "experiments list experiments/012-yeast",
+    "compare": "experiments compare experiments/012-yeast --config noise --by arm",
+}
+WIDTH = 100  # of the terminal of these sessions
 VERSION = "v0.1.0"  # that the pictures show, whatever the newest release is
 COMMIT = "f4a2c0d9e6b81735f4a2c0d9e6b81735f4a2c0d9"  # as the example has it
 
@@ -38,13 +45,20 @@ def style(cell):
 
 
 def session(lab):
-    """The lines of a terminal in which somebody types `copier copy` and accepts all defaults."""
-    terminal = Terminal("copier", "copy", lab.template.path, "experiments/011-growth", cwd=lab.path, height=120)
+    """The lines of a terminal in which somebody types `copier copy`, and the runs of README. All else is default."""
+    elsewhere = lab.path.parent / "elsewhere"
+    elsewhere.mkdir()
+    terminal = Terminal("copier", "copy", lab.template.path, "experiments/011-growth", cwd=elsewhere, height=120)
     for question in QUESTIONS:
         terminal.expect(asked(question))
-        terminal.type("\r")
+        terminal.type("\x15{growth: [slurm_000]}\r" if question == "runs" else "\r")
     terminal.end()
-    lines = [Text("$ copier copy gh:lab/tc-exp-template experiments/011-growth", "bold")]
+    return lines_of(terminal, "copier copy gh:lab/tc-exp-template experiments/011-growth")
+
+
+def lines_of(terminal, command):
+    """The lines of a terminal with their colours, after a command that was typed."""
+    lines = [Text(f"$ {command}", "bold")]
     for row in range(len(terminal.text().split("\n"))):
         cells = (terminal.screen.buffer[row][column] for column in range(terminal.screen.columns))
         line = Text.assemble(
@@ -56,15 +70,45 @@ def session(lab):
     return lines
 
 
-def svg(lines):
-    console = Console(record=True, width=92, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+def run_campaign(lab):
+    """Render an experiment, and run a campaign of a small script by hand, and three runs more: one fails."""
+    experiment = lab.render("012-yeast", runs={"yeast": ["slurm_000", "slurm"]}, queries=False)
+    script = lab.write_light(
+        "import random; random.seed(cfg.seed + 10 * cfg.noise)\n"
+        "if cfg.noise > 1: raise ValueError('noise is above 1')\n"
+        "run.log(error=round(cfg.noise * random.random(), 4), rate=0.45)",
+        script="yeast",
+        name="012-yeast",
+    )
+    (experiment / "conf/noise.yaml").write_text(
+        "defaults: [runtime, default, _self_]\nnoise: 0.1\nseed: 0\n"
+        "grid:\n  arms: {low: [], high: [noise=0.3]}\n  axes: {seed: [0, 1, 2]}\n"
+    )
+    commit(lab.path, "Add a campaign")
+    points = [f"{arm}_{seed}" for arm in ("low", "high") for seed in range(3)]
+    words = [["--config-name", "noise", f"point={point}"] for point in points[:5]]
+    words += [["--config-name", "yeast_slurm_000", *each] for each in ([], ["noise=0.3"], ["noise=3"])]
+    for each in words:
+        lab.python(script, *each)
+
+
+def command_session(lab, command):
+    """The lines of a terminal in which somebody types a command of `experiments`."""
+    terminal = Terminal(sys.executable, "-m", *command.split(), cwd=lab.path, width=WIDTH)
+    terminal.end()
+    return lines_of(terminal, command)
+
+
+def svg(lines, title="copier copy", width=92):
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(*lines, sep="\n")
-    picture = console.export_svg(title="copier copy", unique_id="session")
+    picture = console.export_svg(title=title, unique_id="session")
     return re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # it would be fetched from elsewhere
 
 
 def example(lab, destination):
-    """Copy the experiment of the session. Its source is a folder here; for people it is a repository."""
+    """Render the experiment. Its source is a folder here; for people it is a repository."""
+    lab.render("011-growth")
     shutil.copytree(lab.path / "experiments/011-growth", destination, dirs_exist_ok=True)
     answers = destination / ".copier-answers.yml"
     text = re.sub("^_src_path: .*$", "_src_path: gh:lab/tc-exp-template", answers.read_text(), flags=re.MULTILINE)
@@ -123,11 +167,15 @@ def screenshot(page, profile, destination):
 
 def main():
     who = {f"GIT_{who}_{what}": "ada@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    os.environ |= who | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    os.environ |= who | {"PYTHONPATH": str(DOCS.parent / "src")}
+    os.environ |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "template").mkdir()
         lab = make_lab(Path(folder, "lab"), copy_template(Path(folder, "template"), VERSION))
         (DOCS / "copier-copy.svg").write_text(svg(session(lab)))
+        run_campaign(lab)
+        for name, command in SESSIONS.items():
+            (DOCS / f"{name}.svg").write_text(svg(command_session(lab, command), f"experiments {name}", WIDTH))
         shutil.rmtree(DOCS / "example", ignore_errors=True)
         example(lab, DOCS / "example/011-growth")
         shutil.copy(growth_figure(lab), DOCS / "growth.png")

@@ -48,7 +48,7 @@ def test_page_readme_works_in_an_empty_repository(own_template, slurm, tmp_path)
     repository.mkdir()
     git(repository, "init", "--quiet")
     Reader(repository, own_template.path, fake_programs(tmp_path / "home")).read("README.md")
-    assert list((repository / "images").glob("011-growth_gh_000_*.png"))
+    assert list((repository / "images").glob("011-growth_slurm_000_*.png"))
     tree = re.findall(r"── (\S+)", (ROOT / "README.md").read_text())
     there = {path.name for path in (repository / "experiments/011-growth").rglob("*")} | {".copier-answers.yml"}
     assert tree and set(tree) <= there

@@ -1,5 +1,6 @@
 """Pictures: README and docs/example match the current template. If a test fails, run `make pictures`."""
 
+import html
 import importlib.metadata
 import importlib.util
 import re
@@ -34,6 +35,12 @@ def sorted_texts(svg):
     return sorted(re.findall(r">([^<>]+)</text>", svg))
 
 
+def words_of(svg):
+    """Return the words of an SVG without numbers, commits and rules of tables."""
+    texts = html.unescape(" ".join(re.findall(r">([^<>]+)</text>", svg)))
+    return re.findall(r"(?<![\w-])[a-z_]{3,}=?(?![\w-])", texts)
+
+
 def test_copier_session_and_example_are_current(pictures, pictured_lab):
     session = pictures.svg(pictures.session(pictured_lab))
     assert sorted_texts((ROOT / "docs/copier-copy.svg").read_text()) == sorted_texts(session), OUTDATED
@@ -44,6 +51,16 @@ def test_copier_session_and_example_are_current(pictures, pictured_lab):
     assert names == sorted((ROOT / name).relative_to(shown) for name in committed), OUTDATED
     for name in names:
         assert (shown / name).read_text() == (fresh / name).read_text(), f"{name}: {OUTDATED}"
+
+
+def test_pictures_of_runs_are_current(pictures, pictured_lab, monkeypatch):
+    """Numbers differ from run to run: times, commits, durations. The widths of columns follow them."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    pictures.run_campaign(pictured_lab)
+    for name, command in pictures.SESSIONS.items():
+        made = pictures.svg(pictures.command_session(pictured_lab, command), f"experiments {name}", pictures.WIDTH)
+        shown = (ROOT / f"docs/{name}.svg").read_text()
+        assert words_of(shown) == words_of(made), OUTDATED
 
 
 @pytest.mark.parametrize("name", ["growth", "sweep"])
