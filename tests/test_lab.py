@@ -11,6 +11,7 @@ from support.lab import fake_programs
 from support.process import run
 from support.queue import Queue
 from support.template import LAB, ROOT, Template, render
+from support.terminal import Terminal
 
 from experiments.launcher import Launcher
 
@@ -228,11 +229,17 @@ def test_machine_without_slurm_writes_a_log(lab):
             "bash experiments/011-x/scripts/desk_x_000.slurm\n" in text
             and "bash experiments/011-x/scripts/submit" not in text
         )
-    done = run("bash", experiment / "scripts/desk_x_000.slurm", cwd="/", env=fake_programs(lab.path / "home"))
+    environment = fake_programs(lab.path / "home")
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    done = run("bash", experiment / "scripts/desk_x_000.slurm", cwd="/", env=environment)
     assert done.returncode == 0, done.stderr
     [log] = (experiment / "slurm/output").glob("011-x_desk_000_*.out")
     assert done.stdout == f"log: {log.relative_to(lab.path)}\n"
     assert "figure: " in log.read_text()
+    terminal = Terminal("env", *variables, "bash", experiment / "scripts/desk_x_000.slurm", cwd="/")
+    assert terminal.end() == 0
+    [second] = set((experiment / "slurm/output").glob("011-x_desk_000_*.out")) - {log}
+    assert "figure: " in terminal.text() and "figure: " in second.read_text()
 
 
 def test_retired_machine_keeps_recorded_runs(own_template, lab):

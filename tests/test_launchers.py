@@ -2,10 +2,11 @@
 
 import re
 import shutil
+import socket
 import time
 
 import pytest
-from support.process import run, wait_until
+from support.process import git, run, wait_until
 from support.slurm import Submitter, submitted
 from support.template import MACHINES
 
@@ -28,6 +29,7 @@ def jobs(lab, slurm):
 
 def test_launcher_of_every_machine_completes(lab, slurm):
     jobs = Submitter(lab, slurm, runs=EVERY_MACHINE)
+    head = git(lab.path, "rev-parse", "HEAD").strip()
     launchers = [f"{machine}_x_{number:03}" for number, machine in enumerate(TAKES_RUNS)]
     done = jobs.submit(*launchers)
     numbers = submitted(done)
@@ -42,6 +44,9 @@ def test_launcher_of_every_machine_completes(lab, slurm):
         assert job["CPUs/Task"] == str(asked["cpus-per-task"]) and job["MinMemoryNode"] == asked["mem"].upper()
         [figure] = lab.images.glob(f"011-x_{label}_{run_number}_*.png")
         assert f"figure: {figure}\n" in log.read_text()
+        script = "experiments/011-x/scripts/x.py --config-name x"
+        begin = rf"host {socket.gethostname()}\ncommit {head}\ncommand .*python.* {script}_{label}_{run_number}\n"
+        assert re.match(begin, log.read_text())
         start = r"  start  [-0-9]{10} [:0-9]{8}, as Slurm estimates\n"
         shown = rf"{machine}_x_{run_number}: job {number}\n{start}  log    {log}\n  watch  tail -F {log}\n"
         assert re.search(shown, done.stdout)
@@ -56,6 +61,7 @@ def test_plain_sbatch_runs_live_code(jobs, slurm):
     assert jobs.finish(number)["JobState"] == "COMPLETED"
     log = (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
     assert "figure: " in log and "changed\n" in log
+    assert "\ncommit live files, submitted without submit.sh\ncommand " in log
 
 
 def test_machine_without_slurm_runs_from_anywhere(lab, slurm, tmp_path):

@@ -171,10 +171,9 @@ def test_pinned_commit_is_head_or_a_commit_of_the_changes(jobs, slurm):
     assert said == {"commit": dirty, "dirty": True, "experiment": str(jobs.experiment)} and len(dirty) == FULL
     assert git(jobs.lab.path, "rev-parse", f"{dirty}^", f"refs/submitted/{dirty}").split() == [head, dirty]
     assert git(jobs.lab.path, "diff", "--name-only", head, dirty) == "experiments/011-x/conf/x_gh_000.yaml\n"
-    [line] = [
-        line for line in done.stdout.splitlines() if line.startswith(f"commit {dirty} has your uncommitted changes: ")
-    ]
-    assert "+hours: 48" in run("bash", "-c", line.partition("changes: ")[2], cwd="/").stdout
+    *_, line, command = done.stdout.splitlines()
+    assert line == f"commit {dirty} has your uncommitted changes:" and len(line) <= 80
+    assert "+hours: 48" in run("bash", "-c", command, cwd="/").stdout
 
     [third] = submitted(jobs.submit("gh_x_000", "--", "--hold"))
     assert pinned_of(jobs, third)[0] == folder, "equal trees are one commit"

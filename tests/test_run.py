@@ -930,9 +930,14 @@ def test_unusable_data_folder_is_refused_in_two_lines(untouched_lab, variable, v
     assert second == f"Set {variable} in {untouched_lab.path}/.env, or in the environment, which wins over that file."
 
 
-def test_missing_env_file_is_reported_with_its_path(untouched_lab):
+def test_missing_env_file_is_reported_with_all_variables(untouched_lab):
     env = (untouched_lab.path / ".env").rename(untouched_lab.path / "env")
-    assert f"Set DATA_ROOT in {untouched_lab.path}/.env" in untouched_lab.start().stderr
+    assert untouched_lab.start(env={"ASSET_IMAGES_DIR": ""}).stderr.splitlines() == [
+        "DATA_ROOT is not set.",
+        "ASSET_IMAGES_DIR is empty.",
+        "EXPERIMENT_ROOT is not set.",
+        f"Set them in {untouched_lab.path}/.env, or in the environment, which wins over that file.",
+    ]
     env.rename(untouched_lab.path / ".env")
 
 

@@ -275,9 +275,12 @@ def write_plan(experiment: Experiment, plan: Plan, release: Release, source: str
         for name, content in contents_of(experiment.path, found, files).items():
             if name in files:
                 files[name] = replace(files[name], content=content)
-    address = clone_url(source).removesuffix(".git").encode()
-    for name in files:  # rendered pages name the template by its address
-        content = files[name].content.replace(str(release.folder).encode(), address)
+    address = clone_url(source).removesuffix(".git")
+    for name in files:  # rendered pages name the template by its address, and install the command from it
+        content = files[name].content
+        for old, new in ((f"install {release.folder}", f"install git+{address}"), (str(release.folder), address)):
+            if "://" in address or "install" not in old:
+                content = content.replace(old.encode(), new.encode())
         files[name] = replace(files[name], content=content)
     if "README.md" in files:
         content = suggest_commands(files["README.md"].content, experiment, plan, release)
