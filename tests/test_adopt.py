@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.document import SHORT, Reader
+from support.document import ADDRESS, SHORT, Reader
 from support.lab import Lab, write_program
 from support.process import commit, edit, git, run
 from support.slurm import submitted
@@ -203,9 +203,14 @@ def test_page_adopting_works(found, own_template):
         (other / "scripts/gh_train_000.slurm").rename(other / "scripts/gh_fit_000.slurm")
         (other / "conf/train_gh_000.yaml").rename(other / "conf/fit_gh_000.yaml")
     commit(lab.path)
-    Reader(lab.path, own_template.path).read("docs/adopting.md")
+    reader = Reader(lab.path, own_template.path)
+    reader.read("docs/adopting.md")
     old = folder.with_name("005-old")
     assert (old / "conf/fit_gh_002.yaml").read_text() == "a: 1\n" and (old / "scripts/fit.py").read_text() == "mine\n"
+    new = folder.with_name("007-new")
+    (new / "scripts").mkdir(parents=True)
+    reader.succeed("experiments adopt experiments/007-new")
+    assert f"type `uv tool install git+{ADDRESS}`." in (new / "README.md").read_text()
 
 
 @dataclass

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -139,6 +140,17 @@ def test_page_figures_works(lab, own_template):
     reader.read("docs/figures.md")
     assert "figure: " in reader.printed and "dose_gh_000" in reader.printed
     assert (experiment / "results/dose_gh_000.csv").read_text() == "dose,growth\n0,1.0\n2,0.2\n"
+
+
+def test_page_figures_has_a_script_for_any_repository(lab):
+    """The page is typed in a repository with the lab's package. This one has none."""
+    shutil.rmtree(lab.path / "torchcell")
+    experiment = lab.render("011-growth")
+    [script] = [block for block in blocks("docs/figures.md") if block.file.endswith("dose.py")]
+    (lab.path / script.file).write_text(script.text)
+    done = lab.start("growth_gh_000", name="011-growth", script="dose")
+    assert done.returncode == 0, done.stderr
+    assert (experiment / "scripts/timestamp.py").exists() and list(lab.images.glob("011-growth_gh_000_20*.png"))
 
 
 def test_page_figures_shows_the_resume_example_of_run(lab):

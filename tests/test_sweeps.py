@@ -23,6 +23,7 @@ from support.lab import fake_programs
 from support.preflight import preflight
 from support.process import edit, git, run, wait_until
 from support.slurm import Submitter, submitted
+from support.terminal import Terminal
 from support.updating import tool
 
 WORKER = "experiments/011-x/scripts/optuna_worker.py"
@@ -396,6 +397,14 @@ def test_samplers_that_end_or_are_experimental_work(by_hand, sampler):
     second = worker(by_hand)
     assert (first.returncode, first.stderr) == (second.returncode, second.stderr) == (0, "")
     check(by_hand, 4)
+
+
+def test_worker_shows_progress_in_a_terminal(by_hand):
+    """Elsewhere it prints no bar, as other tests check."""
+    terminal = Terminal(*command(), cwd=by_hand.path)
+    assert terminal.end() == 0, terminal.text()
+    bars = [line.partition("|")[0].strip() for line in terminal.text().splitlines() if "trials" in line and "|" in line]
+    assert bars == ["0%", "50%", "100%"]
 
 
 def test_worker_starts_no_trial_after_its_timeout(by_hand):

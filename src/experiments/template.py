@@ -179,7 +179,7 @@ class Release:
         """
         values = without_private(answers) | {"exp_first_copy": True, "_copier_conf": {"answers_file": ANSWERS}}
         values["exp_plan"] = self.parse_plan(answers, answers["runs"])
-        values["exp_own_files"] = answers.get(OWN_FILES, [])
+        values["exp_own_files"] = recorded_own_files(answers)
         names = [path for path in self.paths if "{" not in path]
         for path in self.paths[len(names) :]:
             parts = [self.render_part(part, values) for part in path.split("/")]
@@ -195,7 +195,7 @@ class Release:
 
     def own_files(self, folder: Path, answers: Mapping[str, Any]) -> list[str]:
         """Return the instructions that users wrote: recorded ones, and those in a folder that this version lacks."""
-        recorded = answers.get(OWN_FILES, [])
+        recorded = recorded_own_files(answers)
         lacking = [name for name in INSTRUCTIONS if not any(self.top.glob(f"*{name}*"))]
         return [*recorded, *(name for name in lacking if name not in recorded and os.path.lexists(folder / name))]
 
@@ -257,6 +257,12 @@ class CopierLoader(yaml.SafeLoader):
 
 
 CopierLoader.add_constructor("!include", lambda loader, node: None)
+
+
+def recorded_own_files(answers: Mapping[str, Any]) -> list[str]:
+    """Return the instructions that an answers file records as the user's. It may have been edited."""
+    recorded = answers.get(OWN_FILES)
+    return [name for name in INSTRUCTIONS if name in recorded] if isinstance(recorded, list) else []
 
 
 def without_private(answers: Mapping[str, Any]) -> dict[str, Any]:

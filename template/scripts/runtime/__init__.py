@@ -40,7 +40,7 @@ import sys
 from runtime import hydra_help
 from runtime.campaign import expand_arguments
 from runtime.environment import find_env, interpreter_error, require, require_folders
-from runtime.figures import save_figure
+from runtime.figures import save_figure, timestamp
 from runtime.files import atomic_write, end_at_signals, write_json
 from runtime.paths import CONF, EXPERIMENT, FOLDER, ROOT, SCRIPTS
 from runtime.process import export_run_variables
@@ -61,6 +61,7 @@ __all__ = [
     "require",
     "require_folders",
     "save_figure",
+    "timestamp",
     "write_json",
 ]
 
