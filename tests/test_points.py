@@ -31,7 +31,7 @@ mask: null
 """
 MASK = "defaults: [runtime, default, _self_]\nhidden: 64\nlr: 1e-3\nseed: ${task}\nmask: 7\n"
 PRINT = 'print(sorted(set(cfg)), cfg.config, cfg.task, cfg.hidden, cfg.lr, cfg.seed, cfg.mask)\nrun.table([{"a": 1}])'
-KEYS = "['config', 'folder', 'hidden', 'inputs', 'lr', 'mask', 'profiler', 'seed', 'task', 'title', 'trial', 'wandb']"
+KEYS = "['config', 'folder', 'hidden', 'inputs', 'lr', 'mask', 'seed', 'task', 'title', 'trial', 'wandb']"
 
 
 @pytest.fixture
@@ -255,7 +255,6 @@ class Schema:
     task: int = 0
     trial: Any = None
     inputs: Any = None
-    profiler: Any = None
     wandb: Any = None
     seed: int = 0
     FIELDS

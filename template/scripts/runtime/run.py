@@ -1,6 +1,5 @@
 """The run of a script: its names, figures, tables, metrics and status."""
 
-import cProfile
 import os
 import os.path as osp
 import sys
@@ -8,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -16,7 +14,7 @@ from runtime import tracking
 from runtime.campaign import EXPANDED, chosen_point, configuration_hash
 from runtime.environment import refuse_other_experiment, refuse_other_package
 from runtime.figures import keep_figure, promotion_hint, write_figure
-from runtime.files import FileError, explain, link_new, temporary
+from runtime.files import FileError, explain
 from runtime.inputs import own_paths
 from runtime.metrics import number, plain
 from runtime.paths import FOLDER, PREFIX
@@ -84,7 +82,6 @@ class Run:
         self.savefig = SavefigWatch(self.notice_savefig)
         self.signals = Signals(by_hand=self.process.job is None and not self.process.is_distributed)
         self.problems: list[str] = []  # results that could not be written where the script asked
-        self.profiler: cProfile.Profile | None = None
         self.wandb: Any = None
         self.has_savefig = False  # whether the script has saved a figure without run.save
         self.has_steps = False  # whether W&B knows the metric of the step
@@ -146,9 +143,6 @@ class Run:
         if has_wandb:
             self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts, self.chosen)
         self.savefig.start()
-        if self.cfg.profiler.enabled:
-            self.profiler = cProfile.Profile()
-            self.profiler.enable()
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -368,12 +362,6 @@ class Run:
 
     def close(self, error: BaseException | None) -> None:
         self.savefig.stop()
-        if self.profiler:
-            self.profiler.disable()
-            path = osp.join(FOLDER, "profiling_results", f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof")
-            with temporary(path) as part:
-                self.profiler.dump_stats(part)
-                link_new(part, path)
         if self.wandb:
             self.wandb.finish(exit_code=int(outcome(error)[0] not in ENDED_WELL))
 
