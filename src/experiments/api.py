@@ -41,5 +41,5 @@ def as_frame(records: list[dict[str, Any]]) -> Any:
     for record in records:
         facts = {name: record[name] for name in (*first, *(key for key in record if key not in (*first, *last)))}
         nested = {name: mapping_of(record.get(name)) for name in last[:4]}
-        rows.append(facts | dict(flatten({name: value for name, value in nested.items() if value})))
+        rows.append(facts | flatten({name: value for name, value in nested.items() if value}))
     return pandas.DataFrame(rows)

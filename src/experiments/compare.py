@@ -161,7 +161,7 @@ def facts_of(run: RunInfo) -> dict[str, Any]:
     configuration = mapping_of(run.record.pop("configuration"))
     kept = {key: value for key, value in configuration.items() if key not in UNHASHED}
     facts |= run.record | {"overrides": run.overrides, "metrics": run.metrics}
-    return {"run": run.name} | facts | {"configuration": dict(flatten(kept))}
+    return {"run": run.name} | facts | {"configuration": flatten(kept)}
 
 
 def order_of(experiment: Experiment, configs: Iterable[str]) -> Callable[[RunInfo], tuple[Any, ...]]:
@@ -215,13 +215,15 @@ def finished_only(rows: Sequence[Row]) -> list[Row]:
     return finished
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested mappings by the path of their keys, like model.hidden."""
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by the path of their keys, like model.hidden."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            yield from flatten(value, f"{prefix}{key}.")
+            found |= flatten(value, f"{prefix}{key}.")
         else:
-            yield sys.intern(f"{prefix}{key}"), value  # thousands of runs have the same keys
+            found[sys.intern(f"{prefix}{key}")] = value  # thousands of runs have the same keys
+    return found
 
 
 # The tables -----------------------------------------------------------------------------------------------------------
@@ -229,7 +231,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def runs_table(rows: list[Row], sort: str) -> Table:
     """Return a row per run, with the labels, keys and numbers that differ."""
-    labels = [name for name in LABELS if name == "run" or differs(row.labels[name] for row in rows)]
+    labels = [name for name in LABELS if name == "run" or differs([row.labels[name] for row in rows])]
     keys = differing([row.values for row in rows])
     numbers = differing([row.numbers for row in rows])
     titles = [*labels, *keys, *(name for name in numbers if name not in keys)]
@@ -250,7 +252,7 @@ def means_table(rows: list[Row], options: Options) -> Table:
     for row in rows:
         groups.setdefault(cell_text(row.get(by)), []).append(row)
     keys = [key for key in differing([row.values for row in rows]) if key != by]
-    keys = [key for key in keys if not any(differs(row.get(key) for row in group) for group in groups.values())]
+    keys = [key for key in keys if not any(differs([row.get(key) for row in group]) for group in groups.values())]
     names = differing([row.numbers for row in rows])
     cells = [
         [value, len(group), *(group[0].get(key) for key in keys), *(mean_of(group, name) for name in names)]
@@ -271,14 +273,14 @@ def mean_of(rows: Sequence[Row], name: str) -> Any:
 
 def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys whose values differ, or that not all rows have."""
-    keys = dict.fromkeys(key for row in rows for key in row)
-    return [key for key in keys if differs(row.get(key, MISSING) for row in rows)]
+    keys: dict[str, None] = {}
+    for row in rows:
+        keys |= dict.fromkeys(row)
+    return [key for key in keys if differs([row.get(key, MISSING) for row in rows])]
 
 
-def differs(values: Iterable[Any]) -> bool:
-    found = iter(values)
-    first = next(found, None)
-    return any(value != first for value in found)
+def differs(values: Sequence[Any]) -> bool:
+    return bool(values) and values.count(values[0]) < len(values)
 
 
 def refuse_unknown(name: str, known: Sequence[str], kind: str) -> None:

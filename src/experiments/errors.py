@@ -12,6 +12,8 @@ class Problem(Exception):
 def one_line(text: str) -> str:
     """Return foreign text as one line that a terminal can print: no line ends, escapes or other control characters."""
     words = " ".join(text.split())
+    if words.isprintable():
+        return words
     return "".join(character if character.isprintable() else "?" for character in words)
 
 

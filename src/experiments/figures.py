@@ -66,10 +66,10 @@ class Recorded:
         recorded = cls()
         for experiment in experiments:
             for record in find_records(runs_folder(experiment)):
-                found = load_record(record)
-                recorded.runs[str(record.parent)] = found | {"folder": str(record.parent)}
+                found, folder = load_record(record), os.path.dirname(record)
+                recorded.runs[folder] = found | {"folder": folder}
                 for path in texts_of(found.get("figures")):
-                    recorded.figures[path] = experiment.path.name, recorded.runs[str(record.parent)]
+                    recorded.figures[path] = experiment.path.name, recorded.runs[folder]
         return recorded
 
 

@@ -11,6 +11,7 @@ from experiments.errors import Problem
 from experiments.experiment import Experiment
 from experiments.receipts import Receipt, read_receipts
 from experiments.records import (
+    RECORD,
     RunInfo,
     fill_run,
     find_records,
@@ -33,7 +34,9 @@ class History:
 
     def find_run(self, name: str) -> RunInfo:
         """Return the newest run of a name: RUN, CONFIG/RUN, a job, or the beginning of one. Raises Problem."""
-        names = [(run, (run.name, f"{run.config}/{run.name}", run.job or "", run.entry)) for run in self.runs]
+        names = [
+            (run, (run.name, f"{run.config}/{run.name}", run.job or "", run.entry, *run.jobs)) for run in self.runs
+        ]
         found = [run for run, each in names if name in each]
         found = found or [run for run, each in names if any(text.startswith(name) for text in each)]
         if not found:
@@ -114,9 +117,9 @@ def runs_elsewhere(runs: Sequence[RunInfo], receipts: Collection[Receipt], keep:
     known = {run.folder for run in runs}
     for receipt in receipts:
         folder = receipt.run_folder
-        if folder and str(folder) not in known and (folder / "provenance.json").is_file():
+        if folder and str(folder) not in known and (folder / RECORD).is_file():
             run = RunInfo(receipt.campaign, folder.name, "unreadable", folder=str(folder))
-            if fill_run(run, folder / "provenance.json", keep).submission == receipt.folder.name:
+            if fill_run(run, keep).submission == receipt.folder.name:
                 yield run
 
 
@@ -130,8 +133,8 @@ def unexplained(history: History) -> Iterator[Receipt]:
 
 
 def known_jobs(runs: Collection[RunInfo]) -> set[str]:
-    """Return the jobs that have records. The record of a chain has its first leg as the run's job, and its last one."""
-    return {run.entry for run in runs} | {run.job for run in runs if run.job}
+    """Return the jobs that have records. A run may have several: legs, or a point that a later job took over."""
+    return {job for run in runs for job in (run.entry, run.job, *run.jobs) if job}
 
 
 def find_unrecorded(history: History, queue: Queue, ends: Mapping[Key, Ended]) -> Iterator[RunInfo]:

@@ -6,11 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 
-from experiments.code_state import CodeState, Mark
 from experiments.errors import Problem, one_line
 from experiments.experiment import Experiment, Templates, find_all, find_configurations
 from experiments.figure_metadata import PROVENANCE, read_metadata
@@ -18,7 +17,6 @@ from experiments.git import GitError, Repository
 from experiments.history import History, read_histories, runs_folder
 from experiments.points import Campaign, make_campaign, read_grid, unknown_configuration
 from experiments.records import (
-    EVERYTHING,
     FAULTS,
     RunInfo,
     count_states,
@@ -27,12 +25,14 @@ from experiments.records import (
     find_records,
     load_record,
     readable_seconds,
+    record_text,
     refuse_unknown_states,
     text_of,
 )
 from experiments.screen import Fit, show_cells, show_fitted
 from experiments.slurm import Queue
 
+RUN_FACTS = [each.name for each in fields(RunInfo) if each.name not in ("record", "has_record")]
 SWEEP = re.compile(r"_(optuna|wandb)(_|$)")  # in the name of a sweep's configuration
 
 
@@ -76,9 +76,9 @@ class ExperimentInfo:
         return count_states(run.state for run in self.runs)
 
     def as_dict(self) -> dict[str, object]:
-        """Return everything about it, for JSON. A record may be large, and is not copied."""
+        """Return everything about it but its runs, for JSON."""
         own = {name: value for name, value in vars(self).items() if name != "runs"}
-        return own | {"counts": self.counts(), "runs": [vars(run) for run in self.runs]}
+        return own | {"counts": self.counts()}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Group:
 def list_experiments(path: str | None, chosen: Filter, as_json: bool) -> int:
     """Print experiments, or the runs of one."""
     experiments = [Experiment.open(path)] if path else find_all()
-    histories = read_histories(experiments, Queue.read(), keep=EVERYTHING if as_json else ())
+    histories = read_histories(experiments, Queue.read(), ())
     with Templates.temporary() as templates:
         listed = [read_experiment(history, templates) for history in histories]
     if path:
@@ -174,14 +174,21 @@ def readable_size(number: int) -> str:
 
 
 def print_json(listed: Sequence[ExperimentInfo], chosen: Filter, campaigns: Sequence[Campaign] | None) -> None:
-    """Print one experiment per line. `campaigns` are those of a single experiment."""
-    found = []
-    for each in listed:
-        facts = each.as_dict() | {"runs": [vars(run) for run in chosen.apply(each.runs)]}
+    """Print one run per line. `campaigns` are those of a single experiment.
+
+    Records may need more memory than everything else, so they are read again, one by one.
+    """
+    print("[", end="")
+    for number, each in enumerate(listed):
+        facts = each.as_dict()
         if campaigns is not None:
             facts["campaigns"] = [campaign.as_dict() for campaign in campaigns]
-        found.append(json.dumps(facts))
-    print("[" + ",\n".join(found) + "]")
+        print(",\n" if number else "", json.dumps(facts)[:-1], ', "runs": [', sep="", end="")
+        for place, run in enumerate(chosen.apply(each.runs)):
+            own = json.dumps({name: getattr(run, name) for name in RUN_FACTS})  # vars() would double the memory
+            print(",\n" if place else "\n", own[:-1], ', "record": ', record_text(run), "}", sep="", end="")
+        print("]}", end="")
+    print("]")
 
 
 def show_experiments(listed: list[ExperimentInfo]) -> None:
@@ -264,6 +271,7 @@ def show_runs(runs: Sequence[RunInfo]) -> None:
     now = datetime.now().astimezone()
     words = order_overrides(runs)
     figures = states_of_figures([run.figure for run in runs])
+    figure = ("figure",) if any(figures) else ()
     rows = [
         (
             run.config,
@@ -272,13 +280,12 @@ def show_runs(runs: Sequence[RunInfo]) -> None:
             short_time(run.started or run.submitted, now),
             readable_seconds(run.seconds(now)),
             run.commit[:8] + ("+" if run.dirty else ""),  # with uncommitted changes
-            *([state] if any(figures) else []),
+            *([state] if figure else []),
             text,
             run.result,
         )
         for run, state, text in zip(runs, figures, words, strict=True)
     ]
-    figure = ("figure",) if any(figures) else ()
     titles = ("config", "run", "state", "started", "time", "commit", *figure, "overrides", "result")
     styles = [style_of([run.state]) for run in runs]
     fit = Fit(optional=("commit",), shortened=("result",), distinct=("config", "run", "overrides"))
@@ -290,6 +297,8 @@ def states_of_figures(figures: Sequence[str]) -> list[str]:
     existing = {figure for figure in figures if figure and os.path.isfile(figure)}
     if not existing:
         return [""] * len(figures)
+    from experiments.code_state import CodeState  # it takes long to import, and most lists have no figure
+
     metadata = {figure: read_metadata(figure) for figure in existing}
     state = CodeState(Repository.find(Path(".")))
     state.prepare(metadata.values())
@@ -352,7 +361,7 @@ def facts_of_figure(path: str | None, figure: str) -> dict[str, str]:
     if not facts:
         raise Problem(f"{figure} has no metadata of a run, and no run's record names it")
     if marks := marks_of(file):
-        facts["State"] = "; ".join(map(str, marks))
+        facts["State"] = "; ".join(marks)
     return facts
 
 
@@ -362,13 +371,15 @@ def read_facts(figure: Path) -> dict[str, str]:
     return {name: found[name] for name in PROVENANCE if name in found} if "Script" in found else {}
 
 
-def marks_of(figure: Path) -> list[Mark]:
+def marks_of(figure: Path) -> list[str]:
     """Return what is wrong with the code of a figure. Outside a repository, there is nothing to compare it with."""
+    from experiments.code_state import CodeState
+
     try:
         state = CodeState(Repository.find(Path(".")))
     except GitError:
         return []
-    return state.marks(read_metadata(figure))
+    return [str(mark) for mark in state.marks(read_metadata(figure))]
 
 
 def is_same_file(recorded: str, figure: Path) -> bool:
@@ -384,5 +395,5 @@ def find_in_records(experiments: list[Experiment], figure: Path) -> dict[str, st
             found = load_record(record)
             if any(is_same_file(each, figure) for each in figures_of(found)):
                 facts = {title: text_of(found.get(name)) for title, name in names.items()}
-                return {title: text for title, text in facts.items() if text} | {"Run": str(record.parent)}
+                return {title: text for title, text in facts.items() if text} | {"Run": os.path.dirname(record)}
     return {}

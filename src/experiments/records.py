@@ -13,6 +13,7 @@ from typing import Any
 from experiments.errors import Problem
 from experiments.slurm import ENDS, QUEUED, Ended, Job, Key, Queue
 
+RECORD = "provenance.json"
 LARGEST_RECORD = 10_000_000  # bytes
 EVERYTHING = ("*",)  # as the names of the facts to keep
 STATES = (  # in the order of a summary; Slurm has more words
@@ -43,6 +44,7 @@ class RunInfo:
     job: str | None = None
     cluster: str = ""
     entry: str = ""  # the job as squeue lists it; all runs of a pack have one
+    jobs: list[str] = field(default_factory=list)  # those of all attempts: of other legs, or of another submission
     started: str = ""
     finished: str = ""
     commit: str = ""
@@ -56,6 +58,7 @@ class RunInfo:
     submitted: str = ""  # when, if there is a receipt but no record
     point: str = ""  # of a campaign
     is_live: bool = False  # whether it runs or waits
+    has_record: bool = False  # whether its folder has one that can be read
     record: dict[str, Any] = field(default_factory=dict)  # the facts that were asked for
 
     @property
@@ -101,21 +104,20 @@ def readable_seconds(seconds: float | None) -> str:
     return f"{whole}s"
 
 
-def find_records(folder: Path) -> Iterator[Path]:
+def find_records(folder: Path) -> Iterator[str]:
     """Yield the record of each run: in CONFIGURATION/RUN, or for Hydra's --multirun in CONFIGURATION/RUN/NUMBER."""
     for config in folders_in(folder):
         yield from find_records_of(config)
 
 
-def find_records_of(config: str | Path) -> Iterator[Path]:
-    """Yield the records in the folder of a configuration."""
+def find_records_of(config: str | Path) -> Iterator[str]:
+    """Yield the records in the folder of a configuration. They are text: to make 10,000 paths takes half a second."""
     for run in folders_in(config):
-        record = Path(run, "provenance.json")
-        if record.is_file():
+        record = f"{run}/{RECORD}"
+        if os.path.isfile(record):
             yield record
         else:
-            records = (Path(number, "provenance.json") for number in folders_in(run))
-            yield from filter(Path.is_file, records)
+            yield from filter(os.path.isfile, (f"{number}/{RECORD}" for number in folders_in(run)))
 
 
 def folders_in(folder: str | Path) -> list[str]:
@@ -124,25 +126,28 @@ def folders_in(folder: str | Path) -> list[str]:
     return []
 
 
-def read_run(record: Path, folder: Path, keep: Collection[str] = ()) -> RunInfo:
+def read_run(record: str, folder: Path, keep: Collection[str] = ()) -> RunInfo:
     """Return the run of a record, with the state in the record. `folder` holds all runs of the experiment.
 
     keep  the names of further facts to keep, or EVERYTHING
     """
-    config, *name = record.parent.relative_to(folder).parts
-    return fill_run(RunInfo(config, "/".join(name), "unreadable", folder=str(record.parent)), record, keep)
+    own = os.path.dirname(record)
+    config, _, name = own[len(str(folder)) + 1 :].partition("/")
+    return fill_run(RunInfo(config, name, "unreadable", folder=own), keep)
 
 
-def fill_run(run: RunInfo, record: Path, keep: Collection[str] = ()) -> RunInfo:
-    """Add to a run what its record has."""
-    found = load_record(record)
+def fill_run(run: RunInfo, keep: Collection[str] = ()) -> RunInfo:
+    """Add to a run what the record in its folder has."""
+    found = load_record(f"{run.folder}/{RECORD}")
     if not found:
         return run
+    run.has_record = True
     slurm = slurm_of(found)
     run.state = text_of(found.get("status")) or "unreadable"
     run.job = text_of(found.get("job")) or None
     run.cluster = text_of(slurm.get("SLURM_CLUSTER_NAME"))
-    run.entry = queue_entry(found) if run.job else ""
+    run.entry = queue_entry(slurm, run.job) if run.job else ""
+    run.jobs = [job for each in list_of(found.get("attempts")) if (job := text_of(mapping_of(each).get("job")))]
     run.started, run.finished = text_of(found.get("started")), text_of(found.get("finished"))
     run.commit = text_of(found.get("commit"))
     run.dirty = found.get("dirty") is True
@@ -156,13 +161,32 @@ def fill_run(run: RunInfo, record: Path, keep: Collection[str] = ()) -> RunInfo:
     return run
 
 
-def load_record(record: Path) -> dict[str, Any]:
+def load_record(record: str) -> dict[str, Any]:
     """Return the content of a record; nothing if it cannot be read."""
     found = None
-    with suppress(OSError, ValueError, RecursionError):
-        if record.stat().st_size < LARGEST_RECORD:
-            found = json.loads(record.read_bytes())
+    with suppress(ValueError, RecursionError):
+        found = json.loads(read_bytes(record))
     return found if isinstance(found, dict) else {}
+
+
+def read_bytes(record: str) -> bytes:
+    """Return the bytes of a record; nothing if it cannot be read or is too large."""
+    with suppress(OSError), open(record, "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size < LARGEST_RECORD:
+            return file.read()
+    return b""
+
+
+def record_text(run: RunInfo) -> str:
+    """Return the record of a run as JSON in one line; {} if there is none.
+
+    It is not parsed again. A record on a full disk is overwritten in place, so it may have lost its end since.
+    """
+    if not run.has_record:
+        return "{}"
+    lines = read_bytes(f"{run.folder}/{RECORD}").decode(errors="replace").splitlines()
+    text = " ".join(line.strip() for line in lines)
+    return text if text.startswith("{") and text.endswith("}") else "{}"
 
 
 def figures_of(found: Mapping[str, Any]) -> list[str]:
@@ -170,11 +194,11 @@ def figures_of(found: Mapping[str, Any]) -> list[str]:
     return texts_of(found.get("figures"))
 
 
-def queue_entry(found: Mapping[str, Any]) -> str:
+def queue_entry(slurm: Mapping[str, Any], job: str) -> str:
     """Return the job of a record as squeue lists it: 686, or 687_3 for a task of an array."""
-    names = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
-    job, array, task = (text_of(slurm_of(found).get(name)) for name in names)
-    return f"{array}_{task}" if array else job or text_of(found.get("job"))
+    if array := text_of(slurm.get("SLURM_ARRAY_JOB_ID")):
+        return f"{array}_{text_of(slurm.get('SLURM_ARRAY_TASK_ID'))}"
+    return text_of(slurm.get("SLURM_JOB_ID")) or job
 
 
 def slurm_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -186,8 +210,12 @@ def mapping_of(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def texts_of(value: Any) -> list[str]:
-    return [text_of(each) for each in value] if isinstance(value, list) else []
+    return [text_of(each) for each in list_of(value)]
 
 
 def text_of(value: Any) -> str:

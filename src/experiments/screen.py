@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rich.cells import cell_len
+from rich import cells as rich_cells
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -21,6 +21,11 @@ FOLDED = 30  # columns of a folded cell, at least
 WIDEST = 24  # columns that a cell gets in a table of many columns, if it needs them
 
 Item = TypeVar("Item")
+
+
+def cell_len(text: str) -> int:
+    """Return the columns that a text takes in a terminal."""
+    return len(text) if text.isascii() else rich_cells.cell_len(text)
 
 
 class PlainConsole(Console):

@@ -16,6 +16,7 @@ from experiments.history import History, find_env, read_histories
 from experiments.listing import facts_of_figure, locate_figure, readable_size
 from experiments.records import (
     EVERYTHING,
+    RECORD,
     RunInfo,
     fill_run,
     mapping_of,
@@ -55,11 +56,11 @@ def show_figure_run(path: str | None, figure: str) -> int:
             if run.folder == facts["Run"]:
                 print_run(history, run, in_one_line)
                 return 0
-    record = Path(facts["Run"], "provenance.json")
+    record = Path(facts["Run"], RECORD)
     if not histories or not record.is_file():
         raise Problem(f"{record} is gone, the record of the run that made {figure}")
     elsewhere = RunInfo(facts.get("Configuration", ""), record.parent.name, "", folder=facts["Run"])
-    print_run(histories[0], fill_run(elsewhere, record, EVERYTHING), in_one_line)  # hydra.run.dir chose its folder
+    print_run(histories[0], fill_run(elsewhere, EVERYTHING), in_one_line)  # hydra.run.dir chose its folder
     return 0
 
 

@@ -164,9 +164,10 @@ class Used:
 
     seconds: float = 0
     peak: int = 0  # bytes on a node; 0 for a job of a second, since Slurm only samples
+    exceeded: int = 0  # the requested bytes on a node of a job that ran out of memory
 
 
-USAGE = ("sacct", *SACCT[2:-1], "--duplicates", "--format=JobID,ElapsedRaw,MaxRSS,NTasks,NNodes")
+USAGE = ("sacct", *SACCT[2:-1], "--duplicates", "--format=JobID,ElapsedRaw,MaxRSS,NTasks,NNodes,State,ReqMem")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -176,19 +177,26 @@ def read_used(wanted: Collection[Key], own: str) -> dict[Key, Used]:
     for cluster, listing in ask_accounting(USAGE, wanted, own):
         for line in listing.splitlines():
             parts = line.split(SEPARATOR)
-            if len(parts) == 5 and "[" not in parts[0]:
+            if len(parts) == 7 and "[" not in parts[0]:
                 add_used(found.setdefault(Key(cluster, parts[0].partition(".")[0]), Used()), parts)
     return {key: found[key] for key in wanted if key in found}
 
 
 def add_used(used: Used, parts: Sequence[str]) -> None:
     """Add a row of sacct: a job or a step. Slurm gives the peak of the largest task of a step."""
-    job, seconds, peak, tasks, nodes = parts
+    job, seconds, peak, tasks, nodes, state, requested = parts
     if "." not in job and seconds.isdecimal():
         used.seconds = max(used.seconds, int(seconds))
-    if size := re.fullmatch(r"([\d.]+)([KMGT]?)", peak):
-        per_node = -(-int(tasks or 1) // int(nodes or 1))
-        used.peak = max(used.peak, round(float(size[1]) * UNITS[size[2]]) * per_node)
+    if "." not in job and state == "OUT_OF_MEMORY":
+        used.exceeded = max(used.exceeded, parse_size(requested) // int(nodes or 1))
+    per_node = -(-int(tasks or 1) // int(nodes or 1))
+    used.peak = max(used.peak, parse_size(peak) * per_node)
+
+
+def parse_size(text: str) -> int:
+    """Return a size of sacct, like 8G, in bytes; 0 without one."""
+    size = re.fullmatch(r"([\d.]+)([KMGT]?)", text)
+    return round(float(size[1]) * UNITS[size[2]]) if size else 0
 
 
 def ask_slurm(*command: str, seconds: float = SECONDS) -> str | None:

@@ -33,6 +33,7 @@ class LauncherUse:
     jobs: int = 0
     seconds: float = 0  # of the longest job
     peak: int = 0  # bytes of the largest job
+    exceeded: int = 0  # bytes that were requested for a job that ran out of memory
     is_partial: bool = False  # whether other processes of the runs used memory that nobody measured
     options: Mapping[str, str | bool] = field(default_factory=dict)  # in its #SBATCH lines
     run: Run | None = None  # as the answers record it
@@ -50,7 +51,7 @@ class LauncherUse:
         """Return its row."""
         peak = readable_size(self.peak) if self.peak else ""
         asked = str(self.options.get("time", ""))
-        memory = f"> {peak}" if self.is_partial and peak else peak
+        memory = "out of memory" if self.exceeded else f"> {peak}" if self.is_partial and peak else peak
         return [self.name, str(self.jobs), self.asked_memory, memory, asked, readable_seconds(self.seconds)]
 
 
@@ -92,34 +93,42 @@ def measure(history: History, queue: Queue, runs: Sequence[Run]) -> list[Launche
     for run in history.runs:
         if run.entry and not run.is_live:
             jobs.setdefault(run.key, []).append(run)
-    accounted = read_used(jobs, queue.cluster)
+    accounted = read_used({key for members in jobs.values() for key in keys_of(members)}, queue.cluster)
     launchers = {run.config: run.launcher for run in runs}
     by_name = {run.launcher: run for run in runs}
     uses: dict[str, LauncherUse] = {}
-    for key, members in jobs.items():
+    for members in jobs.values():
         receipt = history.receipts.get(members[0].submission)
         name = receipt.text("launcher") if receipt else launchers.get(members[0].config, "")
         if name:
             use = uses.setdefault(name, LauncherUse(name, run=by_name.get(name)))
-            add_job(use, members, accounted.get(key))
+            add_job(use, members, [accounted[each] for each in keys_of(members) if each in accounted])
     for use in uses.values():
         path = history.experiment.path / f"scripts/{use.name}.slurm"
         use.options = Launcher.read(path).options if path.is_file() else {}
     return [uses[name] for name in sorted(uses)]
 
 
-def add_job(use: LauncherUse, members: Sequence[RunInfo], accounted: Used | None) -> None:
-    """Add a job to what its launcher used."""
+def keys_of(members: Sequence[RunInfo]) -> set[Key]:
+    """Return the jobs of runs, with those of their earlier attempts."""
+    return {
+        Key(run.cluster, run.entry if job == run.job else job) for run in members for job in (run.job, *run.jobs) if job
+    }
+
+
+def add_job(use: LauncherUse, members: Sequence[RunInfo], accounted: Sequence[Used]) -> None:
+    """Add a job to what its launcher used. `accounted` is what sacct has of it and of earlier attempts."""
     attempts = [attempt for run in members for attempt in attempts_of(run)]
     seconds = [seconds_of(attempt) for attempt in attempts]
     peaks = [[memory_of(attempt) for attempt in attempts_of(run)] for run in members]
     in_cgroup = max((mapping_of(attempt.get("usage")).get("job_bytes") or 0 for attempt in attempts), default=0)
     recorded = sum(max(each, default=0) for each in peaks)
     use.jobs += 1
-    use.seconds = max(use.seconds, accounted.seconds if accounted else 0, *seconds)
-    use.peak = max(use.peak, accounted.peak if accounted else 0, in_cgroup, recorded)
+    use.seconds = max(use.seconds, *seconds, *(each.seconds for each in accounted))
+    use.peak = max(use.peak, in_cgroup, recorded, *(each.peak for each in accounted))
+    use.exceeded = max(use.exceeded, *(each.exceeded for each in accounted), 0)
     has_ranks = use.run is not None and use.run.token.partition("_")[0].endswith(("-ddp", "-srun"))
-    use.is_partial = use.is_partial or (has_ranks and not in_cgroup and not (accounted and accounted.peak))
+    use.is_partial = use.is_partial or (has_ranks and not in_cgroup and not any(each.peak for each in accounted))
 
 
 def attempts_of(run: RunInfo) -> list[dict[str, Any]]:
@@ -155,10 +164,10 @@ def proposal(experiment: Experiment, answers: Answers, use: LauncherUse) -> str:
 
 
 def proposed_memory(experiment: Experiment, answers: Answers, use: LauncherUse) -> Iterator[str]:
-    """Yield the words that request twice the peak, in place of what the run requests now."""
-    if not use.run or not use.peak or use.is_partial:
+    """Yield the words that request twice the peak, or twice what was too little, in place of what is requested now."""
+    if not use.run or not (use.exceeded or (use.peak and not use.is_partial)):
         return
-    yield f"mem={slurm_memory(2 * use.peak)}"
+    yield f"mem={slurm_memory(2 * max(use.peak, use.exceeded))}"
     request = find_request(answers.values["runs"], use.run.script, use.run.token, experiment)
     yield from (f"{name}=" for name in MEMORY[1:] if name in request)
 

@@ -9,11 +9,11 @@ import yaml
 
 from experiments.checks.context import Context, Finding, check
 from experiments.errors import one_line, reason
+from experiments.experiment import LOADER
 from experiments.git import run_git
 from experiments.launcher import Launcher, Start
 from experiments.shell import ANY, Command, pattern_of
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is installed
 DEFAULTS = re.compile(r"^defaults:.*(?:\n(?:[ \t-].*|[ \t]*(?:#.*)?))*", re.MULTILINE)
 CONFIG_PATH = re.compile(r"config_path\s*=\s*[\"']([^\"']*)[\"']")
 CONFIG_NAME = re.compile(r"config_name\s*=\s*[\"']")
