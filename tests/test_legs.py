@@ -48,9 +48,8 @@ def attempts(record):
 
 
 def test_chain_of_legs_continues_one_run(jobs, slurm):
-    """Several chains run side by side, with a limit of one minute."""
+    """Several chains run side by side, with a limit of one minute. test_story.py has one that reaches it."""
     limit = ["--", "--time=1"]
-    limited = chain(jobs.submit("gh_x_000", "hours=1", "--legs", "2", *limit))
     paused = chain(jobs.submit("gh_x_000", "hours=0", "--legs=3", *limit))
     failed = chain(jobs.submit("gh_x_000", "hours=2", "--legs", "3", *limit))
     points = chain(jobs.submit("gh_x", "grid", "--legs", "3", *limit))
@@ -89,10 +88,6 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
         "2": [(f"{points[0]}_1", "failed")],
         "3": [(f"{points[0]}_2", "finished")],
     }
-    assert slurm.wait(limited[1])["JobState"] == "COMPLETED"
-    [record] = [record for record in jobs.records() if record["job"] == limited[0]]
-    assert attempts(record) == [(limited[0], "terminated"), (limited[1], "finished")]
-    assert slurm.job(limited[0])["JobState"] == "TIMEOUT"
 
 
 @pytest.mark.parametrize(

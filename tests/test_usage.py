@@ -4,10 +4,8 @@ import json
 import shlex
 
 import pytest
-from support.slurm import Submitter, submitted
 from support.updating import tool
 
-from experiments.slurm import Key, read_used
 from experiments.usage import slurm_memory, slurm_time
 
 GIB = 2**30
@@ -76,22 +74,6 @@ def test_usage_without_the_template_proposes_nothing(used):
     answers.write_text(answers.read_text().replace(str(used.template.path), "/nowhere"))
     done = tool(used, "usage", "011-x")
     assert done.stderr.startswith("no command is proposed: ") and "set-run" not in done.stdout
-
-
-def test_usage_reads_the_accounting(lab, accounting):
-    """The record lacks what the job used beside its Python."""
-    jobs = Submitter(lab, accounting, runs={"x": ["slurm_000"]})
-    lab.write_light("time.sleep(2)", script="x")
-    [number] = submitted(jobs.submit("slurm_x_000", "hours=2"))
-    accounting.wait(number)
-    key = Key("", number)
-    used = read_used({key, Key("nowhere", number)}, "lab")
-    assert used.keys() == {key} and 2 <= used[key].seconds < 60
-    done = tool(lab, "usage", "011-x")
-    row, command = done.stdout.splitlines()[1].split(), done.stdout.splitlines()[3]
-    assert row[:2] == ["slurm_x_000", "1"], done.stdout
-    assert command.startswith("experiments set-run experiments/011-x x slurm_000 mem=")
-    assert tool(lab, *shlex.split(command)[1:]).returncode == 0
 
 
 @pytest.mark.parametrize(("size", "text"), [(1, "100m"), (1000 * 2**20, "1000m"), (2**30, "1g"), (2.1 * GIB, "3g")])
