@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -74,18 +75,25 @@ def write_campaign(lab, data):
 
 
 def measure(lab, *words):
-    """Return the seconds and the megabytes of a command, in a process that prints its own peak."""
+    """Return the seconds, those of CPU time, and the megabytes of a command, whose process prints its own peak."""
     code = "import sys; from experiments.cli import main\ntry: main()\nfinally:\n"
     code += " print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0], file=sys.stderr)"
-    start = time.perf_counter()
+    start, before = time.perf_counter(), cpu_seconds()
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=lab, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return time.perf_counter() - start, int(done.stderr.splitlines()[-1]) / 1000
+    return time.perf_counter() - start, cpu_seconds() - before, int(done.stderr.splitlines()[-1]) / 1000
+
+
+def cpu_seconds():
+    """Return the CPU time of all ended commands. Another load of the machine changes it less than the wall time."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def show(lab, *words):
-    times, sizes = zip(*(measure(lab, *words) for _ in range(ROUNDS)), strict=True)
-    print(f"  {' '.join(words):>24}   {statistics.median(times):5.2f} s   {max(sizes):4.0f} MB")
+    times, cpu, sizes = zip(*(measure(lab, *words) for _ in range(ROUNDS)), strict=True)
+    seconds = f"{statistics.median(times):5.2f} s   CPU {statistics.median(cpu):5.2f} s"
+    print(f"  {' '.join(words):>24}   {seconds}   {max(sizes):4.0f} MB")
 
 
 def main():
@@ -107,7 +115,7 @@ def main():
             show(lab, *words.split())
         write_large(Path(folder, "data"))
         print(f"\nOne experiment with {40 * RECORDS:,} records of jobs (median of {ROUNDS})\n")
-        for words in ("list 002-x", "compare 002-x", "compare 002-x --by seed", "usage 002-x"):
+        for words in ("list 002-x", "list 002-x --json", "compare 002-x", "compare 002-x --by seed", "usage 002-x"):
             show(lab, *words.split())
         print()
 
