@@ -3,13 +3,14 @@
 # make lint    the style and the types of the template's files, and of what they render
 # make bench   measured figures, as a table
 # make test-lowest  the suite with the oldest versions that pyproject.toml allows, on Python 3.10 or PYTHON
+# make test-newest  the suite with the newest versions that pyproject.toml allows, pre-releases included
 # make test-ddp  training with the torch and Lightning of requirements-ddp.txt: up to 5 GB
 # make programs     what make test installs by apt-get, alone
 # make pictures     what README shows, and docs/example, made anew
 # make requirements  requirements-dev.txt with the newest versions
 # make site     the documentation as a site that is read and searched without a network, in site/
 # make release VERSION=X.Y.Z  after all checks, the commit and the tag of a release
-# PYTHON=...   the Python that makes .venv, 3.10 to 3.13
+# PYTHON=...   the Python that makes .venv, 3.10 to 3.15
 # PYTEST=...   options of pytest for make test, like PYTEST="-k sweep"
 # INSTALL=1    lets make install programs outside continuous integration and containers
 # SKIP=slurm   leaves out the tests that need Slurm; SKIP=bolt, those that need a Bolt server; SKIP=index, a package index
@@ -28,7 +29,7 @@ SLURM := setpriv slurmctld slurmd sbatch slurmdbd mariadbd
 LIMITED := setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-dac_override,-dac_read_search
 AS_USER := $(if $(filter Linux-0,$(shell uname)-$(shell id -u)),$(LIMITED))
 
-.PHONY: demo test lint bench programs test-lowest test-ddp pictures site requirements release
+.PHONY: demo test lint bench programs test-lowest test-newest test-ddp pictures site requirements release
 .NOTPARALLEL:
 
 demo: .venv/demo
@@ -77,6 +78,13 @@ test-lowest: programs .venv/installed
 	  --upgrade --group starter --group sweeps pyproject.toml --output-file .venv/lowest.txt
 	.venv/bin/uv pip install --quiet --python .venv/lowest --requirement .venv/lowest.txt --group dev
 	$(AS_USER) .venv/lowest/bin/python $(TEST)
+
+test-newest: programs .venv/installed
+	.venv/bin/uv venv --quiet --clear --python $(or $(PYTHON),.venv/bin/python) .venv/newest
+	.venv/bin/uv pip compile --quiet --python .venv/newest --prerelease allow --no-header --no-annotate \
+	  --upgrade --group dev pyproject.toml --output-file .venv/newest.txt
+	.venv/bin/uv pip install --quiet --python .venv/newest --prerelease allow --requirement .venv/newest.txt
+	$(AS_USER) .venv/newest/bin/python $(TEST)
 
 test-ddp: .venv/installed
 	.venv/bin/python -m venv --clear .venv/ddp

@@ -145,7 +145,7 @@ def test_install_must_be_allowed(machine):
 
 def test_python_that_cannot_be_used_is_refused(machine):
     line = machine.refused("python", **ALLOWED, PYTHON="/opt/python")
-    assert "PYTHON=/opt/python is not a Python 3.10 to 3.13" in line
+    assert "PYTHON=/opt/python is not a Python 3.10 to 3.15" in line
 
 
 # Installing -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Checks of configurations: those that launchers name, and those that nothing names."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,10 @@ def compose(context: Context) -> Iterator[Finding]:
 
     if not (context.path / "conf").is_dir():
         return
-    with initialize_config_dir(str(context.path / "conf"), version_base="1.3"):
+    with warnings.catch_warnings():  # Hydra 1.3 needs `version_base`, and 1.4 warns about it
+        warnings.filterwarnings("ignore", "The version_base parameter is deprecated")
+        search = initialize_config_dir(str(context.path / "conf"), version_base="1.3")
+    with search:
         for name in context.configurations:
             if program_of(context.path / f"conf/{name}.yaml"):
                 continue

@@ -26,7 +26,7 @@ sharing       share files and folders with a group
 locks         lock files that the members of a group share
 check         the program that submit.sh starts to check launchers
 preflight     check scripts, imports and configurations
-hydra_help    make Hydra 1.3 work on Python 3.14
+hydra_help    support Hydra 1.3 and 1.4, and Python 3.14
 optuna_*      the journal and the study of an Optuna sweep
 sweep_figures draw the figures of its report
 point.sh      the part of a launcher that chooses a job's point
@@ -78,3 +78,4 @@ for source in (os.path.join(ROOT, "src"), ROOT):
 expand_arguments()
 export_run_variables()
 hydra_help.patch_argparse()
+hydra_help.ignore_warnings_of_1_4()
