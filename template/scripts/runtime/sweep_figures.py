@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH = 88  # mm
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#999999"  # readers with any color vision can tell them apart
-STYLE: dict[str, Any] = dict.fromkeys(["xtick.major.width", "ytick.major.width", "axes.linewidth"], 0.6)
+STYLE: dict[Any, Any] = dict.fromkeys(["xtick.major.width", "ytick.major.width", "axes.linewidth"], 0.6)
 STYLE |= dict.fromkeys(["font.size", "axes.titlesize", "figure.titlesize", "figure.labelsize", "legend.fontsize"], 7)
 STYLE |= dict.fromkeys(["axes.spines.top", "axes.spines.right", "legend.frameon"], False)
 STYLE |= {"lines.linewidth": 1, "lines.markersize": 3, "legend.borderaxespad": 0, "legend.handlelength": 1.5}
