@@ -207,7 +207,7 @@ stage_files() {
   index_git "$folder" "$repository" "$work/index" \
     ls-files -z -t --stage --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" \
     || die "$(< "$work/error")"
-  # A line is "? PATH" or "TAG MODE OBJECT STAGE<tab>PATH". The tag S is that of a file that a sparse checkout leaves out.
+  # An entry is "? PATH" or "TAG MODE OBJECT STAGE<tab>PATH". A sparse checkout leaves out files with the tag S.
   sed -z -n 's/^? //p; s/^[^S?] [0-7]* [0-9a-f]* [0-3]\t//p' "$work/listed" > "$work/files"
   IFS= read -r -d '' nested < <(sed -z -n 's|^? \(.*\)/$|\1|p; s/^. 160000 [^\t]*\t//p' "$work/listed") || true
   [[ ! $nested ]] || die "$nested is another repository, so it cannot be pinned. Use --live."
