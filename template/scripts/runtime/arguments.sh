@@ -6,7 +6,8 @@ Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--legs N] [-
                  [--parsable] [-- SBATCH_OPTION...]
        submit.sh PLAIN_LAUNCHER... [--legs N] [--dry-run] [--live] [--parsable]
                  [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
-       submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--overwrite] [--dry-run] [--live] [-- SBATCH_OPTION...]
+       submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--format FORMAT] [--overwrite] [--dry-run] [--live]
+                 [-- SBATCH_OPTION...]
        submit.sh --again RUN | --continue RUN | --failed CONFIG [--legs N] [--dry-run] [--parsable]
                  [-- SBATCH_OPTION...]
        submit.sh --prune
@@ -68,7 +69,7 @@ parse_arguments() { # WORD...
         ;;
       --overwrite | --param=* | --format=*) overrides+=("$1") && request[query_option]=$1 ;;
       --param | --format)
-        (($# > 1)) || die "$1 needs $([[ $1 == --param ]] && echo KEY=JSON || echo 'a format of rows')"
+        (($# > 1)) || die "$1 needs a value"
         overrides+=("$1" "$2") && request[query_option]=$1
         shift
         ;;
