@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -184,20 +184,26 @@ def read_launchers(folder: Path) -> list[Launcher]:
     return [Launcher.read(path) for path in sorted(folder.glob("scripts/*.slurm")) if path.is_file()]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Syntax:
     """What bash reports about the launchers of several experiments. It reads all of them in the time of one."""
 
     folders: Sequence[Path]
+    read: dict[Path, list[Launcher]] = field(default_factory=dict)  # and not yet taken
+
+    def take(self, folder: Path) -> list[Launcher]:
+        """Return the launchers of an experiment. They are kept no longer, since their parsed text is large."""
+        if folder in self.read:
+            return self.read.pop(folder)
+        return read_launchers(folder)
 
     @cached_property
     def errors(self) -> dict[Launcher, str]:
         """The launchers that bash cannot read, each with its message."""
-        launchers: list[Launcher] = []
         for folder in self.folders:
             with suppress(OSError):  # who reads that folder alone reports it
-                launchers += read_launchers(folder)
-        return syntax_errors(launchers)
+                self.read[folder] = read_launchers(folder)
+        return syntax_errors([launcher for launchers in self.read.values() for launcher in launchers])
 
     def errors_of(self, launchers: Iterable[Launcher]) -> dict[Launcher, str]:
         """Return the launchers among these that bash cannot read, each with its message."""

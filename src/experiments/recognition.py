@@ -1,15 +1,17 @@
 """Recognize the runs of a folder that the template did not make, by what its launchers start and request."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import filter as matching
 from pathlib import Path
 from typing import Any
 
 from experiments.edit_runs import CONFIG_ID, Request, make_entry, value_of
 from experiments.errors import Problem
-from experiments.launcher import CONFIG_NAME, Launcher, LauncherName, Start, Syntax, read_launchers
+from experiments.launcher import CONFIG_NAME, Launcher, LauncherName, Start, Syntax
 from experiments.program import Program
 from experiments.shell import ANY
 from experiments.template import Release, Run
@@ -90,7 +92,7 @@ class Recognition:
 
 def recognize(folder: Path, answers: Mapping[str, Any], release: Release, syntax: Syntax) -> Recognition:
     """Return the runs of a folder. A launcher is a run if it starts one script with one configuration."""
-    launchers = read_launchers(folder)
+    launchers = syntax.take(folder)
     errors = syntax.errors_of(launchers)
     others = {launcher.name: f"bash cannot read it: {message}" for launcher, message in errors.items()}
     candidates = []
@@ -308,9 +310,11 @@ def ids_of_launchers(names: Iterable[str], script: str, machines: Collection[str
 def ids_of_configurations(folder: Path, script: str, own: str = "") -> set[str]:
     """Return the IDs in the names of a script's configurations, except in those with the values of `own`."""
     found = set()
-    for path in folder.glob(f"conf/{script}_*_[0-9][0-9][0-9]*.yaml"):
-        number = CONFIG_ID.search(path.stem)
-        if number and not (own and origin_of(folder, path.stem) == own):
+    conf = folder / "conf"
+    for file in matching(os.listdir(conf) if conf.is_dir() else [], f"{script}_*_[0-9][0-9][0-9]*.yaml"):
+        name = file.removesuffix(".yaml")
+        number = CONFIG_ID.search(name)
+        if number and not (own and origin_of(folder, name) == own):
             found.add(number[1].lower())
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.experiment import Answers, find_configurations
-from experiments.launcher import Launcher, Syntax, read_launchers
+from experiments.launcher import Launcher, Syntax
 from experiments.shell import ANY
 from experiments.template import Release, Run
 
@@ -39,7 +39,7 @@ class Context:
 
     @cached_property
     def launchers(self) -> list[Launcher]:
-        return read_launchers(self.path)
+        return self.syntax.take(self.path)
 
     @cached_property
     def files_of_conf(self) -> list[Path]:
