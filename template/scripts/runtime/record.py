@@ -109,10 +109,8 @@ def script_name(path: str) -> str:
 def provenance() -> dict[str, Any]:
     """Return how a result is made: script, command, commit, host, job and start time."""
     head, dirty = commit()
-    return run_facts(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0]) | {
-        "commit": head,
-        "dirty": dirty,
-    }
+    script = vars(sys.modules["__main__"]).get("__file__") or sys.argv[0]  # sys.argv may have a relative path
+    return run_facts(script) | {"commit": head, "dirty": dirty}
 
 
 def run_facts(script: str) -> dict[str, Any]:
