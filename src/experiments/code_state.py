@@ -169,14 +169,14 @@ class CodeState:
 
 def changed_files(repository: Repository, commit: str) -> list[str]:
     """Return the tracked files that differ from a commit."""
-    words = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-relative")
+    words = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff")
     return split_names(run_git(repository.root, "--no-optional-locks", *words, commit, "--"))
 
 
 def diff_trees(repository: Repository, trees: Sequence[str], head: str) -> dict[str, list[str]]:
     """Return the files that differ between each tree and that of HEAD."""
     headers = [f"{tree} {head}\n".encode() for tree in trees]
-    words = ("diff-tree", "--stdin", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", "--no-relative")
+    words = ("diff-tree", "--stdin", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff")
     answer = run_git(repository.root, *words, data=b"".join(headers))
     found: dict[str, list[str]] = {}
     for tree, header, following in zip(trees, headers, [*headers[1:], None], strict=False):

@@ -19,6 +19,7 @@ GIT = (
     *("-c", f"core.hooksPath={os.devnull}"),
     *("-c", "core.fsmonitor=false"),
     *("-c", "core.safecrlf=false"),
+    *("-c", "diff.relative=false"),  # `diff --no-relative` needs git 2.28
 )
 SECONDS = 120  # the time that one git command may take
 CONFLICTS = range(1, 128)  # exit codes of `git merge-file`: the number of conflicts
