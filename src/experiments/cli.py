@@ -4,8 +4,9 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from experiments.errors import Problem, reason
@@ -414,6 +415,18 @@ def handle_adopt(options: argparse.Namespace) -> int:
     return adopt(options.paths, options.source, options.dry_run)
 
 
+@command(
+    "completion",
+    "print the code with which a shell completes commands, experiments and runs",
+    argument("shell", choices=("bash", "zsh"), metavar="SHELL", help="bash or zsh"),
+    examples=('eval "$(experiments completion bash)"',),
+)
+def handle_completion(options: argparse.Namespace) -> int:
+    from experiments.completion import print_code
+
+    return print_code(options.shell)
+
+
 class ShowVersion(argparse.Action):
     """Print the version of the installed package. To find it takes longer than to parse the words."""
 
@@ -427,7 +440,8 @@ class ShowVersion(argparse.Action):
         parser.exit()
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(completers: Mapping[str, Any] = MappingProxyType({})) -> argparse.ArgumentParser:
+    """Return the parser. `completers` are functions by the names of arguments, for the completion of a shell."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("experiments", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action=ShowVersion, nargs=0, help="print the version")
@@ -441,7 +455,9 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=plain,
         )
         for declared in entry.arguments:
-            subparser.add_argument(*declared.names, **declared.settings)
+            action = subparser.add_argument(*declared.names, **declared.settings)
+            if completer := completers.get(action.dest):
+                action.completer = completer  # type: ignore[attr-defined]  # argcomplete reads it
         subparser.set_defaults(handler=entry.handler)
     return parser
 
@@ -453,6 +469,10 @@ def exit_at_signal(number: int, frame: object) -> NoReturn:
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run a command, by default that of the command line. A problem is printed in one line, with exit code 1."""
+    if "_ARGCOMPLETE" in os.environ:
+        from experiments.completion import COMPLETERS, complete_line
+
+        complete_line(make_parser(COMPLETERS))
     options = make_parser().parse_args(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
