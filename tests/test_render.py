@@ -33,6 +33,7 @@ LAYOUT = {
     "scripts/runtime/arguments.sh",
     "scripts/runtime/arrays.sh",
     "scripts/runtime/campaign.py",
+    "scripts/runtime/changes.py",
     "scripts/runtime/check.py",
     "scripts/runtime/checks.sh",
     "scripts/runtime/claim.py",

@@ -3,9 +3,10 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
-from support.process import commit, edit, run
+from support.process import commit, edit, git, run
 from support.slurm import Submitter, submitted
 from support.updating import WITH_TOOL, tool
 
@@ -17,13 +18,15 @@ figure = Figure()
 figure.subplots()
 run.save(figure, osp.join(os.environ["ASSET_IMAGES_DIR"], f"{run.stem}.png"))"""
 
+WORDS = ("x_gh_000", "noise=0.25", "title='two words'")
+
 
 @pytest.fixture
 def ran(lab):
     lab.render()
     lab.write_light(BODY)
     commit(lab.path, "Write light")
-    assert lab.start("x_gh_000", "noise=0.25", "title='two words'", script="light").returncode == 0
+    assert lab.start(*WORDS, script="light").returncode == 0
     return lab
 
 
@@ -67,10 +70,39 @@ def test_show_makes_a_run_by_hand_again(ran):
     first, second = records(ran)
     same = ("commit", "dirty", "overrides", "config", "configuration_hash", "metrics")
     assert {name: first[name] for name in same} == {name: second[name] for name in same}
-    edit(ran.path / "experiments/011-x/scripts/light.py", "loss=0.75", "loss=1")
-    assert ran.start("x_gh_000", "noise=0.25", "title='two words'", script="light").returncode == 0
-    name = os.path.basename(records(ran)[-1]["folder"])
-    assert shown(ran, "011-x", name)[0]["commit"].endswith(" (and uncommitted changes, which are not recorded)")
+
+
+def test_show_makes_a_dirty_run_again(ran):
+    """New files and binary ones are part of the changes; ignored files, .env and results are not."""
+    experiment = ran.path / "experiments/011-x"
+    edit(experiment / "scripts/light.py", "loss=0.5", "loss=helper.LOSS")
+    edit(experiment / "scripts/light.py", "import hydra", "import hydra\nimport helper")
+    (experiment / "scripts/helper.py").write_text("LOSS = 0.75  \n")
+    (experiment / "conf/table.bin").write_bytes(bytes(range(256)))
+    for secret in (experiment / ".env", experiment / "results/.env", experiment / "slurm/x"):
+        secret.parent.mkdir(exist_ok=True)
+        secret.write_text("PASSWORD=secret\n")
+    (experiment / ".env").write_text((ran.path / ".env").read_text() + "PASSWORD=secret\n")
+    assert ran.start(*WORDS, script="light").returncode == 0
+    record = records(ran)[-1]
+    patch = Path(record["folder"], record["changes"]).read_bytes()
+    assert b"secret" not in patch and b"table.bin" in patch
+    assert git(ran.path, "diff", "--cached", "--name-only") == ""
+    name = os.path.basename(record["folder"])
+    edit(experiment / "scripts/light.py", "helper.LOSS", "1")
+    facts, commands = shown(ran, "011-x", name)
+    assert facts["commit"].endswith(f" (and uncommitted changes: {record['folder']}/changes.patch)")
+    done = run("bash", "-ec", "\n".join(commands), cwd=ran.path)
+    assert done.returncode == 0, done.stderr
+    again = records(ran)[-1]
+    same = ("commit", "dirty", "overrides", "config", "configuration_hash")
+    assert {name: record[name] for name in same} == {name: again[name] for name in same}
+    assert again["folder"] != record["folder"] and "0.75" in Path(again["folder"], "metrics.jsonl").read_text()
+    assert Path(again["folder"], "changes.patch").read_bytes() == patch
+    (experiment / "scripts/large.bin").write_bytes(bytes(1_100_000))
+    done = ran.start(*WORDS, script="light")
+    assert done.returncode == 0 and "changes are not recorded: they are larger than 1 MB" in done.stderr
+    assert records(ran)[-1]["changes"] is None
 
 
 def test_show_makes_a_submitted_run_again(lab, slurm):
@@ -113,6 +145,22 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
+
+
+NOTEBOOK = """\
+import os, sys
+sys.path.insert(0, "experiments/011-x/scripts")
+import light
+from hydra import compose, initialize_config_dir
+with initialize_config_dir(os.path.abspath("experiments/011-x/conf"), version_base="1.3"):
+    light.main(compose("x_gh_000"))
+"""
+
+
+def test_notebook_with_a_composed_configuration_is_refused(ran):
+    done = ran.python("-c", NOTEBOOK)
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("This configuration has no run folder, as if hydra.compose had")
 
 
 def test_runs_are_read_in_python(ran):

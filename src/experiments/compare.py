@@ -22,7 +22,7 @@ from experiments.records import FAULTS, RunInfo, count_states, describe_counts, 
 from experiments.screen import show_blocks, show_cells
 from experiments.slurm import Queue
 
-KEEP = ("configuration", "arm", "host")  # of a record
+KEEP = ("configuration", "arm", "host", "changes")  # of a record
 LABELS = ("from", "config", "run", "arm", "state")  # of a row
 MISSING = object()
 
@@ -367,7 +367,9 @@ def show_two(experiment: Experiment, rows: Sequence[Row]) -> None:
     print(code_difference(experiment, *(text_of(row.facts.get("commit")) for row in rows)))
     for row in rows:
         if row.facts.get("dirty") and not row.facts.get("submission"):
-            print(f"{row.title} had uncommitted changes, which are not recorded")
+            name = text_of(row.facts.get("changes"))
+            where = f": {text_of(row.facts.get('folder'))}/{name}" if name else ", which are not recorded"
+            print(f"{row.title} had uncommitted changes{where}")
 
 
 def code_difference(experiment: Experiment, first: str, second: str) -> str:

@@ -88,7 +88,8 @@ def describe(history: History, run: RunInfo) -> Iterator[Line]:
     if run.dirty and run.submission:
         commit = f"{run.commit} (includes changes that were uncommitted)"
     else:
-        commit = run.commit + (" (and uncommitted changes, which are not recorded)" if run.dirty else "")
+        changes = f": {patch_of(run)}" if patch_of(run) else ", which are not recorded"
+        commit = run.commit + (f" (and uncommitted changes{changes})" if run.dirty else "")
     receipt = history.receipts.get(run.submission)
     facts = {
         "script": text_of(run.record.get("script")),
@@ -151,6 +152,8 @@ def commands_again(history: History, run: RunInfo) -> Iterator[str]:
         return
     folder = os.path.relpath(new_worktree(repository, run.commit))
     yield shlex.join(["git", "worktree", "add", "--detach", folder, run.commit])
+    if patch := patch_of(run):
+        yield shlex.join(["git", "-C", folder, "apply", "--whitespace=nowarn", patch])
     yield from copy_env(history.experiment, repository, folder)
     yield shlex.join(["cd", folder])
     yield f'EXPERIMENT_ROOT="$PWD/experiments" {command_in_worktree(run)}'
@@ -169,6 +172,12 @@ def new_worktree(repository: Repository, commit: str) -> Path:
     first = repository.root.with_name(f"{repository.root.name}-{commit[:8]}")
     others = (first.with_name(f"{first.name}_{number}") for number in count(2))
     return next(path for path in chain([first], others) if not os.path.lexists(path))
+
+
+def patch_of(run: RunInfo) -> str:
+    """Return the file with the uncommitted changes of a run by hand; empty if there is none."""
+    name = text_of(run.record.get("changes"))
+    return f"{run.folder}/{name}" if name else ""
 
 
 def copy_env(experiment: Experiment, repository: Repository, folder: str) -> Iterator[str]:

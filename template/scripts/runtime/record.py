@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from runtime.changes import keep_changes
 from runtime.files import write_json
 from runtime.metrics import History, Number
 from runtime.paths import EXPERIMENT, FOLDER, SCRIPTS, SUBMITTED, package_folder
@@ -186,6 +187,8 @@ class Record:
     def identify(self, own_inputs: Sequence[str]) -> None:
         """Record the commit. The run is dirty if a declared input of the experiment is not part of it."""
         self.facts["commit"], self.facts["dirty"] = commit(own_inputs)
+        if self.facts["dirty"] and not SUBMITTED:
+            self.facts["changes"] = keep_changes(osp.dirname(self.path))
         self.write()
 
     def add(self, kind: str, path: str) -> None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 LACKS_RUNTIME = "This configuration lacks conf/runtime.yaml. Give it `defaults: [runtime, default, _self_]`."
+LACKS_FOLDER = (
+    "This configuration has no run folder, as if hydra.compose had made it. Run the script itself, also in a notebook: "
+    "!python SCRIPT --config-name CONFIG KEY=VALUE"
+)
 MODES = ("disabled", "offline", "online")
 LIGHTNING = ("lightning", "pytorch_lightning")
 FIXED_KEYS = {"config": "${hydra:job.config_name}", "folder": "${hydra:runtime.output_dir}"}  # from conf/runtime.yaml
@@ -25,6 +29,16 @@ FIXED_KEYS = {"config": "${hydra:job.config_name}", "folder": "${hydra:runtime.o
 def has_runtime(cfg: "DictConfig") -> bool:
     """Return whether conf/runtime.yaml is among a configuration's defaults. Its keys may have no value yet."""
     return {"config", "folder", "task", "trial", "inputs", "wandb"} <= set(cfg)
+
+
+def has_folder(cfg: "DictConfig") -> bool:
+    """Return whether the run folder of a configuration is known. Only Hydra's own start gives it one."""
+    from omegaconf.errors import InterpolationResolutionError
+
+    try:
+        return bool(cfg.folder)
+    except InterpolationResolutionError:
+        return False
 
 
 def require_needs(cfg: "DictConfig") -> None:

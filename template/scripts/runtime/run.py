@@ -20,7 +20,15 @@ from runtime.metrics import number, plain
 from runtime.paths import FOLDER, PREFIX
 from runtime.process import this_process
 from runtime.record import Record, commit_text, plain_configuration, run_facts, versions
-from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, lightning_problem, require_needs
+from runtime.requirements import (
+    LACKS_FOLDER,
+    LACKS_RUNTIME,
+    changed_names,
+    has_folder,
+    has_runtime,
+    lightning_problem,
+    require_needs,
+)
 from runtime.savefig import SavefigWatch
 from runtime.signals import Signals, Terminated
 from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
@@ -65,6 +73,8 @@ class Run:
         refuse_other_package()
         if not has_runtime(cfg):
             sys.exit(LACKS_RUNTIME)
+        if not has_folder(cfg):
+            sys.exit(LACKS_FOLDER)
         for problem in changed_names(cfg):
             sys.exit(problem)
         self.cfg = cfg
