@@ -4,7 +4,7 @@
 # Guess: both read a file in the same way. They differ only in where the values go.
 # Seen:  if the environment has NAME too, load_dotenv() expands ${NAME} to the environment's value, and dotenv_values()
 #        to the file's. A program that checks folders with the one finds others than a script that uses the other.
-# Here:  `experiments` looks up .env as load_dotenv() does, so it finds the folders of a run (src/experiments/history.py).
+# Here:  `experiments` loads .env as a run does, by load_dotenv() (src/experiments/history.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
