@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 DOCS = Path(__file__).resolve().parent
+URL = "https://github.com/lab/tc-exp-template"
 sys.path.insert(0, str(DOCS.parent / "tests"))
 from support.browser import Browser  # noqa: E402
 from support.lab import make_lab  # noqa: E402
@@ -114,7 +115,8 @@ def example(lab, destination):
     text = re.sub("^_src_path: .*$", "_src_path: gh:lab/tc-exp-template", answers.read_text(), flags=re.MULTILINE)
     answers.write_text(re.sub("^_commit_id: .*$", f"_commit_id: {COMMIT}", text, flags=re.MULTILINE))
     readme = destination / "README.md"
-    readme.write_text(readme.read_text().replace(str(lab.template.path), "https://github.com/lab/tc-exp-template"))
+    text = readme.read_text().replace(f"install {lab.template.path}", f"install git+{URL}")
+    readme.write_text(text.replace(str(lab.template.path), URL))
 
 
 def growth_figure(lab):

@@ -2,14 +2,15 @@
 # [[experiments.011-growth.scripts.growth]]
 # https://github.com/Mjvolk3/torchcell/tree/main/experiments/011-growth/scripts/growth.py
 # /// script
-# requires-python = ">=3.10,<3.14"
+# requires-python = ">=3.10,<3.16"
 # dependencies = [
-#   "hydra-core>=1.3", "matplotlib>=3.6", "numpy>=1.23", "python-dotenv>=1.0",
+#   "hydra-core>=1.3,<1.5", "matplotlib>=3.6", "numpy>=1.23", "python-dotenv>=1.0",
 # ]
 # ///
 """Simulate noisy growth curves of several strains, and estimate their growth rates."""
 
 import os.path as osp
+from itertools import cycle
 
 from dotenv import load_dotenv
 from runtime import CONF, Run, find_env, require_folders
@@ -21,6 +22,9 @@ DATA_ROOT, ASSET_IMAGES_DIR, EXPERIMENT_ROOT = require_folders(
 import hydra  # noqa: E402
 
 from torchcell.timestamp import timestamp  # noqa: E402
+
+# Colors that color-blind readers can tell apart, and markers for prints without color
+LOOKS = [("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^")]
 
 
 def grow(cfg):
@@ -42,18 +46,25 @@ def grow(cfg):
 
 
 def plot(title, strains):
-    """Draw densities as points and fitted curves as lines."""
+    """Draw densities as points and fitted curves as lines, for a column of 88 mm."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    axes = Figure(figsize=(6.4, 4), layout="constrained").subplots()
-    for number, (row, hours, density, fit) in enumerate(strains):
-        label = f"{row['strain']}: {row['fitted_rate']:.3f} per hour"
-        axes.plot(hours, density, f"C{number}o", markersize=3)
-        axes.plot(hours, fit, f"C{number}", label=label)
-    axes.set(xlabel="Time (hours)", ylabel="Optical density (600 nm)", yscale="log")
-    axes.set_title(title, parse_math=False, wrap=True)
-    axes.legend(title="Fitted growth rate", frameon=False)
-    return axes.figure
+    with matplotlib.rc_context({"font.size": 8, "axes.titlesize": 8}):
+        figure = Figure(figsize=(88 / 25.4, 60 / 25.4), dpi=300, layout="constrained")
+        axes = figure.subplots()
+        for (row, hours, density, fit), look in zip(strains, cycle(LOOKS)):
+            color, marker = look
+            label = f"{row['strain']}: {row['fitted_rate']:.3f} per hour"
+            axes.plot(hours, density, marker, color=color, markersize=2, label=label)
+            axes.plot(hours, fit, color=color, linewidth=1)
+        axes.set(xlabel="Time (hours)", ylabel="Optical density at 600 nm")
+        axes.set_yscale("log")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_title(title, parse_math=False, wrap=True)
+        axes.legend(title="Fitted growth rate", markerscale=2, frameon=False)
+    return figure
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="growth_gh_000")

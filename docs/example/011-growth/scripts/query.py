@@ -5,10 +5,10 @@
 # ruff: noqa
 # fmt: off
 # /// script
-# requires-python = ">=3.10,<3.14"
+# requires-python = ">=3.10,<3.16"
 # dependencies = ["neo4j>=4.4.11", "python-dotenv>=1.0", "tqdm>=4.64"]
 # ///
-"""Run queries/NAME.cql and write its rows to DATA_ROOT, one JSON object per line. Queries only read.
+"""Run queries/NAME.cql and write its rows to DATA_ROOT, as JSON lines or as a Parquet table. Queries only read.
 
 A node becomes its id, labels and properties; a relationship its id, type, start, end and properties; a path its nodes
 and relationships. Times and durations become ISO 8601 text, points {"srid": ..., "coordinates": [...]}.
@@ -22,33 +22,30 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotenv import load_dotenv
 from runtime import EXPERIMENT, SCRIPTS, end_at_signals, find_env, provenance, require, require_folders
 from runtime.environment import SERVER
 from runtime.files import FileError, temporary
 from runtime.locks import open_lock, wait_for_lock
+from runtime.parquet import write_parquet
 from runtime.sharing import permission_hint
 from runtime.signals import ENDING_SIGNALS
 
-try:
-    from neo4j import READ_ACCESS, GraphDatabase
-    from neo4j.exceptions import DriverError, Neo4jError
+if TYPE_CHECKING:  # the driver is imported where it is used: --help, the list and --dry-run do not need it
+    from neo4j import Record
     from neo4j.graph import Node, Relationship
     from neo4j.graph import Path as GraphPath
-    from neo4j.spatial import Point
-    from neo4j.time import Date, DateTime, Duration, Time
-    from tqdm import tqdm
-except ModuleNotFoundError as error:
-    sys.exit(f"query.py: {error} for {sys.executable}. Install it: pip install neo4j tqdm")
 
 QUERIES = Path(SCRIPTS).parent / "queries"  # in a job, the queries that were submitted
 
@@ -64,6 +61,10 @@ COMMITS_ITSELF = {
 }
 
 ADDRESS = re.compile(r"(?:bolt|neo4j)(?:\+s|\+ssc)?://[^\s@]+")
+
+DRIVER = ("neo4j", "tqdm")
+PACKAGES = {"jsonl": (), "parquet": ("pyarrow",)}  # what each format of the rows needs
+SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 # The query and its parameters -----------------------------------------------------------------------------------------
@@ -213,20 +214,31 @@ def as_json(value: Any, location: str) -> Any:
         if not math.isfinite(value):
             raise ValueError(f"{location} is {value}, which JSON cannot represent")
         return value
-    if isinstance(value, Node | Relationship | GraphPath):
+    if type(value) is list:
+        return [as_json(each, f"{location}[{index}]") for index, each in enumerate(value)]
+    if type(value) is dict:
+        return {key: as_json(each, f"{location}.{key}") for key, each in value.items()}
+    return driver_type_as_json(value, location)
+
+
+def driver_type_as_json(value: Any, location: str) -> Any:
+    """Return a value of one of the driver's own types as a JSON value."""
+    from neo4j.graph import Node, Path, Relationship
+    from neo4j.spatial import Point
+    from neo4j.time import Date, DateTime, Duration, Time
+
+    if isinstance(value, Node | Relationship | Path):
         return graph_as_json(value, location)
     if isinstance(value, Date | Time | DateTime | Duration):
         return value.iso_format()
     if isinstance(value, Point):
         return {"srid": value.srid, "coordinates": as_json(list(value), location)}
-    if type(value) is list:
-        return [as_json(each, f"{location}[{index}]") for index, each in enumerate(value)]
-    if type(value) is dict:
-        return {key: as_json(each, f"{location}.{key}") for key, each in value.items()}
     raise ValueError(f"{location} is of type {type(value).__name__}, which JSON cannot represent. Return parts of it.")
 
 
-def graph_as_json(value: Node | Relationship | GraphPath, location: str) -> dict[str, Any]:
+def graph_as_json(value: "Node | Relationship | GraphPath", location: str) -> dict[str, Any]:
+    from neo4j.graph import Node, Relationship
+
     if isinstance(value, Node):
         return {"id": id_of(value), "labels": sorted(value.labels), "properties": properties(value, location)}
     if isinstance(value, Relationship):
@@ -241,8 +253,25 @@ def id_of(entity: Any) -> str:
     return str(entity.element_id if hasattr(entity, "element_id") else entity.id)
 
 
-def properties(entity: Node | Relationship, location: str) -> dict[str, Any]:
+def properties(entity: "Node | Relationship", location: str) -> dict[str, Any]:
     return {key: as_json(value, f"{location}.{key}") for key, value in entity.items()}
+
+
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def encode_row(names: Sequence[str], row: "Record") -> str:
+    """Return a row as one line of JSON. Raises ValueError, with the column's name, if information is lost."""
+    values = list(tuple.__iter__(row))  # the methods of a record take longer than all else here
+    if all(type(value) in SCALARS or is_plain_list(value) for value in values):
+        with suppress(ValueError):  # NaN: its column is found below
+            return encode(dict(zip(names, values, strict=True)))
+    return encode({key: as_json(value, f"the column {key}") for key, value in zip(names, values, strict=True)})
+
+
+def is_plain_list(value: Any) -> bool:
+    """Return whether a value is a list of values that JSON has too."""
+    return type(value) is list and SCALARS.issuperset(map(type, value))
 
 
 # The rows -------------------------------------------------------------------------------------------------------------
@@ -265,9 +294,29 @@ def required_server() -> Server:
     return server
 
 
-def fetch(server: Server, query: Query, limit: int | None, path: str) -> tuple[int, str]:
-    """Write a query's rows to a file. Return their number, and the server's name and version."""
-    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+@dataclass(frozen=True)
+class Fetched:
+    """What is known of the rows that were written."""
+
+    count: int
+    columns: Sequence[str]
+    agent: str  # the server's name and version
+
+
+def fetch(server: Server, query: Query, limit: int | None, path: str) -> Fetched:
+    """Write a query's rows to a file, as JSON lines. Raises ValueError with the message of the driver or the server."""
+    from neo4j.exceptions import DriverError, Neo4jError
+
+    try:
+        return fetch_rows(server, query, limit, path)
+    except (DriverError, Neo4jError) as error:
+        raise ValueError(getattr(error, "message", None) or str(error)) from None
+
+
+def fetch_rows(server: Server, query: Query, limit: int | None, path: str) -> Fetched:
+    from neo4j import READ_ACCESS, GraphDatabase
+    from tqdm import tqdm
+
     count = 0
     driver = GraphDatabase.driver(server.uri, auth=(server.user, server.password), connection_timeout=2)
     with (
@@ -277,13 +326,15 @@ def fetch(server: Server, query: Query, limit: int | None, path: str) -> tuple[i
         closing(session.begin_transaction()) as transaction,  # closing() rolls back; a bare `with` would commit
     ):
         result = transaction.run(query.text, query.parameters)
+        columns = result.keys()
+        tqdm.set_lock(threading.RLock())  # its own lock is a semaphore, which an interrupted process would leak
         for row in tqdm(islice(result, limit), unit=" rows", disable=None):
-            file.write(encode({key: as_json(value, f"the column {key}") for key, value in row.items()}) + "\n")
+            file.write(encode_row(columns, row) + "\n")
             count += 1
         summary = result.consume()
     if summary.counters.contains_updates:
         raise ValueError("it writes to the database, so it was rolled back. Write a query that only reads.")
-    return count, str(summary.server.agent)
+    return Fetched(count, columns, str(summary.server.agent))
 
 
 # The result -----------------------------------------------------------------------------------------------------------
@@ -346,6 +397,7 @@ class Result:
     rows: Path
     record: Path
     lock: Path
+    format: str
     overwrite: bool
 
     def refuse_existing(self) -> None:
@@ -367,29 +419,51 @@ class Result:
             os.replace(record_part, self.record)
 
 
-def result_of(name: str, overwrite: bool) -> Result:
+def result_of(name: str, options: argparse.Namespace) -> Result:
+    """Return the files of a result. Those of each format are a pair of their own."""
     [data] = require_folders("DATA_ROOT")
-    rows = Path(data, "experiments", EXPERIMENT, "queries", f"{name}.jsonl")
-    return Result(rows, rows.with_suffix(".provenance.json"), rows.with_suffix(".lock"), overwrite)
+    rows = Path(data, "experiments", EXPERIMENT, "queries", f"{name}.{options.format}")
+    stem = rows.with_suffix("") if options.format == "jsonl" else rows
+    record, lock = Path(f"{stem}.provenance.json"), Path(f"{stem}.lock")
+    return Result(rows, record, lock, options.format, options.overwrite)
+
+
+def require_packages(names: Sequence[str]) -> None:
+    """Raise ValueError if a package is missing."""
+    if missing := [name for name in names if not find_spec(name)]:
+        lacks = f"{sys.executable} has no {' and no '.join(missing)}"
+        raise ValueError(f"{lacks}. Install: pip install {' '.join(missing)}")
 
 
 def run_query(name: str, options: argparse.Namespace) -> None:
     """Write a query's rows and their record. If that fails, an earlier result remains."""
-    result = result_of(name, options.overwrite)
+    require_packages((*DRIVER, *PACKAGES[options.format]))
+    result = result_of(name, options)
     server = required_server()
     query = prepare(name, options.param)
     record = provenance()
     result.prepare()
     with temporary(str(result.rows)) as rows_part:
         start = time.perf_counter()
-        count, agent = fetch(server, query, options.limit, rows_part)
-        record |= {"uri": server.uri, "server": agent, "parameters": query.parameters, "query": query.text}
-        record |= {"sha256": sha256(query.text.encode()).hexdigest(), "rows": count}
+        fetched = fetch(server, query, options.limit, rows_part)
+        record |= {"uri": server.uri, "server": fetched.agent, "parameters": query.parameters, "query": query.text}
+        record |= {"sha256": sha256(query.text.encode()).hexdigest(), "rows": fetched.count}
         record["seconds"] = time.perf_counter() - start
-        with temporary(str(result.record)) as record_part:
+        with formatted(result, rows_part, fetched) as finished, temporary(str(result.record)) as record_part:
             Path(record_part).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-            result.publish(rows_part, record_part)
-    print(f"{count} rows: {result.rows}")
+            result.publish(finished, record_part)
+    print(f"{fetched.count} rows: {result.rows}")
+
+
+@contextmanager
+def formatted(result: Result, lines: str, fetched: Fetched) -> Iterator[str]:
+    """Yield the path of a file with the rows in the result's format, made of their JSON lines."""
+    if result.format == "jsonl":
+        yield lines
+        return
+    with temporary(str(result.rows)) as table:
+        write_parquet(lines, table, fetched.columns)
+        yield table
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -403,7 +477,8 @@ def print_names() -> None:
 def dry_run(name: str, options: argparse.Namespace) -> None:
     """Print a query, its parameters and the path of its rows. Raises what `run_query` raises for these."""
     query = prepare(name, options.param)
-    result = result_of(name, options.overwrite)
+    require_packages(PACKAGES[options.format])
+    result = result_of(name, options)
     result.refuse_existing()
     print(query.text.rstrip("\n"))
     for key, value in query.parameters.items():
@@ -424,6 +499,7 @@ def main() -> None:
     parser.add_argument(
         "--param", action="append", default=[], metavar="KEY=JSON", help="set a parameter; KEY=@FILE reads a file"
     )
+    parser.add_argument("--format", choices=PACKAGES, default="jsonl", help="format of the rows; default: jsonl")
     parser.add_argument("--limit", type=whole_number, metavar="N", help="stop after N rows")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result")
     parser.add_argument("--dry-run", action="store_true", help="print the query without contacting the server")
@@ -438,8 +514,8 @@ def main() -> None:
             dry_run(find_query(options.name), options)
         else:
             run_query(find_query(options.name), options)
-    except (DriverError, FileError, Neo4jError, OSError, RecursionError, ValueError) as error:
-        reason = getattr(error, "message", None) or str(error)
+    except (FileError, OSError, RecursionError, ValueError) as error:
+        reason = str(error)
         if isinstance(error, PermissionError) and isinstance(error.filename, str):
             reason = f"{error.filename}: {error.strerror}. {permission_hint(error.filename)}"
         parser.exit(1, f"query.py: {options.name or 'queries'}: {' '.join(reason.split())}\n")

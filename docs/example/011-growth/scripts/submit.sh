@@ -17,7 +17,8 @@ readonly experiment=experiments/011-growth
 readonly job_prefix=011
 readonly package=torchcell # beside experiments/ or in src/; pinned with the experiment
 
-scripts=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+scripts=${BASH_SOURCE[0]%"${BASH_SOURCE[0]##*/}"}
+scripts=$(cd -P -- "${scripts:-.}" && pwd -P)
 readonly scripts
 # shellcheck source=runtime/arguments.sh
 source "$scripts/runtime/arguments.sh"
@@ -67,8 +68,7 @@ main() {
   fi
   # Hydra writes to these folders in a script without conf/runtime.yaml. In pinned code they are links.
   if [[ $writes_outputs ]]; then
-    require_writable "$root/outputs"
-    require_writable "$root/multirun"
+    require_writable "$root/outputs" "$root/multirun"
   fi
   if [[ ! ${request[live]} ]]; then publish; fi
   submit_all
@@ -125,21 +125,33 @@ locate_experiment() {
   readonly root folder logs
 }
 
-# Make a folder if it is missing, and check that it can be written.
-require_writable() { # FOLDER
-  local probe
-  [[ ! -L $1 || -e $1 ]] || die "$1 is a link to a missing folder. Make that folder."
-  [[ -d $1 ]] || mkdir -p -- "$1" 2> /dev/null || die "$1 cannot be made"
-  # mktemp does not follow links, and its random name cannot be predicted.
-  probe=$(mktemp -- "$1/.submit.XXXXXXXXXX" 2> /dev/null) || die "$1 cannot be written"
-  rm -f -- "$probe"
+# Make folders if they are missing, and check that they can be written.
+require_writable() { # FOLDER...
+  local path probe problem=''
+  local -a probes=()
+  set -o noclobber # a probe never follows a link, and never overwrites a file
+  for path; do
+    probe=$path/.submit.$$.$RANDOM$RANDOM
+    if [[ -L $path && ! -e $path ]]; then
+      problem="$path is a link to a missing folder. Make that folder."
+    elif [[ ! -d $path ]] && ! mkdir -p -- "$path" 2> /dev/null; then
+      problem="$path cannot be made"
+    elif { true > "$probe"; } 2> /dev/null; then
+      probes+=("$probe")
+      continue
+    else
+      problem="$path cannot be written"
+    fi
+    break
+  done
+  set +o noclobber
+  rm -f -- "${probes[@]}"
+  [[ ! $problem ]] || die "$problem"
 }
 
 # Set `code`, the folder of all pinned code, and `work`, a temporary folder in it for this submission.
 make_temporary_folder() {
-  require_writable "$logs"
-  require_writable "$folder/results"
-  require_writable "$folder/slurm/code"
+  require_writable "$logs" "$folder/results" "$folder/slurm/code"
   code=$(cd -P -- "$folder/slurm/code" && pwd -P)
   [[ $code != *[[:cntrl:]\\]* ]] \
     || die "Slurm cannot run jobs in a path with a control character or a backslash: $(printf %q "$code")"
@@ -161,11 +173,10 @@ clean_up() {
 
 # Submit all launchers, or none.
 submit_all() {
-  local launcher receipt number
-  for launcher in "${launchers[@]}"; do
-    receipt=$(write_receipt "$launcher")
-    receipts+=("$receipt")
-  done
+  local launcher number
+  mkdir -p -- "$folder/slurm/submitted" 2> "$work/error" || die "$(< "$work/error")"
+  for launcher in "${launchers[@]}"; do write_receipt "$launcher"; done
+  scripts_of_receipts=$(realpath --relative-to="${receipts[0]}" -- "$tree/$experiment/scripts")
   trap 'interrupted=yes' INT TERM HUP
   for number in "${!launchers[@]}"; do
     submit_chain "${launchers[number]}" "${receipts[number]}"
@@ -263,20 +274,22 @@ ask_slurm() { # COMMAND...
   return 1
 }
 
-# Write the receipt, which records what is submitted, and print its folder. The job reads it.
+# Write the receipt, which records what is submitted, and append its folder to `receipts`. The job reads it.
 write_receipt() { # LAUNCHER
-  local receipt
-  receipt=$folder/slurm/submitted/$(date +%Y-%m-%d-%H-%M-%S)-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
+  local receipt is_dirty=false is_live=false
+  if [[ $dirty ]]; then is_dirty=true; fi
+  if [[ ${request[live]} ]]; then is_live=true; fi
+  printf -v receipt '%s/slurm/submitted/%(%Y-%m-%d-%H-%M-%S)T-%s' "$folder" -1 "$(random_digits)"
   {
-    mkdir -p -- "${receipt%/*}" && mkdir -- "$receipt" \
+    mkdir -- "$receipt" && receipts+=("$receipt") \
       && printf '%s\n' "${stems[$1]}" > "$receipt/launcher" \
       && printf '%s\n' "${configs[$1]}" > "$receipt/config" \
       && printf '%s\n' "$commit" > "$receipt/commit" \
-      && printf '%s\n' "$([[ $dirty ]] && echo true || echo false)" > "$receipt/dirty" \
+      && printf '%s\n' "$is_dirty" > "$receipt/dirty" \
       && print_words "${overrides[@]}" > "$receipt/words" \
       && print_words "${options[@]}" > "$receipt/options" \
       && printf '%s\n' "${request[name]}" > "$receipt/name" \
-      && printf '%s\n' "$([[ ${request[live]} ]] && echo true || echo false)" > "$receipt/live" \
+      && printf '%s\n' "$is_live" > "$receipt/live" \
       && if [[ ${request[earlier]} ]]; then tr , '\n' <<< "${request[earlier]%,}" > "$receipt/legs"; fi \
       && if [[ ${request[action]} ]]; then list_repeated > "$receipt/again"; fi \
       && if [[ -e $work/inputs/$1 ]]; then cp -- "$work/inputs/$1" "$receipt/inputs"; fi \
@@ -284,7 +297,13 @@ write_receipt() { # LAUNCHER
       && if [[ -e $work/points/$1 ]]; then print_points "$1" > "$receipt/points"; fi \
       && if [[ ${grids[$1]-} ]]; then pack_size "$1" > "$receipt/ntasks"; fi
   } 2> "$work/error" || die "$receipt cannot be written: $(< "$work/error")"
-  printf '%s\n' "$receipt"
+}
+
+# Print eight random hexadecimal digits.
+random_digits() {
+  local digits
+  digits=$(od -An -N4 -tx4 /dev/urandom)
+  printf '%s\n' "${digits// /}"
 }
 
 # Print the name and the hash of each point.
@@ -305,7 +324,7 @@ list_sbatch_words() { # LAUNCHER RECEIPT RESULT
   local -n result=$3
   local -r config=${configs[$1]}
   local file name=%x_%j.out earlier=${request[earlier]}${chains[$1]// /,}
-  file=$2/$(realpath --relative-to="$2" -- "$tree/$experiment/scripts/${stems[$1]}.slurm")
+  file=$2/$scripts_of_receipts/${stems[$1]}.slurm
   if [[ ${arrays[$1]-} ]]; then name=%x_%A_%a.out; fi
   result=(--chdir="$job_folder" --output="${logs//%/%%}/$name" --error="${logs//%/%%}/$name")
   if [[ $account && ! ${slurm_options[$1 account]-} ]]; then result+=(--account="$account"); fi
@@ -390,7 +409,7 @@ print_commit() {
     printf 'commit %s%s, live: the jobs run the files of %s as they are when they start\n' \
       "$commit" "${dirty:+-dirty}" "$root"
   elif [[ $dirty ]]; then
-    printf 'commit %s has your uncommitted changes: git%s show %s\n' "$commit" "$where" "$commit"
+    printf 'commit %s has your uncommitted changes:\n  git%s show %s\n' "$commit" "$where" "$commit"
   else
     printf 'commit %s\n' "$commit"
   fi

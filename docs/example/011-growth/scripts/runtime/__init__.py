@@ -17,6 +17,7 @@ record        write provenance.json, the record of a run
 metrics       write metrics.jsonl, the history of its numbers
 usage         measure wall time and peak memory
 figures       save figures that record how they were made
+savefig       notice the figures that matplotlib's savefig writes
 tables        write tables as CSV
 tracking      log to Weights & Biases without the environment's secrets
 signals       end a run cleanly when a signal arrives
@@ -25,8 +26,9 @@ sharing       share files and folders with a group
 locks         lock files that the members of a group share
 check         the program that submit.sh starts to check launchers
 preflight     check scripts, imports and configurations
-hydra_help    make Hydra 1.3 work on Python 3.14
+hydra_help    support Hydra 1.3 and 1.4, and Python 3.14
 optuna_*      the journal and the study of an Optuna sweep
+sweep_figures draw the figures of its report
 point.sh      the part of a launcher that chooses a job's point
 legs.sh       the part of a launcher that decides whether a leg continues its run
 *.sh          the parts of submit.sh
@@ -38,7 +40,7 @@ import sys
 from runtime import hydra_help
 from runtime.campaign import expand_arguments
 from runtime.environment import find_env, interpreter_error, require, require_folders
-from runtime.figures import save_figure
+from runtime.figures import save_figure, timestamp
 from runtime.files import atomic_write, end_at_signals, write_json
 from runtime.paths import CONF, EXPERIMENT, FOLDER, ROOT, SCRIPTS
 from runtime.process import export_run_variables
@@ -59,6 +61,7 @@ __all__ = [
     "require",
     "require_folders",
     "save_figure",
+    "timestamp",
     "write_json",
 ]
 
@@ -75,3 +78,4 @@ for source in (os.path.join(ROOT, "src"), ROOT):
 expand_arguments()
 export_run_variables()
 hydra_help.patch_argparse()
+hydra_help.ignore_warnings_of_1_4()

@@ -86,6 +86,7 @@ submit_failed() { # CONFIG OPTION...
   local -a own=() failed=() words=()
   [[ ${request[mode]} != check ]] || words+=(--dry-run)
   [[ ! ${request[parsable]} ]] || words+=(--parsable)
+  ((request[legs] == 1)) || words+=(--legs "${request[legs]}")
   for receipt in "$folder/slurm/submitted"/*/; do
     receipt=${receipt%/}
     if [[ -s $receipt/legs && $(receipt_config "$receipt") == "$1" ]]; then own+=("$receipt"); fi

@@ -6,7 +6,8 @@ Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--legs N] [-
                  [--parsable] [-- SBATCH_OPTION...]
        submit.sh PLAIN_LAUNCHER... [--legs N] [--dry-run] [--live] [--parsable]
                  [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
-       submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--overwrite] [--dry-run] [--live] [-- SBATCH_OPTION...]
+       submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--format FORMAT] [--overwrite] [--dry-run] [--live]
+                 [-- SBATCH_OPTION...]
        submit.sh --again RUN | --continue RUN | --failed CONFIG [--legs N] [--dry-run] [--parsable]
                  [-- SBATCH_OPTION...]
        submit.sh --prune
@@ -66,9 +67,9 @@ parse_arguments() { # WORD...
         request[legs]=$(check_legs "${2-}")
         shift
         ;;
-      --overwrite | --param=*) overrides+=("$1") && request[query_option]=$1 ;;
-      --param)
-        (($# > 1)) || die "--param needs KEY=JSON"
+      --overwrite | --param=* | --format=*) overrides+=("$1") && request[query_option]=$1 ;;
+      --param | --format)
+        (($# > 1)) || die "$1 needs a value"
         overrides+=("$1" "$2") && request[query_option]=$1
         shift
         ;;
@@ -129,7 +130,9 @@ check_words() {
 
 # Return whether a launcher gives its words to the script as they are.
 is_plain() { # FILE
-  grep -q '^export EXPERIMENT_MODE=plain' "$1"
+  local text
+  read_text "$1" text
+  [[ $'\n'$text == *$'\nexport EXPERIMENT_MODE=plain'* ]]
 }
 
 # Record which runs to submit again or to continue.
@@ -157,7 +160,9 @@ require_folder() { # WORD FOLDER KIND
 }
 
 takes_config() { # STEM
-  grep -q '^config=.{1-}' "$scripts/$1.slurm"
+  local text
+  read_text "$scripts/$1.slurm" text
+  [[ $'\n'$text == *$'\nconfig='?'{1-}'* ]]
 }
 
 # Print the configuration that a word names, without folder and .yaml.

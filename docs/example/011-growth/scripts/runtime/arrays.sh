@@ -48,9 +48,11 @@ choose_tasks() {
 }
 
 # Count the points of a launcher by their state, and choose the tasks of those that neither are finished nor run now.
+# An --array of the command line leaves out the other tasks.
 count_points() { # LAUNCHER
   local name state task
   local -i number=0 finished=0 elsewhere=0 running=0
+  local -r asked=${slurm_options[$1 array]-}
   local size live
   size=$(pack_size "$1")
   live=$(live_jobs "$1")$'\n' # not with `local`, which would hide a failure
@@ -63,7 +65,7 @@ count_points() { # LAUNCHER
       if [[ $state != finished ]]; then elsewhere+=1; fi
     elif [[ $live == *$'\n'"$state"$'\n'* ]]; then
       running+=1
-    else
+    elif [[ ! $asked ]] || is_in_array "$task" "$asked"; then
       unfinished+=("$name")
       if [[ ${chosen[*]: -1} != "$task" ]]; then chosen+=("$task"); fi
     fi
@@ -74,6 +76,18 @@ count_points() { # LAUNCHER
   summaries[$1]+=": ${unfinished[*]:0:6}"
   if ((${#unfinished[@]} > 6)); then summaries[$1]+=" and $((${#unfinished[@]} - 6)) more"; fi
   ((!elsewhere)) || warn "$1: $elsewhere of its finished points are from another commit"
+}
+
+# Return whether a task is in the value of --array, like 0-3,7 or 0-10:2%4.
+is_in_array() { # TASK ARRAY
+  local range first last step
+  local -r ranges=${2%%\%*}
+  for range in ${ranges//,/ }; do
+    if [[ ! $range =~ ^([0-9]+)(-([0-9]+)(:([0-9]+))?)?$ ]]; then continue; fi
+    first=${BASH_REMATCH[1]} last=${BASH_REMATCH[3]:-${BASH_REMATCH[1]}} step=${BASH_REMATCH[5]:-1}
+    if (($1 >= first && $1 <= last && ($1 - first) % step == 0)); then return; fi
+  done
+  return 1
 }
 
 # Print how many points a task runs: as many as it has processes if it is a pack, else one.
@@ -122,8 +136,10 @@ join_ranges() { # NUMBER...
 # Record the launcher's --array: that of the command line, of its own options or of its points. Let at most as many
 # tasks run at a time as its machine allows, unless the array states a limit.
 limit_array() { # LAUNCHER
-  local array=${slurm_options[$1 array]-${arrays[$1]-}} limit
-  limit=$(sed -n 's/^export EXPERIMENT_ARRAY_LIMIT=\([0-9]*\).*/\1/p' "${files[$1]}")
-  if [[ $array && $array != *%* && $limit ]]; then array+=%$limit; fi
+  local array=${slurm_options[$1 array]-${arrays[$1]-}} text
+  read_text "${files[$1]}" text
+  if [[ $array && $array != *%* && $'\n'$text =~ $'\n'export\ EXPERIMENT_ARRAY_LIMIT=([0-9]+) ]]; then
+    array+=%${BASH_REMATCH[1]}
+  fi
   if [[ $array ]]; then arrays[$1]=$array; fi
 }

@@ -19,10 +19,12 @@ Required packages: python-dotenv, and hydra-core with omegaconf if the script us
 """
 
 import gc
+import importlib.util
 import os
 import os.path as osp
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 gc.disable()  # Hydra makes so many objects that their collection takes a tenth of the time
@@ -68,6 +70,8 @@ def main() -> None:
         sys.exit(check_job(sys.argv[2:]))
     [folder] = sys.argv[1:]
     requests = read_requests(folder)
+    with suppress(OSError):  # without bytecode, Python compiles the modules in memory
+        store_bytecode(osp.dirname(osp.dirname(folder)))
     lost = lost_variables(PROBES)
     for name in PROBES:
         os.environ.pop(name, None)
@@ -146,6 +150,62 @@ def write_findings(folder: str, launchers: Sequence[str], findings: Sequence[Fou
 def write_pairs(path: str, pairs: Iterable[Iterable[str]]) -> None:
     with open(path, "wb") as file:
         file.write(b"".join(os.fsencode(word) + b"\0" for pair in pairs for word in pair))
+
+
+# Bytecode -------------------------------------------------------------------------------------------------------------
+
+CHECKED_HASH = (3).to_bytes(4, "little")  # in bytecode: Python compares the hash of the text, not its time and size
+
+
+def store_bytecode(work: str) -> None:
+    """Store the bytecode of `runtime` in a new copy of the code, where the checks and the jobs find it.
+
+    `work` is the temporary folder in slurm/code in which submit.sh makes the copy. The bytecode of an earlier copy is
+    taken if it is of the same text. No edit is missed, since Python compares the hash of the text again at each import.
+    """
+    if not SCRIPTS.startswith(osp.join(work, "top", "")) or sys.pycache_prefix:
+        return
+    earlier = osp.join(newest_copy(osp.dirname(work)), *SCRIPTS.split(os.sep)[-3:])  # experiments/NAME/scripts
+    for package in ("runtime", osp.join("runtime", "preflight")):
+        os.makedirs(osp.join(SCRIPTS, package, "__pycache__"), exist_ok=True)
+        for name in os.listdir(osp.join(SCRIPTS, package)):
+            if name.endswith(".py"):
+                store_module(osp.join(SCRIPTS, package, name), osp.join(earlier, package, name))
+
+
+def newest_copy(code: str) -> str:
+    """Return the newest copy of the code that this user has made, or an empty text."""
+    with os.scandir(code) as entries:
+        copies = [(entry.stat(), entry.path) for entry in entries if not entry.name.startswith(".")]
+    own = [(stat.st_mtime_ns, path) for stat, path in copies if stat.st_uid == os.getuid()]
+    return max(own, default=(0, ""))[1]
+
+
+def store_module(path: str, earlier: str) -> None:
+    """Store the bytecode of a module. `earlier` is the path of this module in an earlier copy."""
+    with open(path, "rb") as file:
+        header = importlib.util.MAGIC_NUMBER + CHECKED_HASH + importlib.util.source_hash(file.read())
+    with suppress(OSError), open(importlib.util.cache_from_source(earlier), "rb") as file:
+        code = file.read()
+        if code.startswith(header):
+            write_complete(importlib.util.cache_from_source(path), code)
+            return
+    import py_compile
+
+    py_compile.compile(path, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH, quiet=2)
+
+
+def write_complete(path: str, content: bytes) -> None:
+    """Write a file at once, since the check of another Python environment may read it at this moment."""
+    part = f"{path}.{os.getpid()}"
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(part)
+        raise
 
 
 if __name__ == "__main__":

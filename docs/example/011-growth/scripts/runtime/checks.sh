@@ -1,7 +1,6 @@
 # Check launchers before they are submitted. submit.sh sources this file.
 
 readonly check_seconds=600 # the limit for a launcher's setup, and for all scripts of a group
-readonly answer_kinds=(inputs points unrecorded) # check.py writes a file for a launcher to folders of these names
 
 declare -A files=() # by launcher: its path in the code that is checked
 declare -A modes=() # by launcher: its EXPERIMENT_MODE
@@ -14,7 +13,18 @@ check_launchers() {
     check_text "$launcher" "${files[$launcher]}"
     check_options "$launcher" "${files[$launcher]}"
   done
+  record_rules
   preflight
+}
+
+# Record as warnings what the machines of the launchers ask of people, each rule once.
+record_rules() {
+  local rule
+  local -A found=()
+  while IFS= read -r rule; do
+    [[ ${found[$rule]-} ]] || warn "rule of ${rule#'# Rule of '}"
+    found[$rule]=yes
+  done < <(grep -h '^# Rule of ' -- "${files[@]}")
 }
 
 # Refuse a BASH_ENV that changes the directory. In a job, bash reads that file before the launcher.
@@ -90,18 +100,35 @@ check_options() { # LAUNCHER FILE
   [[ $accepted ]] || test_options "$1" "$2" "${words[@]}"
   [[ ${slurm_options[$1 job-name]-} != */* ]] \
     || die "$1: the name of its job has a /, so Slurm could not write its log: ${slurm_options[$1 job-name]}"
+  check_signal "$1" "${slurm_options[$1 signal]-}"
   [[ ,${slurm_options[$1 export]-ALL}, == *,ALL,* ]] \
     || warn "$1: the job does not get the environment of the preflight: --export is ${slurm_options[$1 export]}"
+}
+
+# Refuse a signal that ends torchrun alone. Warn if no process would get the signal.
+check_signal() { # LAUNCHER SIGNAL
+  local time=''
+  if [[ ! $2 || ${modes[$1]-} != @(one|ddp|plain) ]]; then return; fi
+  if [[ $2 == *@* ]]; then time=@${2##*@}; fi
+  [[ ${modes[$1]} != ddp || $2 != *USR[12]* ]] \
+    || die "$1: signal is $2, which kills torchrun and leaves its processes running. Use --signal=B:TERM$time"
+  [[ $2 == *B*:* ]] \
+    || warn "$1: signal is $2, which Slurm sends only to what srun starts. Use --signal=B:$2"
 }
 
 # Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line, and its
 # entry in `starts`. Return 1 if Slurm refuses the options.
 read_options() { # LAUNCHER WORD...
-  local line status=0
+  local line is_option='' status=0
   sbatch --verbose --test-only "${@:2}" > "$work/options" 2>&1 < /dev/null || status=1
   while IFS= read -r line; do
-    if [[ $line =~ ^sbatch:\ ([a-z-]+)\ *:\ (.*)$ ]]; then slurm_options[$1 ${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}; fi
-  done < <(sed -n '/^sbatch: defined options$/,/^sbatch: end of defined options$/p' "$work/options")
+    case $line in
+      'sbatch: defined options') is_option=yes ;;
+      'sbatch: end of defined options') is_option='' ;;
+      *) [[ ! $is_option || ! $line =~ ^sbatch:\ ([a-z-]+)\ *:\ (.*)$ ]] \
+        || slurm_options[$1 ${BASH_REMATCH[1]}]=${BASH_REMATCH[2]} ;;
+    esac
+  done < "$work/options"
   record_start "$1" "$(< "$work/options")"
   return "$status"
 }
@@ -148,17 +175,17 @@ list_directives() { # FILE MESSAGE
   sed -nE "s/^#SBATCH +(($names)[= ].*)/ The launcher has \1./p" "$1"
 }
 
-# Print the variables that Slurm would set in a job with the launcher's options.
-print_job_variables() { # LAUNCHER
+# Export the variables that Slurm would set in a job with the launcher's options.
+export_job_variables() { # LAUNCHER
   local gpus=${slurm_options[$1 gpus-per-node]-${slurm_options[$1 gres]-${slurm_options[$1 gpus]-}}}
-  if [[ ${slurm_options[$1 cpus-per-task]-} ]]; then echo "SLURM_CPUS_PER_TASK=${slurm_options[$1 cpus-per-task]}"; fi
-  if [[ ${slurm_options[$1 ntasks]-} ]]; then echo "SLURM_NTASKS=${slurm_options[$1 ntasks]}"; fi
+  if [[ ${slurm_options[$1 cpus-per-task]-} ]]; then export SLURM_CPUS_PER_TASK=${slurm_options[$1 cpus-per-task]}; fi
+  if [[ ${slurm_options[$1 ntasks]-} ]]; then export SLURM_NTASKS=${slurm_options[$1 ntasks]}; fi
   if [[ $gpus =~ gpu[^,]*:([0-9]+) || $gpus =~ ^([0-9]+)$ ]]; then
-    echo "SLURM_GPUS_ON_NODE=${BASH_REMATCH[1]}"
+    export SLURM_GPUS_ON_NODE=${BASH_REMATCH[1]}
   elif [[ $gpus == *gpu* ]]; then
-    echo SLURM_GPUS_ON_NODE=1
+    export SLURM_GPUS_ON_NODE=1
   fi
-  if [[ ${slurm_options[$1 array]-} =~ ^[0-9]+ ]]; then echo "SLURM_ARRAY_TASK_ID=${BASH_REMATCH[0]}"; fi
+  if [[ ${slurm_options[$1 array]-} =~ ^[0-9]+ ]]; then export SLURM_ARRAY_TASK_ID=${BASH_REMATCH[0]}; fi
 }
 
 # The preflight --------------------------------------------------------------------------------------------------------
@@ -171,8 +198,7 @@ print_job_variables() { # LAUNCHER
 preflight() {
   local launcher failed=''
   local -A groups=() findings=()
-  mkdir -- "$work/checks"
-  (cd -- "$work" && mkdir -- "${answer_kinds[@]}")
+  mkdir -- "$work/checks" "$work/inputs" "$work/points" "$work/unrecorded"
   inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
@@ -201,10 +227,8 @@ inspect_launchers() {
 # Run a launcher up to its check line. Write its output, its errors and its exit code to $answers.
 inspect_launcher() { # LAUNCHER
   local status=0
-  local -a variables
-  mapfile -t variables < <(print_job_variables "$1")
   # A function named printf of the user's shell must not replace the builtin that prints the answer.
-  (cd -- "$tree" && export "${variables[@]}" && exec timeout --kill-after=10 "$check_seconds" \
+  (cd -- "$tree" && export_job_variables "$1" && exec timeout --kill-after=10 "$check_seconds" \
     env --unset='BASH_FUNC_printf%%' \
     bash "${files[$1]}" ${configs[$1]:+"${configs[$1]}"} --check "${overrides[@]}") \
     < /dev/null > "$answers/$1" 2> "$answers/$1.errors" || status=$?
@@ -335,12 +359,13 @@ add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
 
 # Start Python on each group, eight at a time, and read what it found.
 check_groups() {
-  local group number=0
+  local group task number=0
   for group in "$work/checks"/*; do
     if [[ ! -d $group ]]; then continue; fi
     check_group "$group" &
     if ((++number % 8 == 0)); then wait; fi
   done
+  for task in "${during_checks[@]}"; do "$task"; done
   wait
   for group in "$work/checks"/*; do
     if [[ -d $group ]]; then read_group "$group"; fi
@@ -366,7 +391,7 @@ check_group() { # FOLDER
 
 # Read the findings of a group, and copy the checksums of its inputs and the states of its points.
 read_group() { # FOLDER
-  local launcher line kind
+  local launcher line
   local -r status=$(< "$1/status")
   while read -r launcher; do
     if [[ $status != 0 ]]; then add_failure "$launcher" "$status" "$1/errors"; fi
@@ -378,9 +403,7 @@ read_group() { # FOLDER
   while IFS= read -r -d '' launcher && IFS= read -r -d '' line; do
     warn "$launcher: $line"
   done < "$1/notes"
-  for kind in "${answer_kinds[@]}"; do
-    cp -R -- "$1/$kind/." "$work/$kind/"
-  done
+  cp -R -- "$1/inputs" "$1/points" "$1/unrecorded" "$work/"
 }
 
 add_finding() { # LAUNCHER LINE

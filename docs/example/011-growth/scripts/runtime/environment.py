@@ -28,10 +28,11 @@ def find_env() -> str:
 
 
 def require(*names: str) -> list[str]:
-    """Return the values of these environment variables. Exits if one is unset or empty."""
-    for name in names:
-        if not os.environ.get(name):
-            exit_with_hint(f"{name} is {'empty' if name in os.environ else 'not set'}.", name)
+    """Return the values of these environment variables. Exits if some are unset or empty, and names them all."""
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        lines = [f"{name} is {'empty' if name in os.environ else 'not set'}." for name in missing]
+        exit_with_hint("\n".join(lines), *missing)
     return [os.environ[name] for name in names]
 
 
@@ -93,10 +94,11 @@ def refuse_other_experiment(script: str | None) -> None:
         sys.exit(f"This process has imported the runtime of {FOLDER}. Start {script or scripts} in a new process.")
 
 
-def exit_with_hint(problem: str, name: str) -> NoReturn:
+def exit_with_hint(problem: str, *names: str) -> NoReturn:
     if is_dotenv_disabled():
         sys.exit(f"{problem}\n{DOTENV_DISABLED}")
-    sys.exit(f"{problem}\nSet {name} in {find_env()}, or in the environment, which wins over that file.")
+    subject = names[0] if len(names) == 1 else "them"
+    sys.exit(f"{problem}\nSet {subject} in {find_env()}, or in the environment, which wins over that file.")
 
 
 DOTENV_DISABLED = "PYTHON_DOTENV_DISABLED is set, so .env is not read. Unset it."

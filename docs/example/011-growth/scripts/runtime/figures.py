@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     Drawing = Figure | Animation
 
+INTERACTIVE = "interactive session"  # the name of the script of a figure that no file has made
 ENDINGS = (".png", ".svg", ".pdf", ".gif")
 ORIGIN = ("Script", "Configuration")  # a figure without a timestamp is replaced only if these are equal,
 ARGUMENTS = ("Overrides", "Command")  # and these too, unless `experiments figures --promote` accepts others
@@ -73,8 +74,8 @@ def script_metadata() -> dict[str, str]:
     """Return the metadata of a figure that no Run has made: script, command line, commit and job."""
     main = vars(sys.modules["__main__"])
     notebook = main.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
-    script = main.get("__file__") or notebook or "interactive session"
-    name = script_name(script)
+    script = main.get("__file__") or notebook
+    name = script_name(script) if script and not script.startswith("<") else INTERACTIVE  # like <stdin>
     if osp.isabs(name) and is_below(name, ROOT):
         name = osp.relpath(osp.realpath(name), osp.realpath(ROOT))
     arguments = sys.argv[1:] if main.get("__file__") else []

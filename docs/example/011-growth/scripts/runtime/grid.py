@@ -22,7 +22,7 @@ from typing import Any
 NAME_LIMIT = 150  # characters; a point's name is part of the names of folders, tables and images
 OWN_KEYS = ("config", "folder", "grid", "point", "hydra.run.dir", "hydra.sweep.dir", "hydra.output_subdir")
 # Keys of a configuration that change nothing of what a run computes. The hash of a configuration is without them.
-UNHASHED = ("hydra", "grid", "point", "config", "folder", "title", "trial", "wandb", "profiler")
+UNHASHED = ("hydra", "grid", "point", "config", "folder", "title", "trial", "wandb")
 
 ARM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-_]*")
 PLAIN_VALUE = re.compile(r"[+-]?[A-Za-z0-9_]([A-Za-z0-9_.+-]*[A-Za-z0-9_])?")  # may be part of a point's name

@@ -1,8 +1,17 @@
 # Decide whether a leg of a chain of jobs continues the run, and export the end of the job's time. A launcher sources
-# this file in a job, before its setup.
+# this file in a job, before its setup, and calls print_start after that.
 #
 #   EXPERIMENT_LEGS  the earlier jobs of the chain, like 686,687. It ends in a comma if the user continues the run
 #   EXPERIMENT_END   when the time limit ends this job, in seconds since 1970; empty if that is not known
+
+# Print the first lines of a job's log: its host, its commit and its command.
+print_start() { # COMMAND...
+  local commit='live files, submitted without submit.sh'
+  if [[ $EXPERIMENT_SUBMISSION ]]; then commit=$(< "$EXPERIMENT_SUBMISSION/commit"); fi
+  printf 'host %s\ncommit %s\ncommand' "$HOSTNAME" "$commit"
+  printf ' %q' "$@"
+  printf '\n'
+}
 
 # End this leg if the leg before it leaves nothing to do. A requeued leg has decided that before.
 check_earlier_leg() {

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from hydra.utils import instantiate
 from optuna.pruners import NopPruner
 from optuna.samplers import GridSampler, QMCSampler
 from optuna.study import StudyDirection
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
 from runtime.files import FileError, try_to_write
+from runtime.hydra_help import instantiate_trusted
 from runtime.optuna_journal import Journal, Lock, held
 from runtime.process import queue_id, require_passed
 from runtime.sharing import make_shared_folder, permission_hint
@@ -64,11 +64,11 @@ class Sweep:
 
     def new_sampler(self, **arguments: Any) -> Any:
         """Make the sampler. Raises an exception of Hydra or Optuna if it is unknown or refuses its arguments."""
-        return instantiate(self.sampler, **arguments)
+        return instantiate_trusted(self.sampler, **arguments)
 
     def new_pruner(self) -> Any:
         """Make the pruner. Raises an exception of Hydra or Optuna if it is unknown or refuses its arguments."""
-        return instantiate(self.pruner) if self.pruner else NopPruner()
+        return instantiate_trusted(self.pruner) if self.pruner else NopPruner()
 
     def propose(self, trial: BaseTrial) -> dict[str, Any]:
         """Return a trial's value of each param."""

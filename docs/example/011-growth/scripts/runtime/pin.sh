@@ -3,6 +3,8 @@
 
 readonly untracked_limit=50 # MB
 
+during_checks=() # functions to call while Python checks the launchers
+
 # Run git without the user's hooks, fsmonitor or locks. Its standard input is the file $stdin, if that is set.
 quiet_git() { # ARGUMENT...
   GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 git \
@@ -48,8 +50,7 @@ pin() {
   dirty=''
   if [[ $commit != "$head" ]]; then dirty=yes; fi
   if [[ $tree != "$job_folder" ]]; then write_metadata; fi
-  warn_ignored
-  warn_large_results
+  during_checks=(warn_ignored warn_large_results)
 }
 
 # Set `job_folder`, and `tree` to it if it has a copy of `commit`. Else return 1, and set `tree` to a temporary folder
@@ -100,10 +101,10 @@ restore_files() { # FOLDER
 find_repository() {
   local prefix
   local -a facts
-  head=$(quiet_git -C "$folder" rev-parse --verify 'HEAD^{commit}' 2> "$work/error") \
-    || die "the repository has no commit: $(< "$work/error")"
-  mapfile -t facts < <(quiet_git -C "$folder" rev-parse "$head^{tree}" --absolute-git-dir --show-toplevel --show-prefix)
-  head_tree=${facts[0]} git_folder=${facts[1]} repository=${facts[2]} prefix=${facts[3]}
+  mapfile -t facts < <(quiet_git -C "$folder" \
+    rev-parse 'HEAD^{commit}' 'HEAD^{tree}' --absolute-git-dir --show-toplevel --show-prefix 2> "$work/error")
+  ((${#facts[@]} == 5)) || die "the repository has no commit: $(head -n 1 "$work/error")"
+  head=${facts[0]} head_tree=${facts[1]} git_folder=${facts[2]} repository=${facts[3]} prefix=${facts[4]}
   inner='' outer=''
   if [[ $prefix == *"$experiment/" ]]; then
     inner=${prefix%"$experiment/"}
@@ -142,6 +143,7 @@ find_package() {
 # Refuse an ignored folder, since git lists none of its files. If some were added by force, it can be pinned.
 refuse_ignored() { # PATH...
   local path rule
+  if quiet_git -C "$folder" ls-files --error-unmatch -- "$@" &> /dev/null; then return; fi
   for path; do
     if quiet_git -C "$folder" ls-files --error-unmatch -- "$path" &> /dev/null; then continue; fi
     rule=$(quiet_git -C "$folder" check-ignore --verbose -- "$path" 2> /dev/null) || continue
@@ -203,14 +205,11 @@ stage_files() {
       || die "$(< "$work/error")"
   fi
   index_git "$folder" "$repository" "$work/index" \
-    ls-files -z -t --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" \
+    ls-files -z -t --stage --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" \
     || die "$(< "$work/error")"
-  sed -z -n 's/^[^S] //p' "$work/listed" > "$work/files"
-  IFS= read -r -d '' nested < <(grep -z -m 1 '/$' "$work/files") || true
-  if [[ ! $nested ]]; then
-    nested=$(index_git "$folder" "$repository" "$work/index" ls-files --stage -- "${paths[@]}" \
-      | sed -n 's/^160000 [^\t]*\t//p')
-  fi
+  # An entry is "? PATH" or "TAG MODE OBJECT STAGE<tab>PATH". A sparse checkout leaves out files with the tag S.
+  sed -z -n 's/^? //p; s/^[^S?] [0-7]* [0-9a-f]* [0-3]\t//p' "$work/listed" > "$work/files"
+  IFS= read -r -d '' nested < <(sed -z -n 's|^? \(.*\)/$|\1|p; s/^. 160000 [^\t]*\t//p' "$work/listed") || true
   [[ ! $nested ]] || die "$nested is another repository, so it cannot be pinned. Use --live."
   add_to_index "$repository" "$work/index"
 }
@@ -279,7 +278,9 @@ require_own_copy() {
 }
 
 is_own_copy() { # FOLDER
-  grep -qF "\"experiment\": \"${folder//\"/\\\"}\"" "$1/submitted.json" 2> /dev/null
+  local text=''
+  if [[ -r $1/submitted.json ]]; then read_text "$1/submitted.json" text; fi
+  [[ $text == *"\"experiment\": \"${folder//\"/\\\"}\""* ]]
 }
 
 warn_ignored() {
@@ -308,6 +309,7 @@ publish() {
 
 # Remove a folder, even if it is read-only.
 remove() { # FOLDER
+  if rm -rf -- "$1" 2> /dev/null; then return; fi
   chmod -R u+w -- "$1" 2> /dev/null || true
   rm -rf -- "$1"
 }

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from runtime.changes import keep_changes
 from runtime.files import write_json
 from runtime.metrics import History, Number
 from runtime.paths import EXPERIMENT, FOLDER, SCRIPTS, SUBMITTED, package_folder
@@ -109,7 +110,8 @@ def script_name(path: str) -> str:
 def provenance() -> dict[str, Any]:
     """Return how a result is made: script, command, commit, host, job and start time."""
     head, dirty = commit()
-    return run_facts(sys.argv[0]) | {"commit": head, "dirty": dirty}
+    script = vars(sys.modules["__main__"]).get("__file__") or sys.argv[0]  # sys.argv may have a relative path
+    return run_facts(script) | {"commit": head, "dirty": dirty}
 
 
 def run_facts(script: str) -> dict[str, Any]:
@@ -185,6 +187,8 @@ class Record:
     def identify(self, own_inputs: Sequence[str]) -> None:
         """Record the commit. The run is dirty if a declared input of the experiment is not part of it."""
         self.facts["commit"], self.facts["dirty"] = commit(own_inputs)
+        if self.facts["dirty"] and not SUBMITTED:
+            self.facts["changes"] = keep_changes(osp.dirname(self.path))
         self.write()
 
     def add(self, kind: str, path: str) -> None:

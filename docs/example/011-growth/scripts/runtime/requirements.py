@@ -3,25 +3,42 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from runtime import inputs
 from runtime.campaign import chosen_point, read_grid
 from runtime.grid import GridError
+from runtime.paths import ROOT, is_below
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 LACKS_RUNTIME = "This configuration lacks conf/runtime.yaml. Give it `defaults: [runtime, default, _self_]`."
+LACKS_FOLDER = (
+    "This configuration has no run folder, as if hydra.compose had made it. Run the script itself, also in a notebook: "
+    "!python SCRIPT --config-name CONFIG KEY=VALUE"
+)
 MODES = ("disabled", "offline", "online")
+LIGHTNING = ("lightning", "pytorch_lightning")
 FIXED_KEYS = {"config": "${hydra:job.config_name}", "folder": "${hydra:runtime.output_dir}"}  # from conf/runtime.yaml
 
 
 def has_runtime(cfg: "DictConfig") -> bool:
     """Return whether conf/runtime.yaml is among a configuration's defaults. Its keys may have no value yet."""
     return {"config", "folder", "task", "trial", "inputs", "wandb"} <= set(cfg)
+
+
+def has_folder(cfg: "DictConfig") -> bool:
+    """Return whether the run folder of a configuration is known. Only Hydra's own start gives it one."""
+    from omegaconf.errors import InterpolationResolutionError
+
+    try:
+        return bool(cfg.folder)
+    except InterpolationResolutionError:
+        return False
 
 
 def require_needs(cfg: "DictConfig") -> None:
@@ -52,6 +69,52 @@ def wandb_problems(cfg: "DictConfig") -> Iterator[str]:
         # The errors that W&B reports for empty variables do not name them.
         empty = [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]
         yield from (f"{name} is empty. Unset it." for name in empty)
+
+
+def lightning_problem(environment: Mapping[str, str]) -> str | None:
+    """Return a problem if PyTorch Lightning would silently train on part of the data, else None.
+
+    In a job with ntasks, Lightning expects a task of Slurm for each of its devices. It starts no process itself.
+    `environment` has the variables of the launcher and of the job.
+    """
+    gpus = environment.get("SLURM_GPUS_ON_NODE", "0")
+    is_single = environment.get("SLURM_NTASKS") == "1" and environment.get("EXPERIMENT_MODE") in (
+        "one",
+        "plain",
+        "srun",
+    )
+    if not is_single or int(gpus) < 2 or not uses_lightning():
+        return None
+    return (
+        f"Lightning: ntasks is 1, but the job has {gpus} GPUs. One process would train on 1/{gpus} of the data. "
+        f"Remove ntasks, or use the mode srun with ntasks-per-node={gpus}, or request one GPU."
+    )
+
+
+def uses_lightning() -> bool:
+    """Return whether this script or a module of this repository has imported PyTorch Lightning.
+
+    Other libraries import Lightning, too. These do not count.
+    """
+    return any(
+        imported_name(value).partition(".")[0] in LIGHTNING
+        for module in list(sys.modules.values())
+        if is_own(module)
+        for value in list(vars(module).values())
+    )
+
+
+def is_own(module: ModuleType) -> bool:
+    """Return whether a module belongs to this repository, and not to an environment in one of its folders."""
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and is_below(file, ROOT) and "site-packages" not in file
+
+
+def imported_name(value: object) -> str:
+    """Return the name of a module, or that of the module which defines a class or a function; else ""."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    return value.__module__ or "" if isinstance(value, type | FunctionType) else ""
 
 
 def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | None]]:

@@ -1,6 +1,5 @@
 """The run of a script: its names, figures, tables, metrics and status."""
 
-import cProfile
 import os
 import os.path as osp
 import sys
@@ -8,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -16,13 +14,22 @@ from runtime import tracking
 from runtime.campaign import EXPANDED, chosen_point, configuration_hash
 from runtime.environment import refuse_other_experiment, refuse_other_package
 from runtime.figures import keep_figure, promotion_hint, write_figure
-from runtime.files import FileError, explain, link_new, temporary
+from runtime.files import FileError, explain
 from runtime.inputs import own_paths
 from runtime.metrics import number, plain
 from runtime.paths import FOLDER, PREFIX
 from runtime.process import this_process
 from runtime.record import Record, commit_text, plain_configuration, run_facts, versions
-from runtime.requirements import LACKS_RUNTIME, changed_names, has_runtime, require_needs
+from runtime.requirements import (
+    LACKS_FOLDER,
+    LACKS_RUNTIME,
+    changed_names,
+    has_folder,
+    has_runtime,
+    lightning_problem,
+    require_needs,
+)
+from runtime.savefig import SavefigWatch
 from runtime.signals import Signals, Terminated
 from runtime.tables import Row, columns_of, is_regular, keep_table, plain_rows, write_table
 
@@ -66,6 +73,8 @@ class Run:
         refuse_other_package()
         if not has_runtime(cfg):
             sys.exit(LACKS_RUNTIME)
+        if not has_folder(cfg):
+            sys.exit(LACKS_FOLDER)
         for problem in changed_names(cfg):
             sys.exit(problem)
         self.cfg = cfg
@@ -80,10 +89,11 @@ class Run:
         self.record = Record(self.folder)
         self.is_open = False
         self.columns: list[str] = []  # the columns of the run's table, once it is written
+        self.savefig = SavefigWatch(self.notice_savefig)
         self.signals = Signals(by_hand=self.process.job is None and not self.process.is_distributed)
         self.problems: list[str] = []  # results that could not be written where the script asked
-        self.profiler: cProfile.Profile | None = None
         self.wandb: Any = None
+        self.has_savefig = False  # whether the script has saved a figure without run.save
         self.has_steps = False  # whether W&B knows the metric of the step
 
     def numbers(self) -> list[str]:
@@ -128,6 +138,8 @@ class Run:
         from runtime.claim import refuse_taken_folder
 
         refuse_taken_folder(self.folder, self.process)
+        if self.process.job and (problem := lightning_problem(os.environ)):
+            sys.exit(problem)
         facts = {"config": self.cfg.config, "stem": self.stem, "folder": self.folder, "job": self.process.job_id}
         facts |= self.chosen.facts if self.chosen else {}
         facts |= {"overrides": self.overrides(), "configuration_hash": self.configuration_hash()}
@@ -140,9 +152,7 @@ class Run:
         require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
         if has_wandb:
             self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts, self.chosen)
-        if self.cfg.profiler.enabled:
-            self.profiler = cProfile.Profile()
-            self.profiler.enable()
+        self.savefig.start()
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -254,6 +264,22 @@ class Run:
         except OSError as error:
             self.report(explain(error, self.record.path))
 
+    def notice_savefig(self, path: str) -> None:
+        """Record a figure that the script has written by matplotlib's own savefig. Only the first is reported.
+
+        The record is not written here, since a script may save thousands of frames.
+        """
+        if os.getpid() != self.pid:  # a forked process has a copy of the record
+            return
+        figures = self.record.facts["figures"]
+        if path in figures:
+            return
+        if not self.has_savefig:
+            hint = "Save it, and others, by run.save(figure, path)."
+            print(f"{path}: savefig does not write into a figure how it was made. {hint}", file=sys.stderr, flush=True)
+        self.has_savefig = True
+        figures.append(path)
+
     def report(self, problem: str) -> None:
         """Print a problem, and let the run fail at its end."""
         print(problem, file=sys.stderr, flush=True)
@@ -345,12 +371,7 @@ class Run:
             raise
 
     def close(self, error: BaseException | None) -> None:
-        if self.profiler:
-            self.profiler.disable()
-            path = osp.join(FOLDER, "profiling_results", f"{self.stem}_{datetime.now():%Y-%m-%d-%H-%M-%S-%f}.prof")
-            with temporary(path) as part:
-                self.profiler.dump_stats(part)
-                link_new(part, path)
+        self.savefig.stop()
         if self.wandb:
             self.wandb.finish(exit_code=int(outcome(error)[0] not in ENDED_WELL))
 

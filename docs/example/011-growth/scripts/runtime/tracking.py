@@ -5,7 +5,8 @@ import os
 import os.path as osp
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -106,16 +107,23 @@ def without_environment(cfg: "DictConfig") -> Any:
         return OmegaConf.to_container(cfg, resolve=True)
 
 
+def replace_resolver(name: str, resolver: Callable[..., Any]) -> None:
+    from omegaconf import OmegaConf
+
+    with warnings.catch_warnings():  # OmegaConf 2.4 renames it to a name that means something else in 2.3
+        warnings.filterwarnings("ignore", r"\s*register_new_resolver\(\) is deprecated")
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
 @contextmanager
 def environment_hidden() -> Iterator[None]:
-    from omegaconf import OmegaConf
     from omegaconf.resolvers import oc
 
     def hidden(key: str, *default: Any) -> Any:
         return oc.env(key, *default) if key in PUBLIC_VARIABLES else "${oc.env:" + key + "}"
 
-    OmegaConf.register_new_resolver("oc.env", hidden, replace=True)
+    replace_resolver("oc.env", hidden)
     try:
         yield
     finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+        replace_resolver("oc.env", oc.env)

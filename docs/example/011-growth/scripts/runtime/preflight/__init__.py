@@ -15,17 +15,12 @@ from typing import Any
 from runtime.environment import DOTENV_DISABLED, SERVER, find_env, is_dotenv_disabled
 from runtime.files import try_to_write
 from runtime.paths import EXPERIMENT, FOLDER, location_error
-from runtime.preflight.children import Send, forked
+from runtime.preflight.children import LEAST, PROCESSES, Send, forked
+from runtime.preflight.configs import read_once
 from runtime.preflight.findings import Findings, one_line
 from runtime.preflight.script import Script, Surroundings
 
-with suppress(ImportError):  # imported once, before any fork: this takes most of a check's time
-    import hydra  # noqa: F401
-    import omegaconf  # noqa: F401
-
 Request = tuple[str, dict[str, str], list[str]]  # a launcher, its own environment, and the words of its command
-PROCESSES = min(4, len(os.sched_getaffinity(0)))  # at a time
-LEAST = 8  # launchers of a process that shares the script with other processes
 FOLDERS = ("DATA_ROOT", "ASSET_IMAGES_DIR", "EXPERIMENT_ROOT")
 
 
@@ -37,9 +32,19 @@ def check(requests: Sequence[Request], environment: dict[str, str], path: list[s
     surroundings = Surroundings(environment, path, limit, list(environment_problems()))
     found: dict[int, Findings] = {}
     while waiting := [number for number in range(len(requests)) if number not in found]:
-        for first in range(0, len(parts := split(waiting, requests)), PROCESSES):
+        parts = split(waiting, requests)
+        if len(parts) > 1:
+            import_hydra()
+        for first in range(0, len(parts), PROCESSES):
             found |= check_parts(parts[first : first + PROCESSES], requests, surroundings)
     return [found[number] for number in range(len(requests))]
+
+
+def import_hydra() -> None:
+    """Import Hydra once for several processes. One process imports it faster by itself than it copies the memory."""
+    with suppress(ImportError):
+        import hydra  # noqa: F401
+        import omegaconf  # noqa: F401
 
 
 def split(numbers: Sequence[int], requests: Sequence[Request]) -> list[list[int]]:
@@ -140,11 +145,12 @@ def examine(commands: list[list[str]], own: dict[str, str], surroundings: Surrou
     if script.needs_own_process:
         del commands[1:]
     send(len(commands))
-    for words in commands:
-        found = script.findings.copy()
-        if script.is_sound:
-            found.extend(dry_run(words, script) if program else script.compose(words[1:]))
-        send(vars(found))
+    with read_once():
+        for words in commands:
+            found = script.findings.copy()
+            if script.is_sound:
+                found.extend(dry_run(words, script) if program else script.compose(words[1:]))
+            send(vars(found))
 
 
 # The template's own programs ------------------------------------------------------------------------------------------

@@ -12,13 +12,16 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 Send = Callable[[Any], None]
+PROCESSES = min(4, len(os.sched_getaffinity(0)))  # at a time
+LEAST = 8  # configurations of a process that shares the work with other processes
 
 
 @contextmanager
-def forked(work: Callable[[Send], None], limit: int) -> Iterator[Callable[[], Any]]:
+def forked(work: Callable[[Send], None], limit: float, own_group: bool = True) -> Iterator[Callable[[], Any]]:
     """Run a function in a child process, and yield a function that returns the next value that the child sends.
 
-    `limit` is in seconds, for each value. At the end of the values, or at the limit, the function returns text: how the
+    `limit` is in seconds, for each value. A child of a child is without a process group of its own, so that it ends
+    with that child. At the end of the values, or at the limit, the function returns text: how the
     child ended. It raises RuntimeError if `work` itself has failed.
     Every process that the child has started ends with this block.
     """
@@ -27,7 +30,7 @@ def forked(work: Callable[[Send], None], limit: int) -> Iterator[Callable[[], An
     process = os.fork()
     if not process:
         os.close(reader)
-        run_child(work, writer)
+        run_child(work, writer, own_group)
     os.close(writer)
     received = bytearray()
     try:
@@ -44,9 +47,10 @@ def stop(*_: object) -> NoReturn:
     sys.exit("ended by SIGTERM")
 
 
-def run_child(work: Callable[[Send], None], writer: int) -> NoReturn:
+def run_child(work: Callable[[Send], None], writer: int, own_group: bool) -> NoReturn:
     """Run a function without standard input or output, and end without exit handlers."""
-    os.setsid()
+    if own_group:
+        os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
         os.dup2(os.open(os.devnull, mode), number)
@@ -62,7 +66,7 @@ def run_child(work: Callable[[Send], None], writer: int) -> NoReturn:
         os._exit(0)
 
 
-def next_value(reader: int, received: bytearray, process: int, limit: int) -> Any:
+def next_value(reader: int, received: bytearray, process: int, limit: float) -> Any:
     """Return the next value that a child sends, or how it ended. `received` has what was read beyond earlier values."""
     end = time.monotonic() + limit
     while b"\n" not in received:

@@ -8,7 +8,7 @@ import os.path as osp
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -176,11 +176,11 @@ class Check:
         typed = [word for word in command.overrides if not word.startswith("config=")]
         os.environ["RUN_NAME"] = grid.points[0].name
 
-        def compose(label: str, point: Point) -> dict[str, Any] | None:
+        def compose(label: str, point: Point, found: Findings) -> dict[str, Any] | None:
             CHOSEN[:] = [ChosenPoint(config, campaign, point)]
             words = [*(CHOSEN[0].overrides if self.has_run else point.overrides), *typed]
             combined = Command(command.options | {"config_name": point.config or config}, words, False)
-            return self.configuration(combined, f"conf/{config}.yaml: {label}")
+            return replace(self, found=found).configuration(combined, f"conf/{config}.yaml: {label}")
 
         largest = int(os.environ.get("EXPERIMENT_LARGEST_GRID", len(grid.points)))
         if len(grid.points) > largest:
@@ -269,8 +269,12 @@ class Command:
             entry.function()
         finally:
             del os.environ["HYDRA_FULL_ERROR"]
-        own: Any = HydraConfig.get()
-        return own._get_parent()  # HydraConfig has only the key `hydra`; its parent is the whole configuration
+        return parent_of(HydraConfig.get())
+
+
+def parent_of(hydra: Any) -> Any:
+    """Return the whole configuration. HydraConfig has only its key `hydra`, with the configuration as parent."""
+    return hydra._get_parent()
 
 
 def parse(arguments: Sequence[str]) -> Command | None:
@@ -330,11 +334,14 @@ def check_values(cfg: Any, label: str, found: Findings, is_multirun: bool) -> No
     for callback in (cfg.hydra.callbacks or {}).values():
         if str(OmegaConf.select(callback, "_target_")).startswith("runtime."):
             importlib.import_module("runtime")  # Hydra imports it too; it sets the variables for conf/runtime.yaml
-    with read_write(cfg.hydra), open_dict(cfg.hydra):
-        # Hydra sets these keys when a run starts.
-        for key, value in {"job.num": 0, "job.id": "0", "runtime.output_dir": os.getcwd()}.items():
-            OmegaConf.update(cfg.hydra, key, value)
-    HydraConfig.instance().set_config(cfg)
+    if not HydraConfig.initialized() or parent_of(HydraConfig.get()) is not cfg:
+        HydraConfig.instance().set_config(cfg)
+    resolved: Any = HydraConfig.get()  # a copy, which ${hydra:...} reads
+    for hydra in (cfg.hydra, resolved):
+        with read_write(hydra), open_dict(hydra):
+            # Hydra sets these keys when a run starts.
+            for key, value in {"job.num": 0, "job.id": "0", "runtime.output_dir": os.getcwd()}.items():
+                OmegaConf.update(hydra, key, value)
     check_folder(cfg, "hydra.sweep.dir" if is_multirun else "hydra.run.dir", found)
     with read_write(cfg), open_dict(cfg):
         del cfg["hydra"]
@@ -368,6 +375,9 @@ def existing_folder(folder: str) -> str:
     return folder
 
 
+checksum = functools.cache(inputs.checksum)  # the points of a campaign often have the same inputs
+
+
 def check_requirements(cfg: Any, known: dict[str, str], found: Findings) -> None:
     """Check the requirements of the configuration, and record the checksums of its inputs."""
     os.environ.setdefault("DATA_ROOT", known["DATA_ROOT"])
@@ -376,7 +386,7 @@ def check_requirements(cfg: Any, known: dict[str, str], found: Findings) -> None
     if found.problems:
         return
     try:
-        found.inputs = inputs.checksums(cfg.inputs)
+        found.inputs = {path: checksum(inputs.located(path)) for path in inputs.declared(cfg.inputs)}
     except OSError as error:
         found.add(f"inputs: {error.filename} cannot be read: {error.strerror}")
     for path in inputs.declared(cfg.inputs):

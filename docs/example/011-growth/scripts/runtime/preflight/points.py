@@ -4,39 +4,53 @@ import copy
 import json
 import math
 import os.path as osp
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from runtime.campaign import hash_values
-from runtime.grid import Arm, Axis, Grid, Point
+from runtime.grid import Axis, Grid, Point
 from runtime.paths import CONF, SUBMITTED
 from runtime.point_claims import ClaimError, newest_claim
+from runtime.preflight.children import LEAST, PROCESSES, Send, forked
 from runtime.preflight.findings import Findings, one_line
 
 Values = dict[str, Any]  # a composed configuration: unresolved, without `hydra`
-# Takes what a finding is about, and a point. Returns None if there is a problem.
-Compose = Callable[[str, Point], Values | None]
+# Takes what a finding is about, a point, and where to add findings. Returns None if there is a problem.
+Compose = Callable[[str, Point, Findings], Values | None]
 
 OTHER = "finished with another configuration"
 
 
-def representatives(grid: Grid) -> Iterator[tuple[str, Point]]:
+@dataclass(frozen=True)
+class Sample:
+    """A point that is composed.
+
+    label    what a finding is about
+    arm      the points of its arm, if their configurations differ from this one by values of axes alone
+    axes     the number of axes
+    """
+
+    label: str
+    point: Point
+    arm: list[Point] = field(default_factory=list)
+    axes: int = 0
+
+
+def samples_of(grid: Grid) -> Iterator[Sample]:
     """Yield the first point of each arm, and each further value of an axis in the first arm."""
-    for arm, points in by_arm(grid):
-        yield f"arm {arm.name}" if arm.name else f"point {points[0].name}", points[0]
-    stride = len(grid.points) // len(grid.arms)
-    for axis in grid.axes:
-        stride //= len(axis.values)
-        for position in range(1, len(axis.values)):
-            yield f"axis {axis.key}, value {position}", grid.points[position * stride]
-
-
-def by_arm(grid: Grid) -> Iterator[tuple[Arm, list[Point]]]:
-    """Yield each arm with its points."""
+    is_derivable = not any(is_group(axis) for axis in grid.axes)
     size = math.prod(len(axis.values) for axis in grid.axes)
     for number, arm in enumerate(grid.arms):
-        yield arm, grid.points[number * size : (number + 1) * size]
+        points = grid.points[number * size : (number + 1) * size]
+        label = f"arm {arm.name}" if arm.name else f"point {points[0].name}"
+        yield Sample(label, points[0], points if is_derivable else [], len(grid.axes))
+    for axis in grid.axes:
+        size //= len(axis.values)
+        for position in range(1, len(axis.values)):
+            yield Sample(f"axis {axis.key}, value {position}", grid.points[position * size])
 
 
 def check_points(grid: Grid, compose: Compose, runs: str, found: Findings) -> None:
@@ -47,15 +61,12 @@ def check_points(grid: Grid, compose: Compose, runs: str, found: Findings) -> No
     Points are not composed one by one: the values of axes are set in the composed arm. If that gives another
     configuration than Hydra does, as for an axis that is a config group, each point is composed.
     """
-    composed = {point.name: compose(label, point) for label, point in representatives(grid)}
-    if found.problems:
-        return
-    hashes = derived_hashes(grid, composed)
-    if hashes is None:
-        composed |= {
-            point.name: compose(f"point {point.name}", point) for point in grid.points if point.name not in composed
-        }
-        hashes = {name: hash_values(values) for name, values in composed.items() if values is not None}
+    hashes, derived = compose_all(list(samples_of(grid)), compose, found)
+    if hashes.items() <= derived.items():
+        hashes = derived
+    elif not found.problems:
+        rest = [Sample(f"point {point.name}", point) for point in grid.points if point.name not in hashes]
+        hashes |= compose_all(rest, compose, found)[0]
     if found.problems:
         return
     for point in grid.points:
@@ -68,18 +79,62 @@ def check_points(grid: Grid, compose: Compose, runs: str, found: Findings) -> No
     report_others(found, runs)
 
 
-def derived_hashes(grid: Grid, composed: dict[str, Values | None]) -> dict[str, str] | None:
-    """Return the hash of each point by name, or None if a point must be composed to know it."""
-    if any(is_group(axis) for axis in grid.axes):
-        return None
-    hashes = {}
-    for arm, points in by_arm(grid):
-        base = composed[points[0].name]
-        assert base is not None
-        for point in points:
-            hashes[point.name] = hash_values(with_values(base, point.overrides[len(arm.overrides) :]))
-    known = {name: hash_values(values) for name, values in composed.items() if values is not None}
-    return hashes if known.items() <= hashes.items() else None
+# Composition ----------------------------------------------------------------------------------------------------------
+
+
+def compose_all(samples: Sequence[Sample], compose: Compose, found: Findings) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the hashes of composed points, and those that follow from them, by the names of the points.
+
+    Many samples are shared among several processes.
+    """
+    hashes: dict[str, str] = {}
+    derived: dict[str, str] = {}
+    count = max(1, min(PROCESSES, len(samples) // LEAST))
+    with ExitStack() as processes:
+        answers: Iterable[Any]
+        if count == 1:
+            answers = map(answering(compose), samples)
+        else:
+            shares = [sending(compose, samples[first::count]) for first in range(count)]
+            receive = [processes.enter_context(forked(share, math.inf, own_group=False)) for share in shares]
+            answers = (receive[number % count]() for number in range(len(samples)))
+        for sample, answer in zip(samples, answers, strict=True):
+            if isinstance(answer, str):
+                found.add(f"{sample.label}: {answer} when it was composed")
+                continue
+            found.extend(Findings(**answer["findings"]))
+            hashes |= answer["hashes"]
+            derived |= answer["derived"]
+    return hashes, derived
+
+
+def sending(compose: Compose, samples: Sequence[Sample]) -> Callable[[Send], None]:
+    """Return a function that composes samples in a child process and sends the answers."""
+
+    def work(send: Send) -> None:
+        for answer in map(answering(compose), samples):
+            send(answer)
+
+    return work
+
+
+def answering(compose: Compose) -> Callable[[Sample], dict[str, Any]]:
+    """Return a function that composes a sample and returns its findings and hashes."""
+
+    def answer(sample: Sample) -> dict[str, Any]:
+        found = Findings()
+        values = compose(sample.label, sample.point, found)
+        hashes = {sample.point.name: hash_values(values)} if values is not None else {}
+        derived = derived_hashes(values, sample) if values is not None else {}
+        return {"findings": vars(found), "hashes": hashes, "derived": derived}
+
+    return answer
+
+
+def derived_hashes(values: Values, sample: Sample) -> dict[str, str]:
+    """Return the hash of each point of a sample's arm, by the values of its axes."""
+    words = {point.name: point.overrides[len(point.overrides) - sample.axes :] for point in sample.arm}
+    return {name: hash_values(with_values(values, axes)) for name, axes in words.items()}
 
 
 def is_group(axis: Axis) -> bool:
@@ -110,6 +165,9 @@ def parsed(word: str) -> tuple[list[str], Any]:
     value = OmegaConf.to_container(OmegaConf.create({"value": override.value()}), resolve=False)
     assert isinstance(value, dict)
     return override.key_or_group.split("."), value["value"]
+
+
+# States ---------------------------------------------------------------------------------------------------------------
 
 
 def state_of(folder: str, expected: str) -> str:

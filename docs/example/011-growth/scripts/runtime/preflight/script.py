@@ -16,6 +16,7 @@ from runtime.paths import PACKAGE, package_error
 from runtime.preflight.composition import Entry, check_configuration, find_entry, recorded
 from runtime.preflight.findings import Findings, import_error, is_job_error, one_line
 from runtime.preflight.source import Source, is_found
+from runtime.requirements import lightning_problem
 
 MODULE = "__mp_main__"  # multiprocessing imports scripts under this name, too
 
@@ -128,6 +129,8 @@ class Script:
         if self.module:
             self.findings.extend(self.missing_imports())
             self.check_package()
+            if problem := lightning_problem(self.environment):
+                self.findings.add(problem)
 
     def report(self, error: BaseException) -> None:
         """Record why the script cannot be imported."""

@@ -1,0 +1,58 @@
+"""Read each YAML file and each interpolation once, although Hydra reads all of them again for each configuration.
+
+This takes a third of the time of a composition. Nothing is kept between processes.
+"""
+
+import functools
+import importlib
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Modules of OmegaConf that call its parser of interpolations, which returns a tree that is only read.
+PARSING = ("omegaconf.base", "omegaconf._utils")
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Let OmegaConf read equal text once in this block."""
+    try:
+        from omegaconf import OmegaConf
+    except ImportError:
+        yield
+        return
+    load = OmegaConf.load
+    modules: list[Any] = [module for module in map(importlib.import_module, PARSING) if hasattr(module, "parse")]
+    parsers = [module.parse for module in modules]
+    OmegaConf.load = staticmethod(loading_once(load))  # type: ignore[method-assign]
+    for module in modules:
+        module.parse = functools.cache(module.parse)
+    try:
+        yield
+    finally:
+        OmegaConf.load = staticmethod(load)  # type: ignore[method-assign]
+        for module, parse in zip(modules, parsers, strict=True):
+            module.parse = parse
+
+
+def loading_once(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Return OmegaConf.load with a cache for open files.
+
+    The key is the text, so that an edited file counts. Each call returns a configuration of its own, since Hydra
+    changes what it loads.
+    """
+    known: dict[str | bytes, bytes] = {}
+
+    @functools.wraps(load)
+    def cached(file: Any, *words: Any, **options: Any) -> Any:
+        if words or options or not hasattr(file, "seek"):
+            return load(file, *words, **options)
+        start = file.tell()
+        text = file.read()
+        if text not in known:
+            file.seek(start)
+            known[text] = pickle.dumps(load(file))
+        return pickle.loads(known[text])
+
+    return cached
