@@ -144,8 +144,9 @@ def test_resolution_comes_from_figure_or_matplotlibrc(figures):
     body = f"run.save(Figure({{}}), osp.join(IMAGES, {name}))"
     figures.write("figsize=(2, 2)", "figsize=(2, 2), dpi=300", body=body)
     assert figures.lab.start(script="own").returncode == 0
-    (figures.lab.path / "matplotlibrc").write_text("savefig.dpi: 50\n")
-    assert figures.lab.start(script="own").returncode == 0
+    settings = figures.lab.path / "matplotlibrc"
+    settings.write_text("savefig.dpi: 50\n")
+    assert figures.lab.start(script="own", env={"MATPLOTLIBRC": str(settings)}).returncode == 0
     sizes = []
     for path in sorted(figures.lab.images.iterdir()):
         with Image.open(path) as image:

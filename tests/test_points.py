@@ -74,7 +74,13 @@ def test_point_by_hand_runs_once(campaign):
     done = start(campaign, "point=wide_1")
     assert (done.stdout, done.stderr) == (f"{KEYS} round2 0 256 0.0006 1 None\n", "")
     folder, record = folder_of(campaign, "wide_1"), record_of(campaign, "wide_1")
-    assert {path.name for path in folder.iterdir()} == {".hydra", "claims", "provenance.json", "wide_1.csv"}
+    assert {path.name for path in folder.iterdir()} == {
+        ".hydra",
+        "changes.patch",
+        "claims",
+        "provenance.json",
+        "wide_1.csv",
+    }
     table = campaign.path / "experiments/011-x/results/round2/wide_1.csv"
     assert record["tables"] == [str(folder / "wide_1.csv"), str(table)] and table.read_text() == "a\n1\n"
     assert (record["status"], record["stem"], record["config"]) == ("finished", "011-round2_wide_1", "round2")
@@ -164,7 +170,13 @@ def test_point_by_hand_continues_after_a_kill(campaign):
     assert start(campaign, "point=wide_0").returncode == -9
     assert start(campaign, "point=wide_0").returncode == 0
     folder, record = folder_of(campaign, "wide_0"), record_of(campaign, "wide_0")
-    assert {path.name for path in folder.iterdir()} == {".hydra", ".hydra_1", "claims", "provenance.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        ".hydra",
+        ".hydra_1",
+        "changes.patch",
+        "claims",
+        "provenance.json",
+    }
     assert [attempt["status"] for attempt in record["attempts"]] == ["terminated", "finished"]
     assert sorted(path.name for path in (folder / "claims").iterdir()) == ["001", "002"]
 

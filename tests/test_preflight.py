@@ -596,7 +596,8 @@ def test_folder_variables_are_checked(x):
 @pytest.mark.parametrize("value", ["1", "True", "no", ""])
 def test_disabled_dotenv_is_refused_by_name(x, value):
     disabled = {"PYTHON_DOTENV_DISABLED": value}
-    line = "DATA_ROOT is not set. PYTHON_DOTENV_DISABLED is set, so .env is not read. Unset it."
+    unset = "DATA_ROOT is not set. ASSET_IMAGES_DIR is not set. EXPERIMENT_ROOT is not set."
+    line = f"{unset} PYTHON_DOTENV_DISABLED is set, so .env is not read. Unset it."
     is_refused = value in ("1", "True") and [int(part) for part in version("python-dotenv").split(".")] >= [1, 1, 1]
     lines = problems(x, env=disabled)
     assert line in lines if is_refused else not lines

@@ -53,7 +53,8 @@ def test_srun_processes_are_one_run_with_export_none(jobs):
     assert jobs.slurm.wait(job)["JobState"] == "COMPLETED", log(jobs, job)
     [folder] = folders(jobs, "x_gh_000")
     assert folder.name == job
-    assert {path.name for path in folder.iterdir()} == {".hydra", "metrics.jsonl", "provenance.json", "x_gh_000.csv"}
+    names = {".hydra", "changes.patch", "metrics.jsonl", "provenance.json", "x_gh_000.csv"}
+    assert {path.name for path in folder.iterdir()} == names
     told = re.findall(r"^(\d): rank (\d) (\w+) (.*)$", log(jobs, job), flags=re.MULTILINE)
     assert sorted(told) == [(str(rank), str(rank), str(rank == 0), str(folder)) for rank in range(4)]
     [record], [figure] = jobs.records(), jobs.lab.images.iterdir()

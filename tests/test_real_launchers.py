@@ -82,7 +82,7 @@ def test_runs_give_the_tree_of_experiment_010(template, tmp_path):
         f"{model}_inference_1": ["gh_000_E006_M01", "gh_001_E006_M02", "gh_002_E006_M03"],
         "select_12_and_24_genes_top_triples": ["gh_000"],
     }
-    experiment = render(template, tmp_path / "010-kuzmin-tmi", runs=runs)
+    experiment = render(template, tmp_path / "010-kuzmin-tmi", runs=runs, queries=True)
     configurations = {path.name for path in (experiment / "conf").iterdir()}
     assert configurations >= {
         "default.yaml",

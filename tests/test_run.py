@@ -38,7 +38,7 @@ def test_run_writes_figure_and_table(lab):
     assert done.stdout == f"figure: {figure}\n" and done.stderr == ""
 
     with Image.open(figure) as image:
-        assert image.size == (960, 600)
+        assert image.size == (1039, 708)
         assert len(image.getcolors(1 << 20)) > 50, "the figure is empty"
         told = {key: value for key, value in image.text.items() if key != "Software"}
     assert told == {
@@ -362,7 +362,7 @@ def test_moved_experiment_is_refused_with_its_location(lab, tmp_path):
     run("bash", "-c", advice.removeprefix("Move it: "), check=True)
     env = {"EXPERIMENT_ROOT": str(tmp_path / "experiments")}
     done = run(sys.executable, tmp_path / "experiments/011-x/scripts/x.py", "--help", env=os.environ | env)
-    assert "Set DATA_ROOT in" in done.stderr  # there is no .env at its new place
+    assert "Set them in" in done.stderr  # there is no .env at its new place
 
 
 def test_missing_input_stops_the_run_before_it_writes(lab):
@@ -941,7 +941,7 @@ def test_starter_checks_folders_before_heavy_imports(untouched_lab):
         if isinstance(node, ast.Import | ast.ImportFrom) and node.lineno < check
         for alias in ([ast.alias(node.module)] if isinstance(node, ast.ImportFrom) else node.names)
     }
-    assert early == {"os", "dotenv", "runtime"}
+    assert early == {"os", "itertools", "dotenv", "runtime"}
 
 
 def test_starter_help_is_quick(untouched_lab):

@@ -6,6 +6,7 @@ import shutil
 
 import copier
 import pytest
+import yaml
 from support.process import commit, edit, git
 from support.template import ROOT, Template
 from support.updating import (
@@ -24,16 +25,12 @@ from support.updating import (
 )
 
 
-def fresh(lab, tmp_path, version, name="011-x", **answers):
-    place = tmp_path / "fresh" / name
-    copier.run_copy(
-        str(lab.template.path),
-        place,
-        data={"runs": RUNS, "package": "torchcell"} | answers,
-        vcs_ref=version,
-        defaults=True,
-        quiet=True,
-    )
+def fresh(lab, tmp_path, version):
+    """Return the files of a version with the answers of 011-x. Defaults depend on the repository around a folder."""
+    recorded = yaml.safe_load((lab.path / "experiments/011-x/.copier-answers.yml").read_text())
+    answers = {name: value for name, value in recorded.items() if not name.startswith("_")}
+    place = tmp_path / "fresh/011-x"
+    copier.run_copy(str(lab.template.path), place, data=answers, vcs_ref=version, defaults=True, quiet=True)
     return contents(place)
 
 

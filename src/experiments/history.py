@@ -148,7 +148,7 @@ def find_unrecorded(history: History, queue: Queue, ends: Mapping[Key, Ended]) -
         for leg in receipt.later_legs:  # they continue the same run
             jobs.pop(leg, None)
         for job in found.values():
-            if job.id not in known:
+            if job.id not in known and not found_nothing(receipt, job):
                 yield unrecorded_run(receipt, job.id)
         if not found and receipt.job not in numbers:
             yield unrecorded_run(receipt, receipt.job)
@@ -156,6 +156,11 @@ def find_unrecorded(history: History, queue: Queue, ends: Mapping[Key, Ended]) -
         config = config_of_name(history.experiment, job)
         if config and job.id not in known and not isinstance(job, Ended):
             yield RunInfo(config, "", "", job.id, entry=job.id)
+
+
+def found_nothing(receipt: Receipt, job: Job) -> bool:
+    """Return whether a task of a campaign ended at once, since another job computes its point or has computed it."""
+    return bool(receipt.text("points")) and isinstance(job, Ended) and job.state == "COMPLETED"
 
 
 def ends_here(ends: Mapping[Key, Ended]) -> Iterator[Ended]:

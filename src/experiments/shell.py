@@ -16,7 +16,7 @@ DEPTH = 8  # of scripts in scripts
 RESERVED = {"if", "then", "elif", "else", "while", "until", "do", "!", "time", "{", "coproc", "fi", "done", "}", "esac"}
 DECLARING = {"export", "declare", "local", "readonly", "typeset"}
 SHELLS = {"bash", "sh", "dash", "zsh"}
-OUTPUT = {"echo", "printf", "logger"}
+OUTPUT = {"echo", "printf", "logger", "print_start"}  # the last is of the launchers
 
 BLANK = re.compile(r"(?:[ \t\r]|\\\r?\n)+")
 EMPTY_LINES = re.compile(r"(?:[ \t\r]*(?:#[^\n]*)?\n)+")  # and those with a comment only

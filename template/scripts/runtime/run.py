@@ -148,7 +148,7 @@ class Run:
         has_wandb = self.cfg.wandb.mode != "disabled"
         if has_wandb:
             self.record.facts["wandb_id"] = tracking.find_id(self.cfg, self.record.facts["wandb_id"])
-        self.record.identify(own_paths(self.cfg.inputs))
+        self.record.identify(own_paths(self.cfg.inputs), with_changes=not self.cfg.trial)  # trials are many
         require_needs(self.cfg)  # the callback has not checked the configuration of a trial or of a multirun's run
         if has_wandb:
             self.wandb = tracking.start_wandb(self.cfg, self.stem, self.record.facts, self.chosen)

@@ -309,9 +309,10 @@ publish() {
 
 # Remove a folder, even if it is read-only.
 remove() { # FOLDER
-  if rm -rf -- "$1" 2> /dev/null; then return; fi
-  chmod -R u+w -- "$1" 2> /dev/null || true
-  rm -rf -- "$1"
+  if ! rm -rf -- "$1" 2> /dev/null; then
+    chmod -R u+w -- "$1" 2> /dev/null || true
+    rm -rf -- "$1"
+  fi
 }
 
 # Remove this user's copies that no job in the queue needs.

@@ -184,10 +184,13 @@ class Record:
         self.facts["attempts"] = [*attempts, attempt]
         self.write()
 
-    def identify(self, own_inputs: Sequence[str]) -> None:
-        """Record the commit. The run is dirty if a declared input of the experiment is not part of it."""
+    def identify(self, own_inputs: Sequence[str], with_changes: bool = True) -> None:
+        """Record the commit. The run is dirty if a declared input of the experiment is not part of it.
+
+        with_changes  whether the uncommitted changes of a run by hand are kept beside the record
+        """
         self.facts["commit"], self.facts["dirty"] = commit(own_inputs)
-        if self.facts["dirty"] and not SUBMITTED:
+        if with_changes and self.facts["dirty"] and not SUBMITTED:
             self.facts["changes"] = keep_changes(osp.dirname(self.path))
         self.write()
 
