@@ -48,7 +48,8 @@ def check(jobs, output, name):
     told = re.findall(r"rank (\d) (\w+) (\S+) 6\.0", output)
     assert sorted(told) == [(str(rank), str(rank == 0), record["folder"]) for rank in range(4)]
     [folder] = (jobs.lab.data / "experiments/011-x/runs/x_gh_000").glob("*/")
-    assert {path.name for path in folder.iterdir()} == {".hydra", "metrics.jsonl", "provenance.json", "x_gh_000.csv"}
+    names = {".hydra", "changes.patch", "metrics.jsonl", "provenance.json", "x_gh_000.csv"}
+    assert {path.name for path in folder.iterdir()} == names
 
 
 def test_ddp_launcher_is_one_run_of_four_processes(jobs, slurm):
