@@ -112,7 +112,9 @@ def test_bytecode_of_pinned_code_is_that_of_its_text(jobs):
     for word in ("one", "two"):
         module.write_text(f'{text}WORD = "{word}"\n')
         os.utime(module, times)
-        folder, _ = pinned_of(jobs, jobs.hold("gh_x_000"))
+        number = jobs.hold("gh_x_000")
+        folder, _ = pinned_of(jobs, number)
+        jobs.slurm("scancel", number)
         copies.append(folder / "experiments/011-x/scripts")
         stored = Path(importlib.util.cache_from_source(copies[-1] / "runtime/locks.py"))
         stored.chmod(0o644)

@@ -344,19 +344,23 @@ class Jobs:
         (lab.path / "job.sh").write_text(LAUNCHER.format(mode=mode, python=sys.executable, srun=srun))
         self.logs = lab.data / "logs"
         self.logs.mkdir()
+        self.numbers = set()
 
     def submit(self, array, *words, options=()):
         log = self.logs / "%A_%a.out"
         command = ["sbatch", "--parsable", f"--array={array}", f"--output={log}", "--open-mode=append", *options]
-        return run(*command, "job.sh", *words, cwd=self.lab.path, check=True).stdout.strip()
+        number = run(*command, "job.sh", *words, cwd=self.lab.path, check=True).stdout.strip()
+        self.numbers.add(number)
+        return number
 
     def live(self):
-        """Return the tasks that Slurm has. A requeued task would wait for two minutes, so let it start now."""
-        tasks = self.slurm("squeue", "--noheader", "--array", "--format=%i %T").split()
-        for task, state in zip(tasks[::2], tasks[1::2], strict=True):
+        """Return their tasks that Slurm has. A requeued task would wait for two minutes, so let it start now."""
+        lines = self.slurm("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
+        tasks = [line.split() for line in lines if line.partition("_")[0] in self.numbers]
+        for task, state in tasks:
             if state == "PENDING":
                 self.slurm("scontrol", "update", f"jobid={task}", "StartTime=now", check=False)
-        return tasks[::2]
+        return [task for task, _ in tasks]
 
     def wait(self):
         wait_until(lambda: not self.live(), 120, self.output, every=0.3)
