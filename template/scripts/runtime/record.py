@@ -14,10 +14,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from runtime.changes import keep_changes
+from runtime.changes import keep_changes, reason_of, run_git
 from runtime.files import write_json
 from runtime.metrics import History, Number
-from runtime.paths import EXPERIMENT, FOLDER, SCRIPTS, SUBMITTED, package_folder
+from runtime.paths import EXPERIMENT, SCRIPTS, SUBMITTED, package_folder
 from runtime.process import earlier_legs, queue_id, submission
 from runtime.usage import peak_memory
 
@@ -47,7 +47,7 @@ def commit(own_inputs: Sequence[str] = ()) -> tuple[str | None, bool | None]:
         head, dirty = (SUBMITTED["commit"], SUBMITTED["dirty"]) if SUBMITTED else tree_state()
         return head, dirty or is_uncommitted(head, own_inputs)
     except (OSError, subprocess.CalledProcessError, LookupError) as error:
-        reason = (getattr(error, "stderr", "") or str(error)).strip().split("\n")[0]
+        reason = reason_of(error)
         if SUBMITTED:
             print(f"provenance: cannot find out whether the inputs are committed: {reason}", file=sys.stderr)
             return SUBMITTED["commit"], None
@@ -81,9 +81,7 @@ def is_uncommitted(head: str, paths: Sequence[str]) -> bool:
 
 def git_lines(*words: str) -> list[str]:
     """Return the lines that git prints in the experiment's folder. Git takes no lock there."""
-    command = ["git", "--no-optional-locks", "-C", FOLDER, *words]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
-    return done.stdout.splitlines()
+    return run_git(*words).decode(errors="replace").splitlines()
 
 
 def now() -> str:

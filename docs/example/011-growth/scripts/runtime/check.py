@@ -196,7 +196,10 @@ def store_module(path: str, earlier: str) -> None:
 
 
 def write_complete(path: str, content: bytes) -> None:
-    """Write a file at once, since the check of another Python environment may read it at this moment."""
+    """Write a file at once, since the check of another Python environment may read it at this moment.
+
+    This is not `runtime.files.atomic_write`: `runtime` is imported once its bytecode is stored.
+    """
     part = f"{path}.{os.getpid()}"
     try:
         with open(part, "wb") as file:
