@@ -20,9 +20,9 @@ LEAST = 8  # configurations of a process that shares the work with other process
 def forked(work: Callable[[Send], None], limit: float, own_group: bool = True) -> Iterator[Callable[[], Any]]:
     """Run a function in a child process, and yield a function that returns the next value that the child sends.
 
-    `limit` is in seconds, for each value. A child of a child is without a process group of its own, so that it ends
-    with that child. At the end of the values, or at the limit, the function returns text: how the
-    child ended. It raises RuntimeError if `work` itself has failed.
+    `limit` is in seconds, for each value. `own_group` is false for a child of a child: it ends with that child's group.
+    At the end of the values, or at the limit, the function returns text: how the child ended. It raises RuntimeError if
+    `work` itself has failed.
     Every process that the child has started ends with this block.
     """
     signal.signal(signal.SIGTERM, stop)

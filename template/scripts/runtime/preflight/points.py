@@ -7,7 +7,7 @@ import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from runtime.campaign import hash_values
@@ -93,9 +93,9 @@ def compose_all(samples: Sequence[Sample], compose: Compose, found: Findings) ->
     with ExitStack() as processes:
         answers: Iterable[Any]
         if count == 1:
-            answers = map(answering(compose), samples)
+            answers = map(partial(answer_of, compose), samples)
         else:
-            shares = [sending(compose, samples[first::count]) for first in range(count)]
+            shares = [partial(send_answers, compose, samples[first::count]) for first in range(count)]
             receive = [processes.enter_context(forked(share, math.inf, own_group=False)) for share in shares]
             answers = (receive[number % count]() for number in range(len(samples)))
         for sample, answer in zip(samples, answers, strict=True):
@@ -108,27 +108,19 @@ def compose_all(samples: Sequence[Sample], compose: Compose, found: Findings) ->
     return hashes, derived
 
 
-def sending(compose: Compose, samples: Sequence[Sample]) -> Callable[[Send], None]:
-    """Return a function that composes samples in a child process and sends the answers."""
-
-    def work(send: Send) -> None:
-        for answer in map(answering(compose), samples):
-            send(answer)
-
-    return work
+def send_answers(compose: Compose, samples: Sequence[Sample], send: Send) -> None:
+    """Compose samples in a child process, and send the answers."""
+    for sample in samples:
+        send(answer_of(compose, sample))
 
 
-def answering(compose: Compose) -> Callable[[Sample], dict[str, Any]]:
-    """Return a function that composes a sample and returns its findings and hashes."""
-
-    def answer(sample: Sample) -> dict[str, Any]:
-        found = Findings()
-        values = compose(sample.label, sample.point, found)
-        hashes = {sample.point.name: hash_values(values)} if values is not None else {}
-        derived = derived_hashes(values, sample) if values is not None else {}
-        return {"findings": vars(found), "hashes": hashes, "derived": derived}
-
-    return answer
+def answer_of(compose: Compose, sample: Sample) -> dict[str, Any]:
+    """Compose a sample, and return its findings and hashes."""
+    found = Findings()
+    values = compose(sample.label, sample.point, found)
+    hashes = {sample.point.name: hash_values(values)} if values is not None else {}
+    derived = derived_hashes(values, sample) if values is not None else {}
+    return {"findings": vars(found), "hashes": hashes, "derived": derived}
 
 
 def derived_hashes(values: Values, sample: Sample) -> dict[str, str]:
