@@ -9,12 +9,12 @@ from pathlib import Path
 from experiments.checks.configurations import bases_of
 from experiments.errors import Problem, one_line
 from experiments.experiment import Answers, Experiment
+from experiments.figure_metadata import INTERACTIVE
 from experiments.git import GitError, Repository, run_git
 from experiments.template import ANSWERS
 
 COMMIT = re.compile(r"([0-9a-f]{7,64})(-dirty)?")
 SCRIPT = re.compile(r"experiments/([^/]+)/(.+)")
-INTERACTIVE = "interactive session"  # what runtime/figures.py writes if there is no script
 NAMES = ("stale", "dirty", "unknown")
 
 

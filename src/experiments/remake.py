@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from experiments.code_state import COMMIT, INTERACTIVE, CodeState
+from experiments.code_state import COMMIT, CodeState
 from experiments.experiment import Experiment
+from experiments.figure_metadata import INTERACTIVE
 from experiments.git import Repository
 from experiments.history import History, read_histories
 from experiments.records import EVERYTHING, RunInfo
@@ -17,12 +18,13 @@ from experiments.slurm import Queue
 def show_script_figure(figure: str, facts: Mapping[str, str]) -> int:
     """Print the metadata of a figure that no Run has saved, and how to make it again."""
     show_cells(("figure", figure), list(facts.items()))
-    problem = problem_of(facts)
-    if problem:
+    experiment = experiment_of(facts)
+    problem = problem_of(facts, experiment)
+    if problem or not experiment:
         print(f"\nNo command makes it again: {problem}")
         return 0
     print("\nTo make it again:\n")
-    for command in in_one_line(find_commands(facts)):
+    for command in in_one_line(find_commands(facts, experiment)):
         print(f"  {command}")
     return 0
 
@@ -34,10 +36,9 @@ def experiment_of(facts: Mapping[str, str]) -> Experiment | None:
     return Experiment.open(str(folder)) if folder and folder.is_dir() else None
 
 
-def problem_of(facts: Mapping[str, str]) -> str:
+def problem_of(facts: Mapping[str, str], experiment: Experiment | None) -> str:
     """Return why no command can make a figure again; empty if one can."""
     script, commit = facts["Script"], COMMIT.fullmatch(facts.get("Commit", ""))
-    experiment = experiment_of(facts)
     if not commit:
         return "its commit was not recorded."
     if script == INTERACTIVE:
@@ -51,10 +52,8 @@ def problem_of(facts: Mapping[str, str]) -> str:
     return ""
 
 
-def find_commands(facts: Mapping[str, str]) -> Iterator[str]:
+def find_commands(facts: Mapping[str, str], experiment: Experiment) -> Iterator[str]:
     """Return the commands: that of the job's receipt, or the recorded one in a worktree at the commit."""
-    experiment = experiment_of(facts)
-    assert experiment
     [history] = read_histories([experiment], Queue.read(), EVERYTHING)
     return commands_again(history, find_run(history, facts))
 

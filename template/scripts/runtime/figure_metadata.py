@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 # The keys of a figure's metadata that state how it was made, as they are listed.
 PROVENANCE = ("Script", "Configuration", "Overrides", "Command", "Commit", "Job", "Run", "Trial")
+INTERACTIVE = "interactive session"  # the script in the metadata of a figure that no file has made
 
 PNG = b"\x89PNG\r\n\x1a\n"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"

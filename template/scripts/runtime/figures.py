@@ -15,7 +15,7 @@ from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from runtime.figure_metadata import add_gif_comment, join_lines, read_metadata
+from runtime.figure_metadata import INTERACTIVE, add_gif_comment, join_lines, read_metadata
 from runtime.files import FileError, explain, link_all_new, link_new, temporary
 from runtime.paths import PACKAGE, ROOT, is_below
 from runtime.process import queue_id
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     Drawing = Figure | Animation
 
-INTERACTIVE = "interactive session"  # the name of the script of a figure that no file has made
 ENDINGS = (".png", ".svg", ".pdf", ".gif")
 ORIGIN = ("Script", "Configuration")  # a figure without a timestamp is replaced only if these are equal,
 ARGUMENTS = ("Overrides", "Command")  # and these too, unless `experiments figures --promote` accepts others
