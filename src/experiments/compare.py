@@ -18,7 +18,16 @@ from experiments.git import ask_git, run_git
 from experiments.grid import UNHASHED, nearest
 from experiments.history import History, read_campaign, read_histories
 from experiments.points import read_grid, unknown_configuration
-from experiments.records import FAULTS, RunInfo, count_states, describe_counts, mapping_of, short_number, text_of
+from experiments.records import (
+    FAULTS,
+    RunInfo,
+    count_states,
+    describe_changes,
+    describe_counts,
+    mapping_of,
+    short_number,
+    text_of,
+)
 from experiments.screen import show_blocks, show_cells
 from experiments.slurm import Queue
 
@@ -367,9 +376,7 @@ def show_two(experiment: Experiment, rows: Sequence[Row]) -> None:
     print(code_difference(experiment, *(text_of(row.facts.get("commit")) for row in rows)))
     for row in rows:
         if row.facts.get("dirty") and not row.facts.get("submission"):
-            name = text_of(row.facts.get("changes"))
-            where = f": {text_of(row.facts.get('folder'))}/{name}" if name else ", which are not recorded"
-            print(f"{row.title} had uncommitted changes{where}")
+            print(f"{row.title} had {describe_changes(text_of(row.facts.get('folder')), row.facts)}")
 
 
 def code_difference(experiment: Experiment, first: str, second: str) -> str:

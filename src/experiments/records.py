@@ -189,6 +189,21 @@ def record_text(run: RunInfo) -> str:
     return text if text.startswith("{") and text.endswith("}") else "{}"
 
 
+def describe_changes(folder: str, found: Mapping[str, Any]) -> str:
+    """Return where the uncommitted changes of a run by hand are kept, for people."""
+    return (
+        f"uncommitted changes: {patch}"
+        if (patch := patch_of(folder, found))
+        else "uncommitted changes, which are not recorded"
+    )
+
+
+def patch_of(folder: str, found: Mapping[str, Any]) -> str:
+    """Return the file with the uncommitted changes of a run by hand; empty if there is none."""
+    name = text_of(found.get("changes"))
+    return f"{folder}/{name}" if name else ""
+
+
 def figures_of(found: Mapping[str, Any]) -> list[str]:
     """Return the figures that a run has made, the newest last."""
     return texts_of(found.get("figures"))

@@ -18,8 +18,10 @@ from experiments.records import (
     EVERYTHING,
     RECORD,
     RunInfo,
+    describe_changes,
     fill_run,
     mapping_of,
+    patch_of,
     readable_seconds,
     short_number,
     text_of,
@@ -88,8 +90,7 @@ def describe(history: History, run: RunInfo) -> Iterator[Line]:
     if run.dirty and run.submission:
         commit = f"{run.commit} (includes changes that were uncommitted)"
     else:
-        changes = f": {patch_of(run)}" if patch_of(run) else ", which are not recorded"
-        commit = run.commit + (f" (and uncommitted changes{changes})" if run.dirty else "")
+        commit = run.commit + (f" (and {describe_changes(run.folder, run.record)})" if run.dirty else "")
     receipt = history.receipts.get(run.submission)
     facts = {
         "script": text_of(run.record.get("script")),
@@ -152,7 +153,7 @@ def commands_again(history: History, run: RunInfo) -> Iterator[str]:
         return
     folder = os.path.relpath(new_worktree(repository, run.commit))
     yield shlex.join(["git", "worktree", "add", "--detach", folder, run.commit])
-    if patch := patch_of(run):
+    if patch := patch_of(run.folder, run.record):
         yield shlex.join(["git", "-C", folder, "apply", "--whitespace=nowarn", patch])
     yield from copy_env(history.experiment, repository, folder)
     yield shlex.join(["cd", folder])
@@ -172,12 +173,6 @@ def new_worktree(repository: Repository, commit: str) -> Path:
     first = repository.root.with_name(f"{repository.root.name}-{commit[:8]}")
     others = (first.with_name(f"{first.name}_{number}") for number in count(2))
     return next(path for path in chain([first], others) if not os.path.lexists(path))
-
-
-def patch_of(run: RunInfo) -> str:
-    """Return the file with the uncommitted changes of a run by hand; empty if there is none."""
-    name = text_of(run.record.get("changes"))
-    return f"{run.folder}/{name}" if name else ""
 
 
 def copy_env(experiment: Experiment, repository: Repository, folder: str) -> Iterator[str]:
