@@ -275,19 +275,23 @@ def write_plan(experiment: Experiment, plan: Plan, release: Release, source: str
         for name, content in contents_of(experiment.path, found, files).items():
             if name in files:
                 files[name] = replace(files[name], content=content)
-    address = clone_url(source).removesuffix(".git")
-    for name in files:  # rendered pages name the template by its address, and install the command from it
-        content = files[name].content
-        for old, new in ((f"install {release.folder}", f"install git+{address}"), (str(release.folder), address)):
-            if "://" in address or "install" not in old:
-                content = content.replace(old.encode(), new.encode())
-        files[name] = replace(files[name], content=content)
+    for name, file in files.items():
+        files[name] = replace(file, content=with_address(file.content, release.folder, source))
     if "README.md" in files:
         content = suggest_commands(files["README.md"].content, experiment, plan, release)
         files["README.md"] = replace(files["README.md"], content=content)
     text = stamp_answers(answers, release.version, release.commit, yaml.safe_dump({"_src_path": source}))
     writes = [Write(experiment.path / name, None, file.content, file.executable) for name, file in files.items()]
     write_all([*writes, Write(experiment.path / ANSWERS, None, text.encode())])
+
+
+def with_address(page: bytes, folder: Path, source: str) -> bytes:
+    """Return a page that was rendered from a folder as if it was rendered from a template's source."""
+    address = clone_url(source).removesuffix(".git")
+    installed = f"git+{address}" if "://" in address else address
+    return page.replace(f"install {folder}".encode(), f"install {installed}".encode()).replace(
+        str(folder).encode(), address.encode()
+    )
 
 
 def contents_of(folder: Path, found: Recognized, files: Files) -> dict[str, bytes]:

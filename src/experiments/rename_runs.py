@@ -199,11 +199,13 @@ def refuse_recorded(experiment: Experiment, run: Run) -> None:
     names = {*run.configurations, run.config, run.plain} - {""}
     folder = runs_folder(experiment)
     folders = [path for path in folders_in(folder) if Path(path).name.partition(".")[0] in names]
-    found = [path for path in folders if any(find_records_of(path))]
-    copy = f"Keep it, and add a new one with add-run. Or move its records away: mv {shlex.join(found)} ELSEWHERE"
-    if found:
-        number = sum(1 for path in found for _ in find_records_of(path))
-        raise Problem(f"{run.launcher} has recorded runs ({number}); nothing was changed", copy)
+    records = {path: len(list(find_records_of(path))) for path in folders}
+    if any(records.values()):
+        moved = shlex.join(path for path, number in records.items() if number)
+        raise Problem(
+            f"{run.launcher} has recorded runs ({sum(records.values())}); nothing was changed",
+            f"Keep it, and add a new one with add-run. Or move its records away: mv {moved} ELSEWHERE",
+        )
     submitted = [each for each in read_receipts(experiment.path) if each.text("launcher") == run.launcher]
     if submitted:
         receipt = f"{experiment.name}/slurm/submitted/{submitted[-1].folder.name}"

@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class InlineExecutor(Executor):
@@ -23,9 +24,6 @@ class InlineExecutor(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
-
-
-STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class Workers(ProcessPoolExecutor):
