@@ -137,7 +137,10 @@ def write_pages(folder: Path) -> None:
 
 
 def serve_worker(site: Path) -> None:
-    """Load worker.js in each page. The pages load it from a network, and without it there is no search from file://."""
+    """Make each page load worker.js from the site.
+
+    Zensical's pages load such a script from a network. Without it, search does not work from file://.
+    """
     shutil.copy(ROOT / "docs/worker.js", site)
     pages = [(path, path.read_text(encoding="utf-8")) for path in site.rglob("*.html")]
     for path, text in pages:
