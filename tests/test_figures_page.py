@@ -174,6 +174,25 @@ def test_figure_states_follow_git(shelf, monkeypatch, capsys):
     assert states() == unknown | {"dose": f"dirty, since it was made from uncommitted changes of {head}"}
 
 
+def test_figure_of_untracked_configuration(shelf, monkeypatch):
+    """A submission commits untracked files without the user's index."""
+    monkeypatch.chdir(shelf.lab.path)
+    commit(shelf.lab.path)
+    configuration = shelf.experiment / "conf/growth_gh_001.yaml"
+    configuration.write_text("defaults: [runtime, default, _self_]\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("GIT_INDEX_FILE", str(shelf.lab.path / ".git/index-of-submission"))
+        git(shelf.lab.path, "add", ".")
+        tree = git(shelf.lab.path, "write-tree").strip()
+    submitted = git(shelf.lab.path, "commit-tree", "-p", "HEAD", "-m", "submitted", tree).strip()
+    figure = shelf.draw("011-x.png", Configuration="growth_gh_001", Commit=f"{submitted}-dirty")
+    dirty = f"dirty: it was made from uncommitted changes of {submitted[:8]}"
+    assert shelf.command("list", "--figure", figure).splitlines()[-1].endswith(dirty)
+    configuration.write_text("defaults: [runtime, default, _self_]\nseed: 1\n")
+    stale = f"stale: experiments/011-x/conf/growth_gh_001.yaml differs from {submitted[:8]}"
+    assert shelf.command("list", "--figure", figure).splitlines()[-1].endswith(stale)
+
+
 NOTE = """\
 ![A](./assets/images/good.png) ![b](assets/images/gone.png "title") ![c](<assets/images/a b.png>)
 ![good.png again](./assets/images/good.png) ![web](https://example.org/x.png) ![[another.note]]

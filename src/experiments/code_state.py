@@ -80,6 +80,7 @@ class CodeState:
     differences: dict[tuple[Path, str], list[str] | None] = field(default_factory=dict)
     ancestors: dict[tuple[Path, str], bool] = field(default_factory=dict)
     sources: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    tracked: dict[Path, set[str]] = field(default_factory=dict)
 
     def marks(self, metadata: Mapping[str, str]) -> list[Mark]:
         """Return what is wrong with a figure that has this metadata; nothing if its code is committed and current."""
@@ -112,7 +113,7 @@ class CodeState:
         wanted = {f"{code.prefix}{found[2]}" if found else script}
         wanted |= self.configurations(found[1], metadata.get("Configuration", "")) if found else set()
         names = [name for name in changed if name in wanted or (code.package and name.startswith(code.package))]
-        if names:
+        if names := [name for name in names if not self.is_equal_untracked(code.repository, commit[1], name)]:
             more = f" and {len(names) - 1} more files" if len(names) > 2 else f" and {names[1]}" if names[1:] else ""
             verb = "differ" if more else "differs"
             yield Mark("stale", one_line(f"{names[0]}{more} {verb} from {commit[1][:8]}"))
@@ -153,6 +154,21 @@ class CodeState:
                 self.differences[repository.root, commit] = sorted(edited.union(found))
             else:  # an edit may undo a change since that commit
                 self.differences[repository.root, commit] = changed_files(repository, commit) if tree else None
+
+    def is_equal_untracked(self, repository: Repository, commit: str, name: str) -> bool:
+        """Return whether an untracked file is the one of a commit. `git diff` reports it as deleted.
+
+        submit.sh commits untracked files too, but not in the user's index.
+        """
+        if repository.root not in self.tracked:
+            self.tracked[repository.root] = set(split_names(run_git(repository.root, "ls-files", "-z")))
+        if name in self.tracked[repository.root] or not (repository.root / name).is_file():
+            return False
+        try:
+            committed = run_git(repository.root, "rev-parse", "--verify", "--quiet", f"{commit}:{name}")
+        except GitError:
+            return False
+        return run_git(repository.root, "hash-object", "--", name) == committed
 
     def is_ancestor(self, repository: Repository, commit: str) -> bool:
         """Return whether a commit is in the history of HEAD. A commit that submit.sh made is not."""
