@@ -163,6 +163,12 @@ GRID = "defaults: [x, _self_]\ngrid:\n"
             [],
             "conf/round3.yaml: arm a: Could not override 'hors'. To append",
         ),
+        (
+            f"{GRID}  arms: {{a: [hors=12], b: [], c: [hors=12]}}\n",
+            [],
+            "conf/round3.yaml: arm a, arm c: Could not override 'hors'. To append",
+        ),
+        (f"{GRID}  arms: {{a: [], b: []}}\nhours: 1\nhours: 2\n", [], "conf/round3.yaml: while constructing a mapping"),
         (f"{GRID}  axes: {{noise: [0.1, 0.1]}}\n", [], "conf/round3.yaml: point 0.1: two points have this name"),
         (
             f"{GRID}  arms: {{a: [seed=1]}}\n  axes: {{seed: [1, 2]}}\n",
@@ -177,7 +183,7 @@ GRID = "defaults: [x, _self_]\ngrid:\n"
         ),
         ("defaults: [round2, _self_]\nhours: 3\n", ["--name", "a"], None),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_campaign_with_a_wrong_grid_is_refused(jobs, text, words, problem):
     write_grid(jobs, text)
