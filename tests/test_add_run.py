@@ -90,6 +90,7 @@ def test_add_run_of_old_script_has_no_starter_parameters(old, experiment):
         ("x", "gone_002", "gone is retired and takes no new runs"),
         ("x-y", "gh_002", "is not a module name"),
         ("x", "delta_007", "conf/x_gh_007.yaml exists, so its number is used"),
+        ("x", "gh_007", "conf/x_gh_007.yaml exists, so its number is used"),
         ("x", "gh_008", "scripts/gh_x_008.slurm exists, so its number is used"),
     ],
 )

@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,9 @@ def fill_configurations(
 ) -> dict[str, Filled]:
     """Return the new configurations of an existing script. They never have the starter's parameters."""
     filled = {}
+    own = {config for run in added for config in run.configurations}
     for run in added:
-        newest = newest_configuration(experiment.path, run.script, others)
+        newest = newest_configuration(experiment.path, run.script, others, own)
         for config in run.configurations:
             name = f"conf/{config}.yaml"
             if name in new:
@@ -161,13 +162,16 @@ def fill_configuration(experiment: Experiment, run: Run, rendered: bytes, newest
     return Filled(fixed.rstrip(b"\n") + b"\n" + sweep_of(rendered), f"{origin}, with a sweep. Set its params")
 
 
-def newest_configuration(folder: Path, script: str, runs: Sequence[Run]) -> str:
-    """Return a script's configuration with the highest ID: by its runs and names, or the one that its text names."""
+def newest_configuration(folder: Path, script: str, runs: Sequence[Run], excluded: Collection[str] = ()) -> str:
+    """Return a script's configuration with the highest ID: by its runs and names, or the one that its text names.
+
+    `excluded` are those of new runs. Such a file has been written by hand, and add_run refuses it.
+    """
     found = {run.config: run.id for run in runs if run.script == script and run.config and not run.sweeper}
     others = tuple(f"{path.stem}_" for path in folder.glob(f"scripts/{script}_*.py"))
     for path in sorted(folder.glob(f"conf/{script}_*.yaml")):
         number = CONFIG_ID.search(path.stem)
-        if number and not path.stem.startswith(others):
+        if number and path.stem not in excluded and not path.stem.startswith(others):
             found.setdefault(path.stem, number[1])
     there = [config for config in found if (folder / f"conf/{config}.yaml").is_file()]
     if there:
