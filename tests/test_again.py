@@ -7,6 +7,7 @@ import pytest
 from support.lab import write_program
 from support.process import commit, git, remove, wait_until
 from support.slurm import Submitter, submitted
+from support.updating import tool
 
 BODY = """\
 run.log(seed=cfg.seed, hours=cfg.hours)
@@ -45,7 +46,7 @@ def test_again_submits_a_run_as_it_was(jobs, slurm):
     remove(jobs.experiment / "slurm/code" / old["commit"])
     [receipt] = (path.name for path in jobs.experiment.glob("slurm/submitted/*"))
     assert jobs.submit("--again", receipt, "--dry-run").stdout == "gh_x_000: ready\n"
-    for run in (first, receipt, folder_of(jobs, first)):
+    for run in (first, receipt, folder_of(jobs, first), f"x_gh_000/{first}"):
         done = jobs.submit("--again", run, "--", "--mem=3g", "--hold")
         [number] = submitted(done)
         job = slurm.job(number)
@@ -63,9 +64,10 @@ def test_again_refuses_what_is_gone(jobs, slurm):
     number = jobs.hold("gh_x_000")
     slurm("scancel", number)
     sha = jobs.receipt(number)["commit"]
-    assert jobs.refused("--again", "999") == f"submit.sh: 999: {jobs.experiment}/slurm/submitted has no receipt of it"
-    assert jobs.refused("--again", "a b") == "submit.sh: a b is not a job, a receipt or the folder of a run"
-    assert "takes launcher, overrides, --name and code from the receipt" in jobs.refused("--again", number, "seed=1")
+    for run in ("999", "a b", "x_gh_000/999"):
+        expected = "expected a job, a receipt, CONFIG/RUN or a folder of a submitted run"
+        assert jobs.refused("--again", run) == f'submit.sh: unknown run "{run}"; {expected}'
+    assert "takes launcher, overrides and code from the receipt" in jobs.refused("--again", number, "seed=1")
     launcher = jobs.experiment / "scripts/gh_x_000.slurm"
     launcher.rename(launcher.with_name("gh_x_001.slurm"))
     assert f"{number}: scripts/gh_x_000.slurm is gone" in jobs.refused("--again", number)
@@ -116,6 +118,20 @@ def test_failed_submits_each_failed_run_once(jobs, slurm):
     assert "gh_x grid: squeue does not answer which points run: no contact. " in jobs.refused("gh_x", "grid")
     (jobs.lab.path / "home/bin/squeue").unlink()
     assert "no launcher was submitted with this configuration" in jobs.refused("--failed", "x")
+    refusal = "grid/5: a finished point is not computed again in its folder. Add --name NAME to compute it"
+    assert refusal in jobs.refused("--again", "grid/5")
+    done = jobs.submit("gh_x", "grid", "--dry-run", "--", "--array=3")
+    assert done.stdout == "gh_x grid: nothing to submit\n  points 0 of 4, 1 finished, 0 running\n"
+    assert "--array=4 has no task of its grid; the tasks are 0-3" in jobs.refused("gh_x", "grid", "--", "--array=4")
+    done = jobs.submit("gh_x", "grid", "--", "--array=2-3%1", "--hold")
+    [number] = submitted(done)
+    assert slurm.job(number)["ArrayTaskId"] == "2%1"
+    advice = tool(jobs.lab, "show", "011-x", "grid/5").stdout.splitlines()[-1].split()
+    assert advice[:2] == ["bash", "experiments/011-x/scripts/submit.sh"]
+    [number] = submitted(jobs.submit(*advice[2:]))
+    slurm.wait(f"{number}_3")
+    [record] = [record for record in jobs.records() if record["config"] == "grid.again"]
+    assert (record["status"], record["point"], record["metrics"]["seed"]) == ("finished", "5", 5)
     slurm("scancel", "--user", "root")
 
 

@@ -125,7 +125,7 @@ def test_chain_needs_the_word_of_slurm(jobs, slurm):
     head, _, command = log.strip().partition(" To continue the run: ")
     assert head == f"job {later} of the chain of job {killed} stops: Slurm does not answer how job {killed} ended."
     done = run("bash", "-c", f"{command} hours=1", env=jobs.environment)
-    assert "takes launcher, overrides, --name and code from the receipt" in done.stderr
+    assert "takes launcher, overrides and code from the receipt" in done.stderr
     [number] = submitted(run("bash", "-c", command, env=jobs.environment))
     wait_until(lambda: jobs.records()[0]["status"] == "running")
     slurm("scontrol", "requeue", number)

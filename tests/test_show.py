@@ -72,6 +72,20 @@ def test_show_makes_a_run_by_hand_again(ran):
     assert {name: first[name] for name in same} == {name: second[name] for name in same}
 
 
+def test_show_makes_a_point_again(ran):
+    """A point is computed once in a folder, so each time it gets another one."""
+    grid = "defaults: [x_gh_000, _self_]\ngrid: {axes: {noise: [0.25]}}\n"
+    (ran.path / "experiments/011-x/conf/round2.yaml").write_text(grid)
+    commit(ran.path, "Add round2")
+    assert ran.start("round2", "point=0.25", script="light").returncode == 0
+    for config, new in (("round2", "round2.again"), ("round2.again", "round2.again2")):
+        _, commands = shown(ran, "011-x", f"{config}/0.25")
+        done = run("bash", "-ec", "\n".join(commands), cwd=ran.path)
+        assert done.returncode == 0, done.stderr
+        [first, second] = [record for record in records(ran) if record["config"] in (config, new)]
+        assert first["configuration_hash"] == second["configuration_hash"]
+
+
 def test_show_makes_a_dirty_run_again(ran):
     """New files and binary ones are part of the changes; ignored files, .env and results are not."""
     experiment = ran.path / "experiments/011-x"

@@ -142,7 +142,8 @@ def titled(title: str, texts: list[str]) -> Iterator[Line]:
 def commands_again(history: History, run: RunInfo) -> Iterator[str]:
     """Yield the commands that make a run again: by its receipt, or in a worktree at its commit."""
     if run.submission in history.receipts:
-        yield shlex.join(["bash", f"{history.experiment.name}/scripts/submit.sh", "--again", run.folder or run.entry])
+        words = ["bash", f"{history.experiment.name}/scripts/submit.sh", "--again", run.folder or run.entry]
+        yield shlex.join([*words, *(["--name", free_name(run)] if run.point else [])])
         return
     if not run.commit or not run.record:
         yield "# The record has no commit."
@@ -175,6 +176,18 @@ def new_worktree(repository: Repository, commit: str) -> Path:
     return next(path for path in chain([first], others) if not os.path.lexists(path))
 
 
+def free_name(run: RunInfo) -> str:
+    """Return a `--name` for a point that is not computed there yet: each folder has a point once."""
+    campaigns = Path(run.folder).parents[1]
+    names = chain(["again"], (f"again{number}" for number in count(2)))
+    return next(name for name in names if not (campaigns / f"{grid_of(run)}.{name}" / run.point).exists())
+
+
+def grid_of(run: RunInfo) -> str:
+    """Return the configuration of a campaign, without its name."""
+    return run.config.partition(".")[0]
+
+
 def copy_env(experiment: Experiment, repository: Repository, folder: str) -> Iterator[str]:
     """Yield the command that copies .env to a worktree, since git does not have it."""
     env = find_env(experiment)
@@ -189,4 +202,7 @@ def command_in_worktree(run: RunInfo) -> str:
     places = [number for number, word in enumerate(words) if Path(word).name == Path(script).name]
     if script.startswith("experiments/") and places:
         words[places[0]] = script
+    if run.point and f"point={run.point}" in words:
+        words = [word for word in words if not word.startswith("config=")]
+        words.append(f"config={grid_of(run)}.{free_name(run)}")
     return shlex.join(words)

@@ -3,24 +3,34 @@
 
 # Set `recorded` to the receipt of a run, and `recorded_tasks` to its tasks of a job array, if it has any.
 find_receipt() { # RUN
-  local found
+  local found='' run=$1
   recorded_tasks=''
-  if [[ -e $1/provenance.json ]]; then
-    found=$(recorded_fact "$1" submission)
-    [[ $found ]] || die "$1 was not submitted by submit.sh, so its options are not recorded. Start it again by hand"
-    recorded_tasks=$(recorded_fact "$1" SLURM_ARRAY_TASK_ID)
-  elif [[ $1 =~ ^([0-9-]*[0-9a-f]+)(_([0-9,-]+))?$ ]]; then
+  if [[ ! -e $run/provenance.json && $run =~ ^([0-9-]*[0-9a-f]+)(_([0-9,-]+))?$ ]]; then
     found=${BASH_REMATCH[1]} recorded_tasks=${BASH_REMATCH[3]}
     if [[ $found =~ ^[0-9]+$ ]]; then
       # The newest one: a receipt that continues a run lists the earlier jobs, too.
       found=$(cd -- "$folder/slurm/submitted" 2> /dev/null && grep -lxs -e "$found" -- */legs | tail -n 1) || true
       found=${found%/legs}
     fi
-  else
-    die "$1 is not a job, a receipt or the folder of a run"
   fi
   recorded=$folder/slurm/submitted/$found
-  [[ $found && -e $recorded/launcher ]] || die "$1: $folder/slurm/submitted has no receipt of it"
+  if [[ $found && -e $recorded/launcher ]]; then return; fi
+  [[ -e $run/provenance.json ]] || run=$(find_run "$1")
+  [[ $run ]] || die "unknown run \"$1\"; expected a job, a receipt, CONFIG/RUN or a folder of a submitted run"
+  found=$(recorded_fact "$run" submission)
+  [[ $found ]] || die "$1 was not submitted by submit.sh, so its options are not recorded. Start it again by hand"
+  recorded_tasks=$(recorded_fact "$run" SLURM_ARRAY_TASK_ID)
+  recorded=$folder/slurm/submitted/$found
+  [[ -e $recorded/launcher ]] || die "$1: $folder/slurm/submitted has no receipt of it"
+}
+
+# Print the folder of a submitted run, given the end of its path, like growth_gh_001/clean_0.
+find_run() { # NAME
+  local folders
+  folders=$(cd -- "$folder/slurm/submitted" 2> /dev/null && find . -path '*/runs/*' -type l -printf '%l\n' | sort -u) || true
+  folders=$(name=/${1%/} awk 'substr($0, length($0) - length(ENVIRON["name"]) + 1) == ENVIRON["name"]' <<< "$folders")
+  [[ $folders != *$'\n'* ]] || die "several runs are named $1. Give one of these folders: ${folders//$'\n'/ }"
+  printf '%s\n' "$folders"
 }
 
 # Print a text of a run's record.
@@ -41,7 +51,10 @@ take_receipt() {
   [[ $(cat -- "$recorded/live" 2> /dev/null) != true || $(< "$recorded/dirty") != true ]] \
     || die "${request[run]}: it was submitted with --live and uncommitted changes, which are not recorded"
   add_launcher "$stem" "$(< "$recorded/config")"
-  request[name]=$(< "$recorded/name")
+  if [[ ! ${request[name]} ]]; then
+    refuse_finished_points
+    request[name]=$(< "$recorded/name")
+  fi
   mapfile -t -d '' overrides < "$recorded/words"
   mapfile -t -d '' options < "$recorded/options"
   options+=(${recorded_tasks:+--array="$recorded_tasks"} "${own[@]}")
@@ -49,6 +62,23 @@ take_receipt() {
     refuse_finished
     request[earlier]=$(paste -sd, "$recorded/legs"),
   fi
+}
+
+# Refuse to submit finished points again: their tasks would end at once.
+refuse_finished_points() {
+  local task link is_started
+  if [[ ${request[action]} == continue || ! -e $recorded/ntasks || ! $recorded_tasks ]]; then return; fi
+  for task in $(list_repeated); do
+    is_started=''
+    for link in "$recorded/runs"/*_"${task##*_}"{,.*}; do
+      [[ -e $link/provenance.json ]] || continue
+      if [[ $(recorded_fact "$link" status) != finished ]]; then return; fi
+      is_started=yes
+    done
+    if [[ ! $is_started ]]; then return; fi
+  done
+  die "${request[run]}: a finished point is not computed again in its folder." \
+    "Add --name NAME to compute it in that of CONFIG.NAME"
 }
 
 # Refuse to continue a run that has finished.

@@ -8,8 +8,8 @@ Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--legs N] [-
                  [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
        submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--format FORMAT] [--overwrite] [--dry-run] [--live]
                  [-- SBATCH_OPTION...]
-       submit.sh --again RUN | --continue RUN | --failed CONFIG [--legs N] [--dry-run] [--parsable]
-                 [-- SBATCH_OPTION...]
+       submit.sh --again RUN [--name NAME] | --continue RUN | --failed CONFIG [--legs N] [--dry-run]
+                 [--parsable] [-- SBATCH_OPTION...]
        submit.sh --prune
 
 LAUNCHER       a launcher in $experiment/scripts, with or without .slurm
@@ -23,7 +23,8 @@ KEY=VALUE      a Hydra override of the configuration
 SBATCH_OPTION  an option of sbatch, like --time=1:00:00 or --array=0-7; it overrides the launcher's
 ARGUMENT       an argument of the script that a launcher with -plain in its name runs
 --again RUN    submit a recorded run from its start: its commit, launcher, overrides and options.
-               RUN is a job, a task like 686_3, a receipt in slurm/submitted or the folder of a run
+               RUN is a job, a task like 686_3, CONFIG/RUN, a receipt in slurm/submitted or the folder of a
+               run. A finished point is computed again only with --name NAME
 --continue RUN submit a leg that continues a run in its folder
 --failed CONFIG
                submit each failed, lost or timed-out run of a configuration again
@@ -96,9 +97,11 @@ parse_arguments() { # WORD...
   if [[ ${request[mode]} == prune ]]; then
     ((!${#launchers[@]})) || die "--prune takes no launcher"
   elif [[ ${request[action]} ]]; then
-    [[ ! ${launchers[*]-}${overrides[*]-}${arguments[*]-}${request[name]}${request[live]} ]] \
-      || die "--${request[action]} takes launcher, overrides, --name and code from the receipt." \
+    [[ ! ${launchers[*]-}${overrides[*]-}${arguments[*]-}${request[live]} ]] \
+      || die "--${request[action]} takes launcher, overrides and code from the receipt." \
         "Give only --legs, and options of sbatch after --"
+    [[ ! ${request[name]} || ${request[action]} == again ]] \
+      || die "--${request[action]} takes --name from the receipt. Remove it"
   else
     ((${#launchers[@]})) || die "no launcher was given; expected some of: $(cd "$scripts" && echo *.slurm)"
     check_words

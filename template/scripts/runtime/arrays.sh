@@ -48,10 +48,10 @@ choose_tasks() {
 }
 
 # Count the points of a launcher by their state, and choose the tasks of those that neither are finished nor run now.
-# An --array of the command line leaves out the other tasks.
+# An --array of the command line leaves out the other tasks. It must have one of the grid's.
 count_points() { # LAUNCHER
-  local name state task
-  local -i number=0 finished=0 elsewhere=0 running=0
+  local name state task is_selected
+  local -i number=0 finished=0 elsewhere=0 running=0 selected=0
   local -r asked=${slurm_options[$1 array]-}
   local size live
   size=$(pack_size "$1")
@@ -60,16 +60,18 @@ count_points() { # LAUNCHER
   while IFS= read -r -d '' name && IFS= read -r -d '' _ && IFS= read -r -d '' state; do
     task=$((number / size))
     number+=1
+    if [[ $asked ]] && ! is_in_array "$task" "$asked"; then is_selected=''; else is_selected=yes selected+=1; fi
     if [[ $state == finished* ]]; then
       finished+=1
       if [[ $state != finished ]]; then elsewhere+=1; fi
     elif [[ $live == *$'\n'"$state"$'\n'* ]]; then
       running+=1
-    elif [[ ! $asked ]] || is_in_array "$task" "$asked"; then
+    elif [[ $is_selected ]]; then
       unfinished+=("$name")
       if [[ ${chosen[*]: -1} != "$task" ]]; then chosen+=("$task"); fi
     fi
   done < "$work/points/$1"
+  ((selected)) || die "$1: --array=$asked has no task of its grid; the tasks are 0-$task"
   summaries[$1]="${#unfinished[@]} of $number, $finished finished, $running running"
   if ((!${#unfinished[@]})); then return; fi
   arrays[$1]=$(join_ranges "${chosen[@]}")
@@ -133,10 +135,15 @@ join_ranges() { # NUMBER...
   (IFS=, && printf '%s\n' "${ranges[*]}")
 }
 
-# Record the launcher's --array: that of the command line, of its own options or of its points. Let at most as many
+# Record the launcher's --array: that of its points, of the command line or of its own options. Let at most as many
 # tasks run at a time as its machine allows, unless the array states a limit.
 limit_array() { # LAUNCHER
-  local array=${slurm_options[$1 array]-${arrays[$1]-}} text
+  local -r asked=${slurm_options[$1 array]-}
+  local array=$asked text
+  if [[ -e $work/points/$1 ]]; then
+    array=${arrays[$1]-}
+    if [[ $array && $asked == *%* ]]; then array+=%${asked##*%}; fi
+  fi
   read_text "${files[$1]}" text
   if [[ $array && $array != *%* && $'\n'$text =~ $'\n'export\ EXPERIMENT_ARRAY_LIMIT=([0-9]+) ]]; then
     array+=%${BASH_REMATCH[1]}
