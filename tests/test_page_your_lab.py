@@ -69,7 +69,7 @@ def test_your_lab_page_works(github, yeast, slurm, tmp_path):
     assert "--time=0-02:00:00" in (experiment / "scripts/big_first_000.slurm").read_text()
     answers = [yaml.safe_load(path.read_text()) for path in yeast.glob("experiments/*/.copier-answers.yml")]
     assert {(each["_commit"], each["_src_path"]) for each in answers} == {("v1.1.0", SHORT)}
-    assert "- what people call it: `big`\n" in (yeast / "experiments/011-growth/AGENTS.md").read_text()
+    assert "- Big Cluster: `big`\n" in (yeast / "experiments/011-growth/AGENTS.md").read_text()
     linted = run("make", "lint", "MYPY=true", cwd=fork)
     assert linted.returncode == 0, linted.stderr
 

@@ -422,7 +422,7 @@ def test_new_experiment_saves_a_figure_without_edits(lab, package):
 
 
 def test_script_query_requires_queries(plain_template, tmp_path):
-    with pytest.raises(ValueError, match="must be yes, because runs has the script query"):
+    with pytest.raises(ValueError, match="must be yes, because runs contains the script query"):
         render(plain_template, tmp_path / "011-x", runs={"query": ["gh_001"]}, queries=False)
 
 

@@ -34,7 +34,7 @@ def shown(lab, *words):
     """Return the printed facts by their titles, and the commands."""
     done = tool(lab, "show", *words)
     assert done.returncode == 0, done.stderr
-    facts, commands = done.stdout.split("\nTo make it again:\n\n")
+    facts, commands = done.stdout.split("\nTo reproduce it:\n\n")
     rows = [line.partition("  ") for line in facts.splitlines()]
     return {title: text.strip() for title, _, text in rows if title}, commands.splitlines()
 
@@ -226,5 +226,5 @@ def test_show_makes_a_figure_of_a_plain_script_again(lab):
         (typed, "it was made in an interactive session, which nothing records. Save it in a script.\n"),
     ):
         done = tool(lab, "show", "--figure", path)
-        assert (done.returncode, done.stderr) == (0, "") and f"\nNo command makes it again: {problem}" in done.stdout
+        assert (done.returncode, done.stderr) == (0, "") and f"\nNo command reproduces it: {problem}" in done.stdout
     assert "State    unknown: no script made it" in done.stdout

@@ -21,9 +21,9 @@ def show_script_figure(figure: str, facts: Mapping[str, str]) -> int:
     experiment = experiment_of(facts)
     problem = problem_of(facts, experiment)
     if problem or not experiment:
-        print(f"\nNo command makes it again: {problem}")
+        print(f"\nNo command reproduces it: {problem}")
         return 0
-    print("\nTo make it again:\n")
+    print("\nTo reproduce it:\n")
     for command in in_one_line(find_commands(facts, experiment)):
         print(f"  {command}")
     return 0

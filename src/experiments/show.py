@@ -70,7 +70,7 @@ def print_run(history: History, run: RunInfo, join: Callable[[Iterable[str]], It
     """Print a line per fact. The commands at the end can be copied; `join` may make them one."""
     lines = [*describe(history, run), *describe_attempts(run), *describe_files(run)]
     show_cells(("run", f"{run.config}/{run.name}" if run.name else f"{run.config}, job {run.entry}"), lines)
-    print("\nTo make it again:\n")
+    print("\nTo reproduce it:\n")
     for command in join(commands_again(history, run)):
         print(f"  {command}")
 

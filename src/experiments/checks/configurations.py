@@ -26,7 +26,7 @@ SHORTEST = 3  # letters of a pattern outside --config-name: `$A_$B` could be any
 
 @check
 def missing_config(context: Context) -> Iterator[Finding]:
-    """A launcher whose configuration does not exist, or whose Hydra script gets none."""
+    """A launcher with a missing configuration, or a Hydra script without any."""
     for launcher in context.launchers:
         for start in launcher.starts:
             script = context.locate(start.script)
@@ -75,7 +75,7 @@ def program_of(path: Path) -> str:
 
 @check
 def sweep_program(context: Context) -> Iterator[Finding]:
-    """A sweep by W&B of a script that does not exist, as after a rename."""
+    """A W&B sweep of a missing script, for example after a rename."""
     for config in context.configurations:
         program = program_of(context.path / f"conf/{config}.yaml")
         if program and not (context.root / program).is_file():
@@ -118,7 +118,7 @@ def base_of(group: str, name: Any, folder: Path, conf: Path) -> Path | None:
 
 @check
 def missing_base(context: Context) -> Iterator[Finding]:
-    """A configuration whose defaults name a configuration that does not exist."""
+    """A configuration with a missing base in its defaults list."""
     conf = context.path / "conf"
     for path in context.files_of_conf:
         for base in bases_of(path, conf):
@@ -149,7 +149,7 @@ def has_search_path(context: Context) -> bool:
 
 @check
 def unused_config(context: Context) -> Iterator[Finding]:
-    """A configuration that nothing runs: no launcher, script, sweep or other configuration names it."""
+    """A configuration that no launcher, script, sweep or other configuration uses."""
     left = unnamed(context)
     if left:
         left -= named_by_python(context, left) | named_by_others(context, left)
@@ -237,7 +237,7 @@ def named_by_others(context: Context, names: set[str]) -> set[str]:
 
 @check
 def compose(context: Context) -> Iterator[Finding]:
-    """A configuration that Hydra cannot compose, or that lacks a value (with --compose, which needs Hydra)."""
+    """A configuration that Hydra cannot compose, or with missing values (only with --compose, needs Hydra)."""
     from hydra import compose as compose_config
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf

@@ -12,7 +12,7 @@ MARKER = re.compile(rb"^(?:<{7}|>{7}) ", re.MULTILINE)
 
 @check
 def version(context: Context) -> Iterator[Finding]:
-    """A version that is not the newest release, or a template that cannot be read."""
+    """A version other than the newest release, or an unreadable template."""
     if context.problem:
         yield Finding(ANSWERS, f"cannot be compared with the template: {context.problem}")
     elif context.newest and context.answers:
@@ -21,14 +21,14 @@ def version(context: Context) -> Iterator[Finding]:
 
 @check
 def renamed_folder(context: Context) -> Iterator[Finding]:
-    """A copied or renamed folder, with the files of another experiment."""
+    """A copied or renamed folder with the files of another experiment."""
     if context.answers and (problem := context.answers.name_mismatch(context.path)):
         yield Finding(ANSWERS, problem)
 
 
 @check
 def missing_file(context: Context) -> Iterator[Finding]:
-    """A missing file of a recorded run, or of the template."""
+    """A missing file of a recorded run or of the template."""
     if not context.answers:
         return
     for run in context.runs:
@@ -42,7 +42,7 @@ def missing_file(context: Context) -> Iterator[Finding]:
 
 @check
 def edited_library(context: Context) -> Iterator[Finding]:
-    """An edited file of scripts/runtime, which is the same in every experiment."""
+    """An edited file in scripts/runtime, which must be the same in every experiment."""
     if not context.answers or not context.release:
         return
     for name, content in context.release.library().items():
@@ -53,7 +53,7 @@ def edited_library(context: Context) -> Iterator[Finding]:
 
 @check
 def conflict(context: Context) -> Iterator[Finding]:
-    """Conflict markers or a .rej file, which an update left."""
+    """Conflict markers or .rej files left by an update."""
     for folder in (".", "conf", "queries", "scripts", "scripts/runtime"):
         for file in sorted((context.path / folder).glob("*")):
             name = file.relative_to(context.path).as_posix()

@@ -31,7 +31,7 @@ LONG_SECRET = 16  # characters: a shorter TOKEN or KEY is rather the name of som
 
 @check
 def bash_syntax(context: Context) -> Iterator[Finding]:
-    """A launcher that bash cannot read."""
+    """A launcher with a bash syntax error."""
     suspects = [launcher for launcher in context.launchers if "\r\n" not in launcher.text]
     for launcher, message in context.syntax.errors_of(suspects).items():
         yield Finding(launcher.file, message)
@@ -48,7 +48,7 @@ def dos_line_breaks(context: Context) -> Iterator[Finding]:
 
 @check
 def missing_script(context: Context) -> Iterator[Finding]:
-    """A launcher that runs a script that does not exist."""
+    """A launcher that starts a missing script."""
     for launcher in context.launchers:
         written = {name for command in launcher.commands for name in command.files}
         for name in dict.fromkeys(launcher.scripts):
@@ -61,7 +61,7 @@ def missing_script(context: Context) -> Iterator[Finding]:
 
 @check
 def sbatch_option(context: Context) -> Iterator[Finding]:
-    """An option that sbatch does not have, such as a mistyped one."""
+    """An unknown sbatch option, such as a misspelled one."""
     for launcher in context.launchers:
         for option in launcher.directives:
             if not option.is_known:
@@ -73,7 +73,7 @@ def sbatch_option(context: Context) -> Iterator[Finding]:
 
 @check
 def torchrun_signal(context: Context) -> Iterator[Finding]:
-    """A signal before the time limit that kills torchrun, but not the processes that it has started."""
+    """A signal before the time limit that kills torchrun but leaves its processes running."""
     for launcher in context.launchers:
         signal = str(launcher.options.get("signal", ""))
         if KILLS_TORCHRUN.fullmatch(signal) and any(start.mode == "ddp" for start in launcher.starts):
@@ -84,7 +84,7 @@ def torchrun_signal(context: Context) -> Iterator[Finding]:
 
 @check
 def ignored_directive(context: Context) -> Iterator[Finding]:
-    """A line #SBATCH that Slurm ignores, since it is indented or follows a command."""
+    """An #SBATCH line that Slurm ignores, because it is indented or follows a command."""
     for launcher in context.launchers:
         for directive in launcher.script.ignored_directives:
             yield Finding(launcher.file, f"has a line that Slurm ignores: {one_line(directive.text)}")
@@ -104,7 +104,7 @@ def known_values(context: Context, launcher: Launcher, option: str) -> set[str]:
 
 @check
 def unknown_partition(context: Context) -> Iterator[Finding]:
-    """A partition that no machine of lab.yml has."""
+    """A partition that no machine in lab.yml uses."""
     for launcher in context.launchers if context.machines else []:
         known = known_values(context, launcher, "partition")
         for value in values_of(launcher, "partition"):
@@ -114,7 +114,7 @@ def unknown_partition(context: Context) -> Iterator[Finding]:
 
 @check
 def dead_account(context: Context) -> Iterator[Finding]:
-    """An account that no machine of lab.yml has, on a partition whose machine has another."""
+    """An account that is not in lab.yml, on a partition where lab.yml has another account."""
     for launcher in context.launchers if context.machines else []:
         known = known_values(context, launcher, "account")
         partitions = values_of(launcher, "partition")
@@ -137,7 +137,7 @@ def log_folders(launcher: Launcher) -> list[str]:
 
 @check
 def missing_log_folder(context: Context) -> Iterator[Finding]:
-    """A missing folder of logs, which Slurm neither makes nor reports."""
+    """A missing log folder, which Slurm neither creates nor reports."""
     for launcher in context.launchers:
         for folder in log_folders(launcher):
             places = [context.root / folder]
@@ -152,7 +152,7 @@ def missing_log_folder(context: Context) -> Iterator[Finding]:
 
 @check
 def foreign_log_folder(context: Context) -> Iterator[Finding]:
-    """A launcher that logs into another experiment, as after copying it."""
+    """A launcher that logs into another experiment, for example after it was copied."""
     for launcher in context.launchers:
         for folder in log_folders(launcher):
             if other := names_other(context, folder):
@@ -250,7 +250,7 @@ def is_secret(name: str, value: str) -> bool:
 
 @check
 def shared_number(context: Context) -> Iterator[Finding]:
-    """Two launchers of a script with one number."""
+    """Two launchers of one script with the same number."""
     first: dict[tuple[str, str], Launcher] = {}
     for launcher in context.launchers:
         name = next(LauncherName.parse(launcher.name, context.machines), None)
