@@ -41,7 +41,7 @@ def test_add_run_adds_a_starter_or_keeps_the_users_script(old, experiment):
     assert old.start("select_triples_gh_000", script="select_triples").returncode == 0
     (experiment / "scripts/mine.py").write_text("mine\n")
     done = tool(old, "add-run", "experiments/011-x", "mine", "gh_000")
-    assert done.stderr == "conf/mine_gh_000.yaml is empty, since mine has no configuration yet. Write its values\n"
+    assert done.stderr == "conf/mine_gh_000.yaml is empty, because mine has no configuration yet. Add its values\n"
     assert (experiment / "scripts/mine.py").read_text() == "mine\n"
     assert (experiment / "scripts/gh_mine_000.slurm").is_file()
     assert (experiment / "conf/mine_gh_000.yaml").read_text() == "defaults: [default, _self_]\n"
@@ -65,7 +65,7 @@ def test_add_run_of_old_script_has_no_starter_parameters(old, experiment):
     (experiment / "conf/base.yaml").write_text("lr: 0.1\nseed: ${task} # each its own\n")
     done = tool(old, "add-run", "experiments/011-x", "fit", "gh_001", "gh_optuna", "delta_wandb")
     assert "conf/fit_gh_001.yaml is a copy of conf/base.yaml\n" in done.stderr
-    assert "conf/fit_delta_wandb.yaml has no parameters yet. Write them\n" in done.stderr
+    assert "conf/fit_delta_wandb.yaml has no parameters yet. Add them\n" in done.stderr
     optuna = yaml.safe_load((experiment / "conf/fit_gh_optuna.yaml").read_text())
     assert (optuna["lr"], optuna["seed"], optuna["sweep"]["params"]) == (0.1, 0, "???") and len(optuna) == 3
     assert optuna["sweep"]["sampler"]["_target_"] == "optuna.samplers.TPESampler"
@@ -87,7 +87,7 @@ def test_add_run_of_old_script_has_no_starter_parameters(old, experiment):
         ),
         ("x", "igb_cabbi_001", "the ID 001 of x is already used by delta_001; nothing was added."),
         ("x", "gh-2", 'unknown mode "2"'),
-        ("x", "gone_002", "gone is retired and takes no new runs"),
+        ("x", "gone_002", "gone is retired and cannot have new runs"),
         ("x-y", "gh_002", "is not a module name"),
         ("x", "delta_007", "conf/x_gh_007.yaml exists, so its number is used"),
         ("x", "gh_007", "conf/x_gh_007.yaml exists, so its number is used"),
@@ -121,7 +121,7 @@ def test_add_run_adds_a_sweep_to_the_newest_configuration(old, experiment):
     done = tool(old, "add-run", "experiments/011-x", "x", "gh_optuna_r2", "gh_wandb")
     assert done.stderr == (
         "conf/x_gh_optuna_r2.yaml is a copy of conf/x_delta_001.yaml, with a sweep. Set its params\n"
-        "conf/x_gh_wandb.yaml has no parameters yet. Write them\n"
+        "conf/x_gh_wandb.yaml has no parameters yet. Add them\n"
         "conf/x_gh_wandb_run.yaml is a copy of conf/x_delta_001.yaml\n"
     )
     text = (experiment / "conf/x_gh_optuna_r2.yaml").read_text()
@@ -175,7 +175,7 @@ def test_set_run_changes_only_launcher_and_answer(old, experiment):
     assert yaml.safe_load((experiment / ".copier-answers.yml").read_text())["runs"] == RUNS
     assert "--mem=64g" in launcher.read_text() and "export MINE=1\n" in launcher.read_text()
     again = tool(old, "set-run", "experiments/011-x", "x", "gh_000", "mem=")
-    said = "gh_000 of x requests that already; nothing was changed\n"
+    said = "gh_000 of x already requests that; nothing was changed\n"
     assert (again.returncode, again.stdout, again.stderr) == (0, "", said)
 
 

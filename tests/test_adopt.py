@@ -111,7 +111,7 @@ def test_adopted_launchers_survive_updates(found, own_template):
     (folder / "scripts/gh_other_001.slurm").write_text("#!/bin/bash\npython scripts/another.py\n")
     commit(lab.path)
     assert tool(lab, "adopt", "experiments/005-Old_one", "--source", own_template.path).returncode == 0
-    assert (folder / "README.md").read_text().endswith(f"documentation: {own_template.path}\n")
+    assert (folder / "README.md").read_text().endswith(f"Documentation: {own_template.path}\n")
     answers = yaml.safe_load((folder / ".copier-answers.yml").read_text())
     assert answers["runs"] == RUNS, "a run has its script"
     commit(lab.path)
@@ -122,7 +122,7 @@ def test_adopted_launchers_survive_updates(found, own_template):
     assert done.returncode == 0 and "updated: kept launchers of its own, scripts/gh_train_000.slurm\n" in done.stdout
     assert launcher.read_bytes() == mine and "failglob" in (folder / "scripts/submit.sh").read_text()
     done = tool(lab, "set-run", "experiments/005-Old_one", "train", "gh_000", "mem=1g")
-    reason = "gh_train_000.slurm is not the template's; nothing was changed. Edit its #SBATCH lines.\n"
+    reason = "gh_train_000.slurm is not a launcher of the template; nothing was changed. Edit its #SBATCH lines.\n"
     assert done.returncode == 1 and done.stderr.endswith(reason)
     assert launcher.read_bytes() == mine
 
@@ -167,14 +167,14 @@ def test_adopt_interrupted_leaves_nothing(found, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["experiments/005-Old_one"], "the template is unknown: no other experiment has one"),
+        (["experiments/005-Old_one"], "the template is unknown: no other experiment uses one"),
         (["experiments/nowhere"], "is not a folder"),
         (["torchcell"], "is not in experiments/ of its repository. Move it there with `git mv`."),
         (
             ["experiments/Old"],
             "Old has no number, no scripts/ and no conf/, so it is not an experiment. If it is one: ",
         ),
-        (["experiments/008 a"], "has other characters in its name than letters, digits, _ and -. Rename it with `git"),
+        (["experiments/008 a"], "has characters other than letters, digits, _ and - in its name. Rename it with `git"),
         (["experiments/005-Old_one", "--source", "--upload-pack=touch hacked"], "is not an address: "),
         (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is not an address: "),
     ],
@@ -210,7 +210,7 @@ def test_page_adopting_works(found, own_template):
     new = folder.with_name("007-new")
     (new / "scripts").mkdir(parents=True)
     reader.succeed("experiments adopt experiments/007-new")
-    assert f"type `uv tool install git+{ADDRESS}`." in (new / "README.md").read_text()
+    assert f"run `uv tool install git+{ADDRESS}`." in (new / "README.md").read_text()
 
 
 @dataclass

@@ -65,12 +65,12 @@ def test_again_refuses_what_is_gone(jobs, slurm):
     slurm("scancel", number)
     sha = jobs.receipt(number)["commit"]
     for run in ("999", "a b", "x_gh_000/999"):
-        expected = "expected a job, a receipt, CONFIG/RUN or a folder of a submitted run"
+        expected = "expected a job, a receipt, CONFIG/RUN or a run folder, of a submitted run"
         assert jobs.refused("--again", run) == f'submit.sh: unknown run "{run}"; {expected}'
-    assert "takes launcher, overrides and code from the receipt" in jobs.refused("--again", number, "seed=1")
+    assert "takes the launcher, overrides and code from the receipt" in jobs.refused("--again", number, "seed=1")
     launcher = jobs.experiment / "scripts/gh_x_000.slurm"
     launcher.rename(launcher.with_name("gh_x_001.slurm"))
-    assert f"{number}: scripts/gh_x_000.slurm is gone" in jobs.refused("--again", number)
+    assert f"{number}: scripts/gh_x_000.slurm does not exist" in jobs.refused("--again", number)
     launcher.with_name("gh_x_001.slurm").rename(launcher)
     git(jobs.lab.path, "update-ref", "-d", f"refs/submitted/{sha}")
     git(jobs.lab.path, "-c", "gc.reflogExpire=now", "gc", "--quiet", "--prune=now")
@@ -115,10 +115,10 @@ def test_failed_submits_each_failed_run_once(jobs, slurm):
     write_program(jobs.lab.path / "home/bin/squeue", f'mkdir {asked} && exit 1; exec {shutil.which("squeue")} "$@"')
     assert "points 3 of 4, 1 finished, 0 running: 0 1 2\n" in jobs.submit("gh_x", "grid", "--dry-run").stdout
     write_program(jobs.lab.path / "home/bin/squeue", "echo no contact >&2; exit 1")
-    assert "gh_x grid: squeue does not answer which points run: no contact. " in jobs.refused("gh_x", "grid")
+    assert "gh_x grid: squeue failed, so running points are unknown: no contact. " in jobs.refused("gh_x", "grid")
     (jobs.lab.path / "home/bin/squeue").unlink()
     assert "no launcher was submitted with this configuration" in jobs.refused("--failed", "x")
-    refusal = "grid/5: a finished point is not computed again in its folder. Add --name NAME to compute it"
+    refusal = "grid/5: this point is finished. Add --name NAME to compute it"
     assert refusal in jobs.refused("--again", "grid/5")
     done = jobs.submit("gh_x", "grid", "--dry-run", "--", "--array=3")
     assert done.stdout == "gh_x grid: nothing to submit\n  points 0 of 4, 1 finished, 0 running\n"

@@ -37,17 +37,17 @@ def test_launcher_takes_its_configuration(jobs, slurm):
 @pytest.mark.parametrize(
     "words, problem",
     [
-        (["gh_x"], "gh_x needs a configuration after it; expected one of: round2, x, y_gh_000"),
-        (["gh_x", "seed=1"], "gh_x needs a configuration after it; "),
-        (["gh_x", "--dry-run"], "gh_x needs a configuration after it; "),
+        (["gh_x"], "gh_x needs a configuration; expected one of: round2, x, y_gh_000"),
+        (["gh_x", "seed=1"], "gh_x needs a configuration; "),
+        (["gh_x", "--dry-run"], "gh_x needs a configuration; "),
         (["gh_x", "../round2"], "../round2 is not a configuration in "),
-        (["gh_x", "a b"], "gh_x: a configuration's name has letters, digits, _, - and . only: a b"),
+        (["gh_x", "a b"], "gh_x: the name of a configuration can only contain letters, digits, _, - and dots: a b"),
         (["gh_x", "round3"], "gh_x round3: its configuration experiments/011-x/conf/round3.yaml does not exist"),
         (
             ["igb_mmli_x", "round3"],
             "igb_mmli_x round3: its configuration experiments/011-x/conf/round3.yaml does not exist",
         ),
-        (["gh_x", "x", "gh_x", "conf/x"], "gh_x x is named twice. Name it once."),
+        (["gh_x", "x", "gh_x", "conf/x"], "gh_x x is given twice. Remove one."),
         (["gh_x", "round2", "x"], "the launcher "),
     ],
 )
@@ -127,7 +127,7 @@ def test_campaign_runs_each_point_once(jobs, slurm):
     assert again.stdout == "slurm_x round3: nothing to submit\n  points 0 of 6, 6 finished, 0 running\n"
     again = jobs.submit("slurm_x", "round3", "--parsable")
     assert (again.returncode, again.stdout) == (3, "")
-    assert again.stderr.startswith("submit.sh: nothing to submit, so there is no job to print: ")
+    assert again.stderr.startswith("submit.sh: nothing to submit: ")
     for point in ("reference_1", "other_0", "other_1"):
         remove(jobs.lab.data / "experiments/011-x/runs/round3" / point)
     [number] = submitted(jobs.submit("slurm_x", "round3", "--", "--hold"))
@@ -154,8 +154,8 @@ GRID = "defaults: [x, _self_]\ngrid:\n"
 @pytest.mark.parametrize(
     "text, words, problem",
     [
-        (ROUND3, ["hours=12"], "round3 has a grid. Its points with other overrides need a name: --name NAME"),
-        (ROUND3, ["point=short_0"], "point= is for runs by hand. Submit one task: -- --array=NUMBER"),
+        (ROUND3, ["hours=12"], "round3 has a grid. Points with overrides need a name: --name NAME"),
+        (ROUND3, ["point=short_0"], "point= only works in runs by hand. To submit one point: -- --array=NUMBER"),
         (ROUND3, ["--name", "a b"], None),
         (f"{GRID}  arms: {{a: [hours=x]}}\n  bad: 1\n", [], 'conf/round3.yaml: grid: unknown key "bad"; expected'),
         (
@@ -239,7 +239,7 @@ def test_campaign_where_python_is_forbidden_needs_tasks(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["igb_cabbi"]})
     write_grid(jobs, f"{GRID}  axes: {{noise: [0.1, 0.2]}}\n")
     line = jobs.refused("igb_cabbi_x", "round3")
-    assert line.endswith("round3 has a grid, whose points cannot be counted here. Give the tasks: -- --array=0-N")
+    assert line.endswith("round3 has a grid, but its points cannot be counted here. Pass the tasks: -- --array=0-N")
     [number] = submitted(jobs.submit("igb_cabbi_x", "round3", "--", "--array=0-1"))
     assert slurm.job(number)["ArrayTaskThrottle"] == "3"
     for task in range(2):

@@ -101,7 +101,7 @@ def test_check_reports_conflicting_answers(old, experiment):
     (experiment / ".copier-answers.yml").write_text("<<<<<<< before updating\n_commit: v1\n=======\n>>>>>>> after\n")
     done = tool(old, "check", "experiments/011-x")
     assert done.returncode == 1 and done.stderr == ""
-    assert "is not of this template, or has conflicts" in done.stdout
+    assert "is not an answers file of this template, or has conflicts" in done.stdout
     assert "experiments/011-x/.copier-answers.yml: has conflict markers [conflict]\n" in done.stdout
 
 
@@ -145,7 +145,7 @@ def test_check_works_on_unadopted_experiments(lab):
 def test_compose_without_hydra_prints_a_hint(lab, monkeypatch):
     monkeypatch.setitem(sys.modules, "hydra", None)
     done = tool(lab, "check", "--compose")
-    hint = "Install hydra-core beside experiments: `uvx --with hydra-core ...`"
+    hint = "Install hydra-core next to experiments: `uvx --with hydra-core ...`"
     assert (done.returncode, done.stderr) == (1, f"experiments: --compose needs Hydra. {hint}\n")
 
 
@@ -219,14 +219,14 @@ def test_check_continues_after_an_invalid_path(old, experiment):
     done = tool(old, "check", "experiments/README.md", "experiments/011-x")
     assert done.returncode == 1 and done.stdout.startswith(said) and "is at v1.0.0" in done.stdout
     broken = "experiments/013-z/.copier-answers.yml"
-    assert (
-        f"{broken}: cannot be compared with the template: {broken} is not of this template" in tool(old, "check").stdout
-    )
+    problem = f"{broken}: cannot be compared with the template: {broken} is not an answers file of this template"
+    assert problem in tool(old, "check").stdout
     done = tool(old, "update", "experiments/README.md", "experiments/011-x")
     assert done.returncode == 3 and "v1.1.0  updated" in done.stdout
     assert "skipped: experiments/README.md has no .copier-answers.yml, so it is not an experiment" in done.stdout
     assert (
-        f"skipped: {broken} of the last commit is not of this template, or has conflicts" in tool(old, "update").stdout
+        f"skipped: {broken} of the last commit is not an answers file of this template, or has conflicts"
+        in tool(old, "update").stdout
     )
 
 

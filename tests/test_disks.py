@@ -95,7 +95,7 @@ def test_figure_is_kept_if_it_cannot_be_written(lab, case):
     assert (done.returncode, done.stdout) == (1, "went on\n")
     first, last = done.stderr.splitlines()
     assert problem in first and first.endswith(f" It is kept: {folder}/{kept}")
-    assert last == f"{folder}: the run failed, since the files printed above could not be written."
+    assert last == f"{folder}: the run failed, because the files listed above could not be written."
     assert (record["status"], record["error"]) == ("failed", first)
     assert record["figures"] == [f"{folder}/{kept}"] and (folder / kept).stat().st_size > 1000
     assert len(record["tables"]) == 2, "what comes after it is written too"
@@ -129,7 +129,7 @@ def test_figure_that_no_disk_accepts_is_reported(lab):
     body += "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\nrun.save(figure, osp.join(images, 'a.png'))"
     done = start(lab, body)
     [line] = [line for line in done.stderr.splitlines() if line.startswith(str(lab.images))]
-    assert "a.png: File too large. " in line and "It is lost, since the run's folder fails too: " in line
+    assert "a.png: File too large. " in line and "It is lost, because the run folder fails too: " in line
     _, record = the_run(lab)
     assert done.returncode == 1 and record["status"] == "failed"
     assert list(lab.path.rglob("*.part")) == []

@@ -389,7 +389,7 @@ def test_savefig_is_recorded_and_reported(lab, is_early):
     assert record["metrics"] == {"early": is_early}
     assert record["figures"] == [f"{lab.images}/own.png", first, second]
     hint = "Save it, and others, by run.save(figure, path)."
-    assert done.stderr == f"{first}: savefig does not write into a figure how it was made. {hint}\n"
+    assert done.stderr == f"{first}: savefig does not record how a figure was made. {hint}\n"
     if is_early:
         return
     command = (sys.executable, "-m", "experiments")

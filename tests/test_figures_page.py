@@ -141,8 +141,8 @@ def test_figure_states_follow_git(shelf, monkeypatch, capsys):
 
     commit_id = git(shelf.lab.path, "rev-parse", "--short=8", "HEAD").strip()
     unknown = {
-        "other": "unknown, since its commit 12345678 is not in this repository",
-        "plain": "unknown, since its metadata names no script and commit",
+        "other": "unknown, because its commit 12345678 is not in this repository",
+        "plain": "unknown, because its metadata has no script or no commit",
     }
     assert states() == unknown
     (shelf.lab.path / "results.txt").write_text("2")  # neither script, configuration nor package
@@ -151,9 +151,9 @@ def test_figure_states_follow_git(shelf, monkeypatch, capsys):
     configuration = "experiments/011-x/conf/growth_gh_000.yaml"
     with (shelf.lab.path / configuration).open("a") as file:
         file.write("# edited\n")
-    assert states() == unknown | {"growth": f"stale, since {configuration} differs from {commit_id}"}
+    assert states() == unknown | {"growth": f"stale, because {configuration} differs from {commit_id}"}
     commit(shelf.lab.path)
-    assert states() == unknown | {"growth": f"stale, since {configuration} differs from {commit_id}"}
+    assert states() == unknown | {"growth": f"stale, because {configuration} differs from {commit_id}"}
     git(shelf.lab.path, "revert", "--no-edit", "HEAD")
     assert states() == unknown
     with (shelf.experiment / "conf/default.yaml").open("a") as file:  # the base of both configurations
@@ -163,7 +163,7 @@ def test_figure_states_follow_git(shelf, monkeypatch, capsys):
     with (shelf.lab.path / "torchcell/__init__.py").open("a") as file:
         file.write("# edited\n")
     reason = f"torchcell/__init__.py differs from {commit_id}"
-    assert states()["dose"] == f"stale, since {reason}"
+    assert states()["dose"] == f"stale, because {reason}"
     assert f"stale: {reason}\n" in shelf.command("list", "--figure", first)
     page = shelf.lab.path / "figures.html"
     assert shelf.command("figures", "--output", page) == f"page: {page} (4 figures, 2 stale, 2 unknown)\n"
@@ -171,7 +171,7 @@ def test_figure_states_follow_git(shelf, monkeypatch, capsys):
     git(shelf.lab.path, "checkout", "--quiet", "torchcell")
     shelf.draw("011-dose.png", script="dose", dirty=True)
     head = git(shelf.lab.path, "rev-parse", "--short=8", "HEAD").strip()
-    assert states() == unknown | {"dose": f"dirty, since it was made from uncommitted changes of {head}"}
+    assert states() == unknown | {"dose": f"dirty, because it was made from uncommitted changes of {head}"}
 
 
 def test_figure_of_untracked_configuration(shelf, monkeypatch):
@@ -214,16 +214,16 @@ PAPER = r"""
 """
 FOUND = """\
 notes/a.md:1: assets/images/gone.png is missing
-notes/a.md:1: assets/images/a b.png is unknown, since its metadata names no script and commit
+notes/a.md:1: assets/images/a b.png is unknown, because its metadata has no script or no commit
 notes/a.md:3: lost.png is missing
-notes/a.md:3: deep/nested.png is unknown, since its metadata names no script and commit
-notes/a.md:3: /assets/images/dirty one.png is dirty, since it was made from uncommitted changes of {head}
+notes/a.md:3: deep/nested.png is unknown, because its metadata has no script or no commit
+notes/a.md:3: /assets/images/dirty one.png is dirty, because it was made from uncommitted changes of {head}
 notes/a.md:4: assets/images/ref.png is missing
 notes/a.md:4: assets/images/fold.png is missing
 notes/a.md:8: assets/images/s_2026-11-25-10-15-53.png is older than s_2026-11-26-10-15-53_2.png
 notes/a.md:9: assets/images/f_2026-11-25-10-15-53/x.png is older than f_2026-11-27-10-15-53/x.png
 paper/sections/a.tex:4: lost is missing
-paper/sections/a.tex:5: \\home/x.png cannot be checked, since a macro names it. Write its path.
+paper/sections/a.tex:5: \\home/x.png cannot be checked, because the path contains a macro. Write the path in full.
 """
 
 
@@ -263,7 +263,7 @@ def test_figures_of_a_real_note_have_no_metadata(tmp_path):
     run(sys.executable, ROOT / "tests/support/replica.py", replica, check=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = run(sys.executable, "-m", "experiments", "check", "--figures", "notes", cwd=replica, env=environment)
-    unknown = "is unknown, since its metadata names no script and commit"
+    unknown = "is unknown, because its metadata has no script or no commit"
     images = "./assets/images/025-plate-growth"
     assert (done.returncode, done.stdout.splitlines()) == (
         1,

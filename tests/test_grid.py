@@ -66,10 +66,10 @@ def test_grid_point_names(text, expected):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("[]", "grid: it must be a mapping with arms, axes or both."),
+        ("[]", "grid: must be a mapping with arms, axes or both."),
         ("{arms: {a: []}, seeds: [1]}", 'grid: unknown key "seeds"; expected one of: arms, axes.'),
-        ("{}", "grid: it has neither arms nor axes. Write at least one."),
-        ("{arms: {}, axes: {}}", "grid: it has neither arms nor axes. Write at least one."),
+        ("{}", "grid: no arms and no axes. Write at least one of them."),
+        ("{arms: {}, axes: {}}", "grid: no arms and no axes. Write at least one of them."),
         ("{arms: [a]}", "grid: arms must be a mapping of names to lists of overrides, like {wide: [lr=6e-4]}."),
         ("{axes: [a]}", "grid: axes must be a mapping of keys to lists of values, like {seed: [0, 1, 2]}."),
         ("{arms: {a.b: []}}", 'arm "a.b": the name must be a letter, then letters, digits, - or _.'),

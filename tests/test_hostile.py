@@ -132,7 +132,7 @@ def test_release_with_a_git_folder_is_skipped(own_old):
     for option in ("--dry-run", "--commit"):
         done = tool(own_old, "update", option)
         assert skipped(
-            done, own_old.path / "experiments/011-x", "v1.2.0 of its template renders .Git, which is git's own"
+            done, own_old.path / "experiments/011-x", "v1.2.0 of its template renders .Git, which is reserved for git"
         )
     assert contents(own_old.path) == before and git(own_old.path, "status", "--porcelain") == ""
 
@@ -151,7 +151,7 @@ def test_malformed_answers_skip_only_their_experiment(old, experiment):
     assert done.returncode == 3 and done.stderr == ""
     rows = done.stdout.splitlines()[1:]
     assert len(rows) == 5 and rows[0].rstrip().endswith(" updated")
-    assert all("is not of this template" in row for row in rows[1:])
+    assert all("is not an answers file of this template" in row for row in rows[1:])
     assert contents(experiment) != before
 
 
@@ -164,7 +164,7 @@ def test_malformed_yaml_tags_are_refused(old, experiment):
     commit(old.path)
     done = typed(old, "update", "--dry-run")
     assert done.returncode == 3 and done.stderr == ""
-    assert [row.split()[0] for row in done.stdout.splitlines() if "is not of this template" in row] == [
+    assert [row.split()[0] for row in done.stdout.splitlines() if "is not an answers file of this template" in row] == [
         "experiments/100-x",
         "experiments/101-x",
     ]

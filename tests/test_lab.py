@@ -48,8 +48,8 @@ WRONG = [
     ("a: 1\n---\nb: 2\n", "lab.yml: must be one mapping"),
     (changed("machine", to={}), 'lab.yml: unknown field "machine"; expected one of: repository, package, first_run'),
     (changed("first_run", to=None), "lab.yml: first_run is missing"),
-    (changed("repository", to=5), "lab.yml: repository must be text"),
-    (changed("package", to=["x"]), "lab.yml: package must be text"),
+    (changed("repository", to=5), "lab.yml: repository must be a string"),
+    (changed("package", to=["x"]), "lab.yml: package must be a string"),
     (changed("queries", to="maybe"), "lab.yml: queries must be true or false"),
     (changed("first_run", to="mars_000"), 'lab.yml: first_run: run "mars_000" of first: unknown machine "mars"'),
     (changed("first_run", to="gone_000"), 'lab.yml: first_run: run "gone_000" of first: gone is retired'),
@@ -66,11 +66,11 @@ WRONG = [
     (changed("machines", "gh", to="python3"), "machine gh: must be a mapping with the field python"),
     (changed("machines", "gh", "qos", to="high"), 'machine gh: unknown field "qos"; expected one of: cluster,'),
     (changed("machines", "gh", "python", to=None), "machine gh: python is missing"),
-    (changed("machines", "gh", "python", to=["python3"]), "machine gh: python must be text"),
+    (changed("machines", "gh", "python", to=["python3"]), "machine gh: python must be a string"),
     (changed("machines", "gh", "python", to=" "), "machine gh: python is missing"),
-    (changed("machines", "gh", "cluster", to=3), "machine gh: cluster must be text"),
-    (changed("machines", "gh", "setup", to="module load x"), "machine gh: setup must be a list of lines of bash"),
-    (changed("machines", "gh", "setup", to=[1]), "machine gh: setup must be a list of lines of bash"),
+    (changed("machines", "gh", "cluster", to=3), "machine gh: cluster must be a string"),
+    (changed("machines", "gh", "setup", to="module load x"), "machine gh: setup must be a list of bash lines"),
+    (changed("machines", "gh", "setup", to=[1]), "machine gh: setup must be a list of bash lines"),
     (changed("machines", "gh", "torchrun", to="--tee=3"), "machine gh: torchrun must be a list of options of torchrun"),
     (changed("machines", "gh", "torchrun", to=["tee"]), 'machine gh: torchrun: "tee" must be one option in one word'),
     (changed("machines", "gh", "torchrun", to=["--tee 3"]), 'machine gh: torchrun: "--tee 3" must be one option'),
@@ -85,10 +85,10 @@ WRONG = [
     (changed("machines", "gh", "preflight", to="no way"), "machine gh: preflight must be true or false"),
     (
         changed("machines", "gh", "rules", to="be nice"),
-        "machine gh: rules must be a list of sentences, each in one line",
+        "machine gh: rules must be a list of strings, one per rule, without line breaks",
     ),
-    (changed("machines", "gh", "rules", to=["a", 1]), "machine gh: rules must be a list of sentences"),
-    (changed("machines", "gh", "rules", to=["a\nb"]), "machine gh: rules must be a list of sentences"),
+    (changed("machines", "gh", "rules", to=["a", 1]), "machine gh: rules must be a list of strings, one per rule"),
+    (changed("machines", "gh", "rules", to=["a\nb"]), "machine gh: rules must be a list of strings, one per rule"),
     (changed("machines", "gh", "retired", to=1), "machine gh: retired must be true or false"),
     (changed("machines", "gh", "slurm", to="none"), "machine gh: slurm must be true or false"),
     (changed("machines", "gh", "slurm", to=False), "machine gh: sbatch has options, but slurm is false"),
@@ -101,9 +101,9 @@ WRONG = [
     ),
     (
         changed("machines", "gh", "sbatch", "cpus-per-gpu", to=4),
-        "machine gh: sbatch: cpus-per-task and cpus-per-gpu exclude each other. Remove one of them",
+        "machine gh: sbatch: cpus-per-task and cpus-per-gpu cannot be combined. Remove one of them",
     ),
-    (changed("machines", "gh", "sbatch", "mem", to=1.5), "machine gh: sbatch: mem must be text, a whole number"),
+    (changed("machines", "gh", "sbatch", "mem", to=1.5), "machine gh: sbatch: mem must be a string, an integer"),
     (changed("machines", "gh", "sbatch", "requeue", to=False), "machine gh: sbatch: requeue is false"),
     (changed("machines", "gh", "sbatch", "comment", to="a\nb"), "machine gh: sbatch: comment has a quote, a backslash"),
 ]
@@ -265,7 +265,7 @@ def test_retired_machine_keeps_recorded_runs(own_template, lab):
     refused = run(
         "copier", "copy", "--defaults", "-d", "runs={x: [slurm_000]}", own_template.path, "012-y", cwd=lab.path
     )
-    assert "slurm is retired and takes no new runs" in refused.stderr.splitlines()[-1]
+    assert "slurm is retired and cannot have new runs" in refused.stderr.splitlines()[-1]
 
 
 # The lab's own lab.yml ------------------------------------------------------------------------------------------------

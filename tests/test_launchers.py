@@ -127,7 +127,7 @@ def test_signal_that_reaches_no_process_is_reported(lab, slurm):
         "Use --signal=B:TERM@90"
     )
     done = jobs.submit("--dry-run", "gh_x_000", "gh_x-ddp_001", "--", "--signal=TERM@90")
-    line = "signal is TERM@90, which Slurm sends only to what srun starts. Use --signal=B:TERM@90"
+    line = "signal is TERM@90, which Slurm only sends to processes started by srun. Use --signal=B:TERM@90"
     assert done.stderr == f"submit.sh: gh_x_000: {line}\nsubmit.sh: gh_x-ddp_001: {line}\n"
     assert jobs.submit("--dry-run", "gh_x-ddp_001", "--", "--signal=B:TERM@90").stderr == ""
 

@@ -77,7 +77,7 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
         return (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
 
     assert line(paused[2]) == f"job {paused[2]} of the chain of job {paused[0]} ends: the run's status is finished\n"
-    assert line(failed[2]).endswith(f" of the chain of job {failed[0]} ends: job {failed[1]} left nothing to do\n")
+    assert line(failed[2]).endswith(f" of the chain of job {failed[0]} ends: job {failed[1]} completed\n")
     assert line(failed[1]).endswith(" ends: the run's status is failed\n")
     assert f" ends: job {stopped[1]} was cancelled. To continue the run: bash " in line(stopped[2])
     for task in range(3):
@@ -93,8 +93,8 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
 @pytest.mark.parametrize(
     "words, problem",
     [
-        (["gh_x_000", "--legs", "0"], "--legs takes a number from 1 to 99: 0"),
-        (["gh_x_000", "--legs"], "--legs takes a number from 1 to 99: "),
+        (["gh_x_000", "--legs", "0"], "--legs must be a number from 1 to 99: 0"),
+        (["gh_x_000", "--legs"], "--legs must be a number from 1 to 99: "),
         (
             ["gh_x-pack", "x_gh_000", "--legs=2"],
             "gh_x-pack x_gh_000: a pack has several runs, which no leg can continue.",
@@ -123,9 +123,9 @@ def test_chain_needs_the_word_of_slurm(jobs, slurm):
     assert slurm.wait(later)["JobState"] == "FAILED"
     log = (jobs.logs / f"011-x_gh_000_{later}.out").read_text()
     head, _, command = log.strip().partition(" To continue the run: ")
-    assert head == f"job {later} of the chain of job {killed} stops: Slurm does not answer how job {killed} ended."
+    assert head == f"job {later} of the chain of job {killed} stops: Slurm does not know how job {killed} ended."
     done = run("bash", "-c", f"{command} hours=1", env=jobs.environment)
-    assert "takes launcher, overrides and code from the receipt" in done.stderr
+    assert "takes the launcher, overrides and code from the receipt" in done.stderr
     [number] = submitted(run("bash", "-c", command, env=jobs.environment))
     wait_until(lambda: jobs.records()[0]["status"] == "running")
     slurm("scontrol", "requeue", number)

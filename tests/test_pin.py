@@ -433,7 +433,7 @@ def test_unpinnable_code_is_refused_without_live(jobs, slurm):
     assert "conf/inner/ is another repository" in jobs.refused("gh_x_000").replace("inner is", "inner/ is")
     shutil.rmtree(jobs.experiment / "conf/inner")
     (jobs.experiment / "big.bin").write_bytes(bytes(51_000_000))
-    assert "git does not track 51 MB of files here, like" in jobs.refused("gh_x_000")
+    assert "51 MB of files are untracked, such as" in jobs.refused("gh_x_000")
     (jobs.experiment / "big.bin").unlink()
     (jobs.lab.path / ".gitignore").open("a").write("*.slurm\n")
     git(jobs.lab.path, "rm", "--quiet", "--cached", "experiments/011-x/scripts/gh_x_000.slurm")
@@ -450,8 +450,8 @@ def test_ignored_modules_and_outside_links_are_reported(jobs, slurm):
     done = jobs.submit("gh_x_000", "--", "--hold")
     slurm("scancel", *submitted(done))
     assert done.stderr == (
-        "submit.sh: not submitted, since git ignores it: experiments/011-x/scripts/fast.so torchcell/secret.py\n"
-        "submit.sh: not submitted, since it is a link to a file that is not pinned: experiments/011-x/scripts/link.py\n"
+        "submit.sh: not submitted, because git ignores it: experiments/011-x/scripts/fast.so torchcell/secret.py\n"
+        "submit.sh: not submitted, because it is a symlink to an unpinned file: experiments/011-x/scripts/link.py\n"
     )
 
 

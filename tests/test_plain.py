@@ -215,7 +215,7 @@ def test_plain_script_gets_its_arguments_whole(old):
 def test_plain_words_are_checked(old):
     name = "slurm_flatten-plain_000"
     assert old.refused(name, "a=b") == (
-        f"submit.sh: {name} takes no overrides. Write the arguments of its script after a second --, like -- -- a=b"
+        f"submit.sh: {name} takes no overrides. Write the arguments of its script after a second --: -- -- a=b"
     )
     assert old.refused("slurm_cgt", "kl_003", "--", "--", "seed=1") == (
         "submit.sh: slurm_cgt kl_003 takes no arguments after a second --. Write overrides as KEY=VALUE."

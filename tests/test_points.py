@@ -88,7 +88,7 @@ def test_point_by_hand_runs_once(campaign):
     assert record["axes"] == {"seed": 1} and record["overrides"] == ["hidden=256", "lr=6e-4", "seed=1"]
 
     done = start(campaign, "point=wide_1")
-    assert refusal(done) == f"point wide_1 of round2: it is finished. Move {folder} away to compute it again."
+    assert refusal(done) == f"point wide_1 of round2: it is finished. To compute it again, move {folder} away."
     write_conf(campaign, round2=ROUND2 + "extra: 1\n")
     line = refusal(start(campaign, "point=wide_1"))
     assert line.startswith(f"point wide_1 of round2: it is finished with another configuration. Move {folder} away")
@@ -111,11 +111,11 @@ def test_point_shows_its_configuration(campaign):
         ([], "round2 has a grid of 6 points. Choose one, like point=reference_0"),
         (["-m", "lr=1,2"], "round2 has a grid of 6 points. Choose one, like point=reference_0"),
         (["point=wide_7"], 'unknown point "wide_7" of round2; the nearest of its 6 points: wide_1, wide_0, masked_1'),
-        (["point=wide_0", "-m"], "point=wide_0: a point is one run. Leave --multirun out."),
-        (["point=wide_0", "point=wide_1"], "point=wide_0 point=wide_1: a run computes one point. Leave one of them."),
+        (["point=wide_0", "-m"], "point=wide_0: a point is one run. Remove --multirun."),
+        (["point=wide_0", "point=wide_1"], "point=wide_0 point=wide_1: a run computes one point. Remove one of them."),
         (
             ["point=wide_0", "lr=1", "wandb.mode=offline"],
-            "point=wide_0 lr=1: other overrides need a folder of their own. Add config=round2.NAME, or leave them out.",
+            "point=wide_0 lr=1: other overrides need their own folder. Add config=round2.NAME, or remove them.",
         ),
         (
             ["point=wide_0", "config=x.y"],
@@ -133,11 +133,9 @@ def test_point_of_wrong_configuration_is_refused(campaign):
     write_conf(campaign, heir="defaults: [round2, _self_]\n", none="defaults: [round2, _self_]\ngrid: null\n")
     write_conf(campaign, broken=ROUND2.replace("seed: [0, 1]", "lr: [1]"), typo=ROUND2.replace("[]", "["))
     line = refusal(start(campaign, config="heir"))
-    assert line == "conf/heir.yaml: it inherits a grid. Write a grid: of its own, or `grid: null` for none."
+    assert line == "conf/heir.yaml: it inherits a grid. Write its own `grid:`, or `grid: null` for none."
     assert start(campaign, config="none").stdout == f"{KEYS} none 0 128 0.001 0 None\n"
-    assert (
-        refusal(start(campaign, "point=a", config="none")) == "point=a: conf/none.yaml has no grid. Leave point= out."
-    )
+    assert refusal(start(campaign, "point=a", config="none")) == "point=a: conf/none.yaml has no grid. Remove point=."
     line = refusal(start(campaign, "point=a", config="broken"))
     assert line == "conf/broken.yaml: arm wide: it sets lr, which is an axis. Remove one of them."
     assert refusal(start(campaign, "point=a", config="typo")).startswith(
@@ -145,7 +143,7 @@ def test_point_of_wrong_configuration_is_refused(campaign):
     )
     assert refusal(start(campaign, "point=a", config="nix")) == "conf/nix.yaml: this file does not exist."
     line = refusal(campaign.python("experiments/011-x/scripts/light.py", "point=a"))
-    assert line == "point=a: it needs the name of a configuration. Write --config-name CONFIG point=a"
+    assert line == "point=a: it needs a configuration. Write --config-name CONFIG point=a"
 
 
 def test_point_with_name_and_overrides_has_own_folder(campaign):
@@ -195,7 +193,7 @@ def test_point_held_elsewhere_is_refused(campaign):
     assert line.startswith("job 5_3 holds a point, and Slurm does not answer about it: it is a job of cluster delta")
     path.write_text("")
     line = refusal(start(campaign, "point=wide_0"))
-    assert line == f"{path}: it is not a claim. If no process computes this point, remove this file."
+    assert line == f"{path}: not a claim. If no process computes this point, remove this file."
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / "provenance.json").write_text("{}")

@@ -146,7 +146,7 @@ def test_list_prints_one_row_per_campaign_and_sweep(campaign):
         done = tool(campaign, *words, "--state", "faild")
         assert done.returncode == 1 and 'unknown state "faild"; expected some of: queued, ' in done.stderr
     done = tool(campaign, "list", "--last", "1")
-    assert done.returncode == 1 and done.stderr.startswith("experiments: no experiment is named. Write its PATH")
+    assert done.returncode == 1 and done.stderr.startswith("experiments: no experiment is given. Write its PATH")
 
 
 def test_list_fits_a_terminal(campaign, monkeypatch):
@@ -224,7 +224,10 @@ def test_logs_prints_the_log_of_a_job(campaign, monkeypatch):
         file.write("more\n")
     terminal.expect("more")
     terminal.child.terminate()
-    problems = {"masked_0": "round2.smoke/masked_0_0.001 ran by hand, so it has no log", "gone": "round2/gone_0 ran by"}
+    problems = {
+        "masked_0": "round2.smoke/masked_0_0.001 was run by hand, so it has no log",
+        "gone": "round2/gone_0 ran by",
+    }
     problems |= {"7_7": 'unknown run "7_7" of experiments/011-x. `experiments list'}
     for name, problem in problems.items():
         done = tool(campaign, "logs", "011-x", name)
@@ -239,11 +242,11 @@ def test_short_names_of_experiments(campaign):
         assert "scripts" not in tool(campaign, "check", name, cwd=inside).stderr
         assert tool(campaign, "update", "--dry-run", name, cwd=inside).returncode in (0, 3)
     (campaign.path / "experiments/011-other").mkdir()
-    errors = {"011": '"011" may be any of: 011-other, 011-x. Write one of them.'}
+    errors = {"011": '"011" is ambiguous: 011-other, 011-x. Write one of these names.'}
     errors |= {"012": 'unknown experiment "012"; the nearest of 2 in experiments/: 011-', "a/b": "a/b has no .copier-"}
     for name, error in errors.items():
         done = tool(campaign, "list", name)
         assert done.returncode == 1 and done.stderr.startswith(f"experiments: {error}"), done.stderr
     done = tool(campaign, "adopt", "011-x")
-    assert "is an experiment already" in done.stderr
+    assert "already is an experiment" in done.stderr
     assert Path(campaign.path, "experiments/011-other").is_dir()

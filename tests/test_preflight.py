@@ -364,7 +364,7 @@ def test_configuration_that_is_not_read_is_noted(x):
     for text, is_read in texts.items():
         script = write(x, f"{text}\nif __name__ == '__main__':\n    print(1)\n")
         answer = preflight(x, [script, "--config-name", "x_gh_000"], [script])
-        note = f"{script}: it does not read its configuration, since it has no hydra.main"
+        note = f"{script}: it does not read its configuration, because it has no hydra.main"
         assert (answer.problems, answer.notes) == ([], [] if is_read else [("a", note)]), text
 
 
@@ -416,7 +416,7 @@ def test_python_that_drops_the_environment_is_refused(x):
     answer = preflight(x, STARTER, STARTER, probes=some)
     line = (
         "python: Python did not get EXPERIMENT_JOB, SLURM_PROCID. "
-        "Let the `python:` command of lab.yml pass the environment."
+        "The `python:` command in lab.yml must pass the environment."
     )
     assert answer.problems == [("a", line), ("b", line)]
 
@@ -568,7 +568,7 @@ def test_input_outside_data_root_is_refused(x):
     (x.data.parent / "outside").touch()
     for path in ("../outside", "/etc/passwd", "./../../outside", ".", "./", "''"):
         [line] = problems(x, *STARTER, f"inputs=[{path}]")
-        assert line.startswith("inputs: neither in DATA_ROOT nor in the experiment: "), line
+        assert line.startswith("inputs: not in DATA_ROOT or in the experiment: "), line
         done = x.start("x_gh_000", f"inputs=[{path}]")
         assert (done.returncode, done.stderr) == (1, f"{line}\n")
 
@@ -581,7 +581,7 @@ def test_folder_variables_are_checked(x):
     not_set = [f"{variable} is not set. Set it in {x.path}/.env" for variable in variables]
     for folder in ("/proc", "/nowhere"):
         lines = problems(x, env=dict.fromkeys(variables, folder))
-        assert lines == [f"{variable} names a folder that cannot be written: {folder}" for variable in variables]
+        assert lines == [f"{variable} is a folder that is not writable: {folder}" for variable in variables]
     assert problems(x, env=dict.fromkeys(variables, "")) == not_set
     for variable, line in zip(variables, not_set, strict=True):
         assert problems(x, env={variable: ""}) == [line]
@@ -765,7 +765,7 @@ def test_launcher_of_every_kind_is_checked(lab, slurm):
     ]
     assert findings(jobs, "gh_query_001", "hours=3", env=env) == ["query.py: error: unrecognized arguments: hours=3"]
     jobs.edit("conf/x_gh_001.yaml", "hours: ???", "hours: 24")
-    assert findings(jobs, "gh_x-srun_001", "--overwrite") == ["only the launcher of a query takes --overwrite"]
+    assert findings(jobs, "gh_x-srun_001", "--overwrite") == ["only launchers of queries take --overwrite"]
     (jobs.experiment / "queries/001_small_build.cql").unlink()
     unknown = "query.py: 001: unknown query; expected one of: (queries/ is empty)"
     assert findings(jobs, "gh_query_001", env=env) == [unknown]

@@ -304,8 +304,8 @@ def test_parameters_are_checked_before_connecting(queries):
         ([], {}, "no value for $a, $b. Give --param a=JSON, or write queries/p.json."),
         (["a=1"], {}, "no value for $b. Give --param b=JSON, or write queries/p.json."),
         *(([word], {}, f"the parameter {word} must be KEY=JSON or KEY=@FILE") for word in ("=3", "a", "=")),
-        ([f"a={2**63}"], {}, f"the parameter a is a whole number beyond 64 bits: {2**63}"),
-        (['a={"x": [0, -9223372036854775809]}'], {}, "the parameter a.x[1] is a whole number beyond 64 bits: "),
+        ([f"a={2**63}"], {}, f"the parameter a is an integer beyond 64 bits: {2**63}"),
+        (['a={"x": [0, -9223372036854775809]}'], {}, "the parameter a.x[1] is an integer beyond 64 bits: "),
         (["a=NaN"], {}, "the parameter a is nan, which JSON cannot represent"),
         ([r'a="\ud800"'], {}, "the parameter a has an incomplete character"),
         ([r'a={"\ud800": 1}'], {}, "the parameter a, in a key, has an incomplete character"),
@@ -395,11 +395,11 @@ for number, values in enumerate(rows):
 
 def test_parquet_refuses_mixed_columns_by_name(queries):
     parquet = pytest.importorskip("pyarrow.parquet")
-    advice = "Return other values, or use JSON lines."
-    large = "the column a has decimal numbers and whole numbers beyond 2^53"
+    advice = "Return other values, or use --format jsonl."
+    large = "the column a has floats and integers beyond 2^53"
     refused = {
-        "the column a has whole numbers and text, which Parquet cannot mix": [None, 1, 2, "x"],
-        "the column a[].k has true or false and whole numbers, which Parquet cannot mix": [[{"k": 1}], [{"k": True}]],
+        "the column a has integers and strings, which Parquet cannot mix": [None, 1, 2, "x"],
+        "the column a[].k has booleans and integers, which Parquet cannot mix": [[{"k": 1}], [{"k": True}]],
         "the column a has lists and maps, which Parquet cannot mix": [[], {}],
         "the column a has only empty maps, which Parquet cannot hold": [{}, None],
         f"{large}, which Parquet cannot mix": [2**53 + 1, 0.5],
@@ -431,7 +431,7 @@ def test_query_number_must_be_unique(queries):
     assert queries("001", "--param", PARAM).stdout.endswith("001_small_build.jsonl\n")
     queries.write("001_other", "RETURN 1")
     refusal = queries.refused("001")
-    assert "several queries have this number. Give one of the names: 001_other, 001_small_build" in refusal
+    assert "several queries have this number. Use one of the names: 001_other, 001_small_build" in refusal
 
 
 # Concurrency and kills ------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ WRONG = [
     ("runs", {"x": ["gh_0000"]}, "must have the form MACHINE_ID"),
     ("runs", {"x": ["gh_000_"]}, "must have the form MACHINE_ID"),
     ("runs", {"x": ["gh_000-test"]}, "must have the form MACHINE_ID"),
-    ("runs", {"x": ["gh_test"]}, "must have the form MACHINE_ID or MACHINE, like gh_000"),
+    ("runs", {"x": ["gh_test"]}, "must have the form MACHINE_ID or MACHINE, such as gh_000"),
     ("runs", {"x": ["gh_optuna_"]}, "must have the form MACHINE_ID"),
     ("runs", {"x": ["gh_optuna-2"]}, "must have the form MACHINE_ID"),
     ("runs", {"x": ["gh_Optuna"]}, "must have the form MACHINE_ID"),
@@ -59,7 +59,7 @@ WRONG = [
     ("runs", {"x": ["_000"]}, 'unknown machine ""; expected one of: gh'),
     ("runs", {"x": ["GH_000"]}, 'unknown machine "GH"; expected one of: gh'),
     ("runs", {"x": ["mars_optuna"]}, 'unknown machine "mars"; expected one of: gh'),
-    ("runs", {"x": ["gone_000"]}, 'run "gone_000" of x: gone is retired and takes no new runs'),
+    ("runs", {"x": ["gone_000"]}, 'run "gone_000" of x: gone is retired and cannot have new runs'),
     ("runs", {"x": ["gh-mpi_000"]}, 'run "gh-mpi_000" of x: unknown mode "mpi"; expected one of: ddp, srun, pack'),
     ("runs", {"x": ["gh-_000"]}, "must have the form MACHINE_ID"),
     ("runs", {"x": ["gh-mpi"]}, 'run "gh-mpi" of x: unknown mode "mpi"'),
@@ -90,15 +90,15 @@ WRONG = [
     ("runs", {"x": [{"gh-ddp_000": {"nodes": "1-2"}}]}, "ddp runs on one node, and nodes is 1-2"),
     ("runs", {"x": ["desk-srun_000"]}, "desk has no Slurm, so srun cannot be used"),
     ("runs", {"x": ["desk_wandb"]}, "desk has no Slurm, so wandb cannot be used"),
-    ("runs", {"x": [{"desk_000": {"mem": "1g"}}]}, "desk has no Slurm, so options of sbatch cannot be used"),
-    ("runs", {"x": [{"gh_000": None}]}, 'run "gh_000" of x: options of sbatch must be a mapping'),
-    ("runs", {"x": [{"gh_000": ["mem"]}]}, "options of sbatch must be a mapping"),
+    ("runs", {"x": [{"desk_000": {"mem": "1g"}}]}, "desk has no Slurm, so sbatch options cannot be used"),
+    ("runs", {"x": [{"gh_000": None}]}, 'run "gh_000" of x: sbatch options must be a mapping'),
+    ("runs", {"x": [{"gh_000": ["mem"]}]}, "sbatch options must be a mapping"),
     (
         "runs",
         {"x": [{"gh_000": {"cpus_per_task": 4}}]},
         '"cpus_per_task" is not a long option of sbatch. Write cpus-per-task',
     ),
-    ("runs", {"x": [{"gh_000": {"mem": "4g", "mem-per-cpu": "1g"}}]}, "mem and mem-per-cpu exclude each other."),
+    ("runs", {"x": [{"gh_000": {"mem": "4g", "mem-per-cpu": "1g"}}]}, "mem and mem-per-cpu cannot be combined."),
     (
         "runs",
         {"x": [{"gh_000": {"cpus-per-gpu": 4, "tres-per-task": "cpu:4"}}]},
@@ -112,12 +112,12 @@ WRONG = [
     (
         "runs",
         {"x": [{"gh_000": {"time": 43200}}]},
-        'time is 43200, because YAML reads 12:00:00 as a number. Write it as text, like "0-12:00:00"',
+        'time is 43200, because YAML reads 12:00:00 as a number. Write it as a string, such as "0-12:00:00"',
     ),
     ("runs", {"x": [{"gh_000": {"time": 90}}]}, 'like "0-01:30:00"'),
     ("runs", {"x": [{"gh_000": {"requeue": False}}]}, "requeue is false. Write true to set a flag"),
-    ("runs", {"x": [{"gh_000": {"mem": 1.5}}]}, "mem must be text, a whole number, true or null"),
-    ("runs", {"x": [{"gh_000": {"gres": ["gpu:1"]}}]}, "gres must be text"),
+    ("runs", {"x": [{"gh_000": {"mem": 1.5}}]}, "mem must be a string, an integer, true or null"),
+    ("runs", {"x": [{"gh_000": {"gres": ["gpu:1"]}}]}, "gres must be a string"),
     ("runs", {"x": [{"gh_000": {"mem": ""}}]}, 'mem is ""'),
     ("runs", {"x": [{"gh_000": {"comment": "a\nb"}}]}, "comment has a quote, a backslash or a line break"),
     ("runs", {"x": [{"gh_000": {"comment": 'a"b'}}]}, "comment has a quote"),
@@ -128,7 +128,7 @@ WRONG = [
     ("runs", {"x": ["gh_optuna", "gh_optuna"]}, "the name x_gh_optuna is already used by gh"),
     ("runs", {"x": ["gh_optuna", {"gh-pack_optuna": {"ntasks": 2}}]}, "the name x_gh_optuna is already used by gh"),
     ("runs", {"x": ["gh_000"], "X": ["gh_000"]}, "the name x_gh_000 is already used by gh_000"),
-    ("runs", {"x": ["gh_000_" + "a" * 200]}, "launcher's name is longer than 200 characters"),
+    ("runs", {"x": ["gh_000_" + "a" * 200]}, "name of its launcher is longer than 200 characters"),
     ("runs", {"query": ["gh-srun_001"]}, "must have the form MACHINE_NNN, where NNN is the number of a file"),
     ("runs", {"query": ["gh_optuna"]}, "must have the form MACHINE_NNN, where NNN is the number of a file"),
     ("runs", {"query": ["gh_001_a"]}, "must have the form MACHINE_NNN, where NNN is the number of a file"),
@@ -198,7 +198,7 @@ def test_folder_names_the_experiment(template, tmp_path, name):
 def test_wrong_name_is_refused_before_the_questions(plain_template, tmp_path, name):
     with pytest.raises(copier.errors.UserMessageError) as refused:
         render(plain_template, tmp_path / "011-x", experiment=name)
-    assert " does not have the form NNN-slug. Type: --data experiment=001-" in str(refused.value)
+    assert " does not have the form NNN-slug. Run: --data experiment=001-" in str(refused.value)
     assert "\n" not in str(refused.value) and not (tmp_path / "011-x").exists()
 
 
@@ -213,7 +213,7 @@ def test_wrong_folder_is_refused_with_what_to_type(template, tmp_path, folder, a
     done = run("copier", "copy", template.path, folder, cwd=tmp_path, stdin=subprocess.DEVNULL)
     assert done.returncode == 1 and done.stdout == ""
     [line] = done.stderr.splitlines()
-    assert f"does not have the form NNN-slug. Type: copier copy {template.path} {advised}'" in line
+    assert f"does not have the form NNN-slug. Run: copier copy {template.path} {advised}'" in line
     assert not (tmp_path / folder).exists()
 
 

@@ -195,6 +195,6 @@ def test_ranks_by_hand_share_the_folder_of_their_run(lab):
 def test_ranks_of_a_run_without_a_name_are_refused(lab):
     lab.render()
     codes, errors = start_ranks(lab, 2)
-    message = "RANK is set, but the run that its processes share has no name. Give torchrun --standalone.\n"
+    message = "RANK is set, but the processes do not know their shared run. Start torchrun with --standalone.\n"
     assert (codes, errors) == ([1, 1], [message, message])
     assert list(lab.data.iterdir()) == []

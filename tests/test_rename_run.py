@@ -81,9 +81,9 @@ def test_remove_run_deletes_its_files(old, sweeps):
     [
         (["gh_x_007", "gh_008"], 'unknown run "gh_x_007" of experiments/011-x; expected one of: delta_x_001, gh_x_000'),
         (["gh_x_000", "mars_002"], 'unknown machine "mars"'),
-        (["gh_x_000", "gh_000"], "gh_x_000 has that name already; nothing was changed"),
+        (["gh_x_000", "gh_000"], "gh_x_000 already has that name; nothing was changed"),
         (["gh_x_000", "y_gh_004"], 'run "y_gh_004" of x: unknown machine "y_gh"'),
-        (["gh_x_000", "gh_optuna"], "gh_optuna is another kind of run than gh_x_000; nothing was changed"),
+        (["gh_x_000", "gh_optuna"], "gh_optuna is a different kind of run than gh_x_000; nothing was changed"),
         (["gh_x_000", "gh_001"], "the ID 001 of x is already used by delta_001; nothing was added"),
         (["gh_x_000", "gh_008"], "experiments/011-x/conf/x_gh_008.yaml exists; nothing was added."),
     ],

@@ -81,7 +81,7 @@ def test_instructions_have_commands_that_work(lab, slurm):
 
 
 def test_rendered_readme_adds_a_run_and_updates(rendered):
-    assert f"If `experiments` is not found, type `uv tool install {rendered.lab.template.path}`." in rendered.text
+    assert f"If `experiments` is not installed, run `uv tool install {rendered.lab.template.path}`." in rendered.text
     before = rendered.launchers
     command = shlex.join(["env", *(f"{name}={value}" for name, value in WITH_TOOL.items()), *TOOL])
     add_run, update = [re.sub("^experiments", lambda _: command, line) for line in rendered.changes]

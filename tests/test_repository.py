@@ -126,7 +126,7 @@ def test_results_that_are_large_are_reported(jobs, slurm):
     slurm("scancel", *submitted(done))
     name = "experiments/011-x/results/big.npz"
     assert done.stderr == (
-        f"submit.sh: {name} has 60 MB, which is too large to commit. Move it to DATA_ROOT, or let git ignore it.\n"
+        f"submit.sh: {name} has 60 MB and is too large to commit. Move it to DATA_ROOT, or let git ignore it.\n"
     )
     (jobs.experiment / "results/.gitignore").write_text("*.npz\n")
     done = jobs.submit("gh_x_000", "--", "--hold")
@@ -153,7 +153,7 @@ echo "started with: $*"
 def test_own_launcher_is_read_and_not_executed(jobs, slurm, tmp_path):
     launcher = jobs.experiment / "scripts/own.slurm"
     launcher.write_text(OWN.format(mark=tmp_path / "mark"))
-    note = "submit.sh: own: only its text was checked, since it is not a launcher of the template\n"
+    note = "submit.sh: own: only its text was checked, because it is not a launcher of the template\n"
     done = jobs.submit("--dry-run", "own", "seed=1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "own: ready\n", note)
     done = jobs.submit("own", "seed=1", "--", "--hold")

@@ -201,7 +201,7 @@ def test_job_and_task_are_in_names_and_record(lab):
         assert image.text["Job"] == "686_3"
 
 
-PASS = "Let the `python:` command of lab.yml pass EXPERIMENT_* and SLURM_*."
+PASS = "The `python:` command in lab.yml must pass EXPERIMENT_* and SLURM_*."
 
 
 def test_job_is_not_detected_by_the_users_variables(lab):
@@ -477,9 +477,9 @@ def test_record_that_cannot_be_written_stops_the_run(lab):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("after", "run.log was called outside the run. Call it inside `with Run(cfg) as run:`."),
-        ("before", "run.table was called outside the run. Call it inside `with Run(cfg) as run:`."),
-        ("forked", "run.log was called in a forked process. Call it in the process that made the run."),
+        ("after", "run.log must be called inside `with Run(cfg) as run:`."),
+        ("before", "run.table must be called inside `with Run(cfg) as run:`."),
+        ("forked", "run.log was called in a forked process. Call it in the process of the run."),
     ],
 )
 def test_calls_outside_the_run_are_refused(lab, body, reason):
@@ -517,14 +517,14 @@ def test_table_converts_numbers_and_refuses_other_rows(lab):
 def test_invalid_inputs_are_reported(lab, inputs):
     lab.render()
     done = lab.start("x_gh_000", f"inputs={inputs}")
-    expected = " is not a list of paths. Write paths in DATA_ROOT, or ./PATH for the experiment's own.\n"
+    expected = " is not a list of paths. Write paths in DATA_ROOT, or ./PATH for the experiment.\n"
     assert done.returncode == 1 and done.stderr.endswith(expected)
     assert done.stderr.count("\n") == 1 and outputs(lab) == ([], [])
 
 
 def test_config_name_with_yaml_suffix_is_refused(lab):
     lab.render()
-    said = "--config-name x_gh_000.yaml: the name must not end in .yaml. Leave it out.\n"
+    said = "--config-name x_gh_000.yaml: the name must not end in .yaml. Remove that.\n"
     done = lab.start("x_gh_000.yaml")
     assert (done.returncode, done.stderr) == (1, said)
     command = ["experiments/011-x/scripts/x.py", "--config-name", "x_gh_000.yaml"]
@@ -784,8 +784,8 @@ run.save(figure, osp.join(images, "rates.png"), dpi=50)""")
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["wandb.mode=offline", "+wandb.nmae=x"], "wandb.init refuses the configuration's values: "),
-        (["wandb.mode=offline", "+wandb.name=[1]"], "wandb.init refuses the configuration's values: "),
+        (["wandb.mode=offline", "+wandb.nmae=x"], "wandb.init rejected the configuration: "),
+        (["wandb.mode=offline", "+wandb.name=[1]"], "wandb.init rejected the configuration: "),
         (["wandb.mode=offline", "+wandb.dir=/proc/own"], "W&B did not start: "),
         (["wandb.mode=online"], "W&B did not start: "),  # without a key
     ],
@@ -910,7 +910,7 @@ def test_unusable_data_folder_is_refused_in_two_lines(untouched_lab, variable, v
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
     assert first.startswith(f"{variable} ") and (value or "") in first
-    assert second == f"Set {variable} in {untouched_lab.path}/.env, or in the environment, which wins over that file."
+    assert second == f"Set {variable} in {untouched_lab.path}/.env, or in the environment, which overrides that file."
 
 
 def test_missing_env_file_is_reported_with_all_variables(untouched_lab):
@@ -919,7 +919,7 @@ def test_missing_env_file_is_reported_with_all_variables(untouched_lab):
         "DATA_ROOT is not set.",
         "ASSET_IMAGES_DIR is empty.",
         "EXPERIMENT_ROOT is not set.",
-        f"Set them in {untouched_lab.path}/.env, or in the environment, which wins over that file.",
+        f"Set them in {untouched_lab.path}/.env, or in the environment, which overrides that file.",
     ]
     env.rename(untouched_lab.path / ".env")
 
@@ -1065,7 +1065,7 @@ def test_input_without_a_checksum_is_not_compared(lab, receipt, tmp_path):
     assert lab.start("x_gh_000", "inputs=[a.csv]", script="light", env=env).returncode == 0
     gone = env | {"EXPERIMENT_SUBMISSION": "/nowhere/x", "SLURM_ARRAY_TASK_ID": "4"}
     done = lab.start("x_gh_000", "inputs=[a.csv]", script="light", env=gone)
-    lack = "inputs: cannot be compared, since the receipt /nowhere/x is missing. Submit the job again.\n"
+    lack = "inputs: cannot be compared, because the receipt /nowhere/x is missing. Submit the job again.\n"
     assert (done.returncode, done.stderr) == (1, lack)
 
 

@@ -141,7 +141,7 @@ def test_show_refuses_in_one_line(ran):
     for path in ("a.png", "b/a.png"):
         (ran.images / path).touch()
     for words, said in (
-        (["011-x"], "no run is named. Write PATH RUN, or --figure FILE."),
+        (["011-x"], "no run is given. Write PATH RUN, or --figure FILE."),
         (["011-x", "nothing"], 'unknown run "nothing" of experiments/011-x. `experiments list experiments/011-x`'),
         (["--figure", "none.png"], "none.png is not a file, and no figure in ASSET_IMAGES_DIR has this name\n"),
         (["--figure", "a.png"], f"a.png is the name of 2 figures. Name one by its path: {ran.images}/a.png, "),
@@ -223,7 +223,7 @@ def test_show_makes_a_figure_of_a_plain_script_again(lab):
     typed = run(sys.executable, "-", cwd=script.parent, input=PLAIN).stdout.strip()
     for path, problem in (
         (dirty, "it was made from uncommitted changes of "),
-        (typed, "it was made in an interactive session, which nothing records. Save it in a script.\n"),
+        (typed, "it was made in an interactive session, which is not recorded. Save it in a script.\n"),
     ):
         done = tool(lab, "show", "--figure", path)
         assert (done.returncode, done.stderr) == (0, "") and f"\nNo command reproduces it: {problem}" in done.stdout

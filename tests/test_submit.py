@@ -205,7 +205,7 @@ CONTRADICTING = [
 def test_options_that_conflict_are_refused_by_name(jobs):
     for options in CONTRADICTING:
         refusal = jobs.refused("gh_x_000", "--", *options)
-        assert "submit.sh does not support " in refusal and f" Leave {options[0]} out." in refusal
+        assert "submit.sh does not support " in refusal and f" Remove {options[0]}." in refusal
 
 
 def test_cpus_per_gpu_replaces_the_cpus_of_the_machine(lab, slurm):
@@ -216,8 +216,8 @@ def test_cpus_per_gpu_replaces_the_cpus_of_the_machine(lab, slurm):
 def test_options_after_dashes_exclude_scripts(two):
     second = two.experiment / "scripts/gh_x_001.slurm"
     for words in ([second], ["--hold", second], ["-J", "name", "gh_x_001"]):
-        assert "only options of sbatch may follow --" in two.refused("gh_x_000", "--", *words)
-    assert "the last option after -- lacks its value" in two.refused("gh_x_000", "--", "-J")
+        assert "only sbatch options can follow --" in two.refused("gh_x_000", "--", *words)
+    assert "the last option after -- needs a value" in two.refused("gh_x_000", "--", "-J")
     assert "unrecognized option '--foo'" in two.refused("gh_x_000", "--", "--foo")
     assert "invalid --begin" in two.refused("gh_x_000", "--", "--begin=never").lower()
     assert "unknown option --hold. See --help." in two.refused("gh_x_000", "--hold")
@@ -243,7 +243,7 @@ def test_missing_slurm_is_one_line(jobs, tmp_path):
     for name in ("bash", "basename", "dirname", "git"):
         (tmp_path / name).symlink_to(shutil.which(name))
     done = jobs.submit("gh_x_000", env={"PATH": str(tmp_path)})
-    refusal = "submit.sh: sbatch is not installed here. Submit from a machine of the cluster.\n"
+    refusal = "submit.sh: sbatch is not installed here. Submit on the cluster.\n"
     assert (done.returncode, done.stderr) == (1, refusal)
 
 
@@ -267,7 +267,7 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
         ("x_gh_000\n", "x_gh_999\n", lost),
         ("--config-name x_gh_000", "'--config-name=x_gh_999'", lost),
         ("scripts/x.py", "scripts/z.py", "its script experiments/011-x/scripts/z.py does not exist"),
-        ("run=(", "walk=(", "it lacks run=( ... ), the command that it runs"),
+        ("run=(", "walk=(", "it lacks its command, run=( ... )"),
         ("\n", "\r\n", "it has DOS line breaks"),
     ]:
         assert old in original
@@ -280,7 +280,7 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
     assert "delta_x_001: allocation failure: Invalid account" in jobs.refused("gh_x_000", "delta_x_001")
     path = jobs.experiment / "scripts/gh_x_999.slurm"
     assert jobs.refused("gh_x_999") == (f"submit.sh: the launcher {path} does not exist. Write overrides as KEY=VALUE.")
-    assert jobs.refused("gh_x_000", "gh_x_000.slurm") == "submit.sh: gh_x_000 is named twice. Name it once."
+    assert jobs.refused("gh_x_000", "gh_x_000.slurm") == "submit.sh: gh_x_000 is given twice. Remove one."
     assert jobs.refused("gh_x_000", "--", "--mem-per-cpu=2g") == (
         "submit.sh: gh_x_000: sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive."
         " The launcher has --mem=64g."
@@ -289,13 +289,13 @@ def test_launcher_that_is_wrong_stops_the_submission(lab, slurm):
     assert jobs.refused("gh_x_000") == "submit.sh: gh_x_000: sbatch: unrecognized option '--memory=64g'"
     jobs.edit("scripts/gh_x_000.slurm", "#SBATCH --memory=64g", "#SBATCH --error=x.out\n#SBATCH --partition=mars")
     assert jobs.refused("gh_x_000").startswith("submit.sh: gh_x_000: sbatch: error: invalid partition specified: mars")
-    assert jobs.refused() == "submit.sh: no launcher was given; expected some of: delta_x_001.slurm gh_x_000.slurm"
+    assert jobs.refused() == "submit.sh: no launcher is given; expected some of: delta_x_001.slurm gh_x_000.slurm"
 
 
 def test_export_without_all_is_a_warning(jobs):
     done = jobs.submit("gh_x_000", "--dry-run", "--", "--export=NONE")
     assert done.stderr == (
-        "submit.sh: gh_x_000: the job does not get the environment of the preflight: --export is NONE\n"
+        "submit.sh: gh_x_000: the job does not have the environment of the preflight: --export is NONE\n"
     )
     assert jobs.submit("gh_x_000", "--dry-run", "--", "--export=ALL,A=1").stderr == ""
 
@@ -353,10 +353,10 @@ def test_shell_settings_that_would_fail_are_one_line(jobs, tmp_path):
     (tmp_path / "env.sh").write_text("cd /\n")
     assert jobs.refused("gh_x_000", env={"BASH_ENV": str(tmp_path / "env.sh")}) == (
         f"submit.sh: BASH_ENV: {tmp_path}/env.sh changes the directory, so no launcher would find its script."
-        " Type: unset BASH_ENV"
+        " Run: unset BASH_ENV"
     )
     assert jobs.refused("gh_x_000", env={"TMPDIR": "/nowhere"}) == (
-        "submit.sh: TMPDIR: /nowhere is not a folder that can be written. Make it, or set TMPDIR to another one."
+        "submit.sh: TMPDIR: /nowhere is not a writable folder. Create it, or set TMPDIR to another folder."
     )
 
 
@@ -419,7 +419,7 @@ def test_stages_start_after_one_another(jobs, slurm):
     assert [stage["JobState"] for stage in stages] == ["FAILED", "CANCELLED", "CANCELLED"]
     after = f"afterok:{stages[0]['JobId']}"
     line = jobs.refused("gh_x_000", "--", f"--dependency={after}", "--kill-on-invalid-dep=yes")
-    assert line.startswith(f"submit.sh: gh_x_000: a job that it depends on has failed: {after}")
+    assert line.startswith(f"submit.sh: gh_x_000: it depends on a job that has failed: {after}")
 
 
 def test_parsable_prints_only_job_numbers(two, slurm):
@@ -458,7 +458,7 @@ def test_submission_lists_jobs_it_could_not_cancel(two, slurm):
     fake_program(two, "sbatch", SECOND_FAILS)
     fake_program(two, "scancel", 'echo "scancel: error: no contact" >&2; exit 1')
     done = two.submit("gh_x_000", "gh_x_001", "--", "--begin=now+1hour")
-    [number] = re.findall(r"; still queued, since scancel failed \(error: no contact\): (\d+)\n$", done.stderr)
+    [number] = re.findall(r"; still queued, because scancel failed \(error: no contact\): (\d+)\n$", done.stderr)
     assert (done.returncode, done.stdout) == (1, "")
     slurm("scancel", number)
 
@@ -512,7 +512,7 @@ def test_job_that_sbatch_lost_is_found(two, slurm, accept, message):
     done = two.submit("gh_x_000", "gh_x_001", "--", "--hold", "--comment=mine")
     numbers = submitted(done)
     assert len(set(numbers)) == 2 and set(numbers) <= set(slurm.queue())
-    assert f"submit.sh: gh_x_001: Slurm accepted the job, although sbatch failed: {message}\n" in done.stderr
+    assert f"submit.sh: gh_x_001: sbatch failed, but Slurm accepted the job: {message}\n" in done.stderr
     assert two.receipt(numbers[1])["launcher"] == "gh_x_001"
     assert slurm.job(numbers[1])["Comment"] == "mine"
     slurm("scancel", *numbers)

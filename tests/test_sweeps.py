@@ -210,14 +210,14 @@ def refused(lab, cases):
 WRONG = [
     ("sweep:", "swept:", "Key 'sweep' is not in struct"),
     ("  n_trials: 2\n", "", "sweep lacks n_trials"),
-    ("n_trials: 2", "n_trials: 2\n  n_trails: 3", 'unknown key of sweep "n_trails"; expected one of: direction, study'),
-    ("n_trials: 2", "n_trials: many", "sweep.n_trials must be a whole number above 0, but is 'many'"),
-    ("n_trials: 2", "n_trials: true", "sweep.n_trials must be a whole number above 0, but is True"),
-    ("max_failures: 3", "max_failures: 0", "sweep.max_failures must be a whole number above 0, but is 0"),
+    ("n_trials: 2", "n_trials: 2\n  n_trails: 3", 'sweep: unknown key "n_trails"; expected one of: direction, study'),
+    ("n_trials: 2", "n_trials: many", "sweep.n_trials must be an integer above 0, but is 'many'"),
+    ("n_trials: 2", "n_trials: true", "sweep.n_trials must be an integer above 0, but is True"),
+    ("max_failures: 3", "max_failures: 0", "sweep.max_failures must be an integer above 0, but is 0"),
     ("timeout: null", "timeout: 1h", "sweep.timeout must be seconds above 0, or null, but is '1h'"),
     (f"figures: {STUDY}", "figures: ../x", "sweep.figures must be the name of a folder, or null, but is '../x'"),
     (f"study: {STUDY}", "study: a/b", "sweep.study must be the name of a file, but is 'a/b'"),
-    ("    seed: 0 #", "    # seed: 0", "sweep.sampler.seed must be a whole number, but is None"),
+    ("    seed: 0 #", "    # seed: 0", "sweep.sampler.seed must be an integer, but is None"),
     ("direction: minimize", "direction: down", "must be a list of minimize and maximize, but is ['down']"),
     ("  direction: minimize", "  # direction", "sweep lacks direction. For an objective with several values,"),
     ("objective: x.main", "objective: x.mian", "'mian' is importable from module 'x'"),
@@ -254,7 +254,7 @@ def test_preflight_writes_nothing(by_hand):
     assert done.stdout.startswith(f"study {STUDY}: 2 trials of x.main by optuna.samplers.TPESampler\ninput: a.csv ")
     assert not list(by_hand.images.iterdir()) and not (by_hand.data / "experiments").exists()
     change(by_hand, "n_trials: 2", "n_trials: many")
-    line = "optuna_worker.py: x_slurm_optuna: sweep.n_trials must be a whole number above 0, but is 'many'"
+    line = "optuna_worker.py: x_slurm_optuna: sweep.n_trials must be an integer above 0, but is 'many'"
     assert preflight(by_hand, program).lines() == [line]
     change(by_hand, "n_trials: many", "n_trials: 2")
     change(by_hand, "noise: 0.05", "noise: ???")
@@ -307,7 +307,7 @@ def test_worker_stops_after_max_failures(by_hand):
         file.write("def no_strain():\n    raise SystemExit('no such strain')\n")
     change(by_hand, "max_failures: 3", "max_failures: 5")
     done = worker(by_hand)
-    last = "optuna_worker.py: 5 trials failed, see above. Fix the cause, then submit again.\n"
+    last = "optuna_worker.py: 5 trials failed (see above). Fix the cause, then submit again.\n"
     assert done.returncode == 1 and done.stderr.endswith(last) and done.stderr.count("Traceback") == 5
     assert "0 of 2 trials complete, 0 running, 5 failed" in done.stdout
     errors = [trial.user_attrs["error"] for trial in trials_of(by_hand, TrialState.FAIL)]
@@ -372,7 +372,7 @@ def test_study_can_be_shared_but_not_changed(by_hand):
     conf = by_hand.path / "experiments/011-x/conf/x_slurm_optuna.yaml"
     text = conf.read_text()
     others = [("high: 36", "high: 48"), ("direction: minimize", "direction: maximize")]
-    reason = f"study {STUDY} was begun with another direction or other params. Choose a new name."
+    reason = f"study {STUDY} has another direction or other params. Choose a new name."
     assert refused(by_hand, [(conf, text.replace(*other), []) for other in others]) == [reason, reason]
     conf.write_text(text)
     change(by_hand, "study: 011-x_gh_optuna", f"study: {STUDY}", "conf/x_gh_optuna.yaml")
@@ -551,7 +551,7 @@ def test_worker_interrupted_prints_one_line(by_hand):
     process = subprocess.Popen(command(), cwd=by_hand.path, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: list(by_hand.data.rglob("provenance.json")))
     process.send_signal(signal.SIGINT)
-    said = "optuna_worker.py: x_slurm_optuna: interrupted. The next worker runs its trial again.\n"
+    said = "optuna_worker.py: x_slurm_optuna: interrupted. The next worker repeats its trial.\n"
     assert (process.communicate()[1], process.returncode) == (said, 1)
     change(by_hand, "time.sleep(60)", "pass", "scripts/x.py")
     done = worker(by_hand)
@@ -660,7 +660,7 @@ def test_journal_damage_is_reported_by_line(by_hand):
     records = [{}, [], 3, None, {"op_code": 99}, {"op_code": 5, "trial_id": 0, "worker_id": worker_id}, {"op_code": 5}]
     damaged = [lines[3][:9], "", "\0\0", *map(json.dumps, records)]
     cases = [(journal, "\n".join([*lines[:3], line, *lines[4:], ""]), ["--report"]) for line in damaged]
-    reason = f"{journal}: line 4 is damaged. Restore a copy of the file, or move it away to begin a new study."
+    reason = f"{journal}: line 4 is damaged. Restore a copy of the file, or move it away to start a new study."
     assert refused(by_hand, cases) == [reason] * len(damaged)
     content = journal.read_bytes()
     done = worker(by_hand)
@@ -708,7 +708,7 @@ def test_report_has_the_best_trials_and_figures(by_hand):
     change(by_hand, "n_trials: 2", "n_trials: 1")
     assert worker(by_hand).returncode == 0
     one = worker(by_hand, "--report")
-    assert (one.returncode, one.stderr) == (1, "A report needs two complete trials.\n")
+    assert (one.returncode, one.stderr) == (1, "The report needs at least two complete trials.\n")
     change(by_hand, "n_trials: 1", "n_trials: 12")
     assert worker(by_hand).returncode == 0
     content = journal_of(by_hand).read_bytes()
@@ -754,7 +754,7 @@ def test_sweep_with_a_suffix_has_its_own_study(lab):
     edit(experiment / "scripts/x.py", "    return error\n", "    return 1\n")
     done = worker(lab, config="x_gh_optuna_r2")
     state = "study 011-x_gh_optuna_r2 is finished: 2 of 2 trials complete, 0 running, 0 failed, best 1 in trial 0"
-    warning = ". All values are equal: check that the objective uses sweep.params"
+    warning = ". All values are equal: check whether the objective uses sweep.params"
     assert done.stdout.splitlines()[-1] == f"{state}{warning}", done.stderr
     assert {path.name for path in lab.images.iterdir()} == {"011-x_gh_optuna_r2"}
     assert {path.name[:21] for path in lab.images.glob("*/*.png")} == {"011-x_gh_optuna_r2_0_", "011-x_gh_optuna_r2_1_"}
@@ -879,7 +879,7 @@ def test_wandb_is_not_imported_if_disabled(wandb_lab, tmp_path):
     ("mode", "environment", "reason"),
     [
         ("off", {}, 'unknown wandb.mode "off"; expected one of: disabled, offline, online.'),
-        ("offline", {"WANDB_MODE": ""}, "WANDB_MODE is empty. Unset it."),
+        ("offline", {"WANDB_MODE": ""}, "WANDB_MODE is empty. Unset it or set a value."),
     ],
 )
 def test_wandb_mode_that_is_invalid_is_one_line(wandb_lab, mode, environment, reason):

@@ -218,7 +218,7 @@ def test_moved_tag_without_its_old_commit_is_skipped(own_old):
     git(template, "branch", "--quiet", "--delete", "--force", "main")
     git(template, "reflog", "expire", "--expire=now", "--all")
     git(template, "gc", "--quiet", "--prune=now")
-    reason = f"v1.0.0 of its template was moved from {former[:10]}, which is gone, to "
+    reason = f"v1.0.0 of its template was moved from {former[:10]}, which no longer exists, to "
     assert skipped(by_tool(own_old), experiment, reason) and reason in tool(own_old, "check").stdout
     done = tool(own_old, "add-run", "experiments/011-x", "x", "gh_002")
     assert done.returncode == 1 and "was moved" in done.stderr and git(own_old.path, "status", "--porcelain") == ""

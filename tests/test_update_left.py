@@ -292,7 +292,7 @@ def test_failed_commit_is_reported(old, experiment, monkeypatch):
     (old.path / ".git/index.lock").unlink()
     monkeypatch.setattr("experiments.files.LOCK_SECONDS", 0)
     with Repository(old.path).lock():
-        reason = "updated, but not committed: another command is at work on it. Wait for it to end, and run again."
+        reason = "updated, but not committed: another command is working on it. Wait for it to end, and run again."
         assert skipped(tool(old, "update", "--commit"), experiment, reason)
     assert tool(old, "update", "--commit").returncode == 0 and is_new(experiment)
     assert git(old.path, "status", "--porcelain") == ""

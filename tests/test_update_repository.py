@@ -185,7 +185,7 @@ def test_path_or_option_that_is_wrong_is_one_line(old, experiment):
         done = tool(old, *arguments)
         assert done.returncode == 1 and done.stderr.startswith(message) and done.stderr.count("\n") == 1
     (old.path / "experiments/005 old").mkdir()
-    advice = ". To make it one, run `experiments adopt 'experiments/005 old'`.\n"
+    advice = ". To adopt it, run `experiments adopt 'experiments/005 old'`.\n"
     assert tool(old, "update", "experiments/005 old").stderr.endswith(advice)
     assert tool(old, "update", "-d", "rnus=1").returncode == 2
     done = tool(old, "update", cwd=old.template.path)

@@ -137,7 +137,7 @@ def test_edit_during_an_update_is_kept(tmp_path):
         (tmp_path / name).write_bytes(content)
     writes = [files.Write(tmp_path / name, before.get(name), after.get(name)) for name in ("d", "a", "b", "c")]
     (tmp_path / "b").write_bytes(b"saved just now\n")
-    with pytest.raises(Problem, match="b was changed at this moment"):
+    with pytest.raises(Problem, match="b was changed by another program at the same time"):
         files.write_all(writes)
     assert contents(tmp_path) == before | {"b": b"saved just now\n"}
 
@@ -278,7 +278,7 @@ def test_two_commands_at_once_commit_each_experiment_once(old, both):
         subprocess.Popen(command, cwd=old.path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     rows = [row.rstrip() for process in started for row in process.communicate(timeout=120)[0].splitlines()]
-    ends = ("result", " updated", " up to date", " skipped: it was committed to in the meantime. Run it again.")
+    ends = ("result", " updated", " up to date", " skipped: it got a new commit in the meantime. Run it again.")
     assert len(rows) == 6 and all(row.endswith(ends) for row in rows), rows
     assert all(map(is_new, both)) and git(old.path, "status", "--porcelain") == ""
     subjects = git(old.path, "log", "--format=%s", "--grep=^Update ").splitlines()

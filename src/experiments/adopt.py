@@ -107,8 +107,8 @@ def adopt_one(path: str, session: Session) -> None:
         warn_package(plan, release, session.warned)
         show_plan(plan, experiment)
         if plan.clashes:
-            problem = f"{path}: {len(plan.clashes)} names clash; nothing was added"
-            raise Problem(problem, "Rename those files, and run again.")
+            problem = f"{path}: {len(plan.clashes)} files clash; nothing was added"
+            raise Problem(problem, "Rename them, and run the command again.")
         if not session.dry_run:
             write_plan(experiment, plan, release, source)
 
@@ -119,18 +119,18 @@ def open_folder(path: str) -> Experiment:
     if not folder.is_dir():
         raise Problem(f"{path} is not a folder")
     if (folder / ANSWERS).exists() or (folder / ANSWERS).is_symlink():
-        raise Problem(f"{path} is an experiment already: it has {ANSWERS}", "Run `experiments update` to update it.")
+        raise Problem(f"{path} already is an experiment: it has {ANSWERS}", "Run `experiments update` to update it.")
     experiment = Experiment(folder, repository_of(folder))
     if folder.parent != experiment.repository.root / "experiments":
         raise Problem(f"{path} is not in experiments/ of its repository", "Move it there with `git mv`.")
     if not NAME.fullmatch(folder.name):
         raise Problem(
-            f"{path} has other characters in its name than letters, digits, _ and -", "Rename it with `git mv`."
+            f"{path} has characters other than letters, digits, _ and - in its name", "Rename it with `git mv`."
         )
     if not NUMBERED.match(folder.name) and not any((folder / name).is_dir() for name in ("scripts", "conf")):
         raise Problem(
             f"{path} has no number, no scripts/ and no conf/, so it is not an experiment",
-            f"If it is one: mkdir {shlex.quote(f'{path}/scripts')}",
+            f"If it is one, run: mkdir {shlex.quote(f'{path}/scripts')}",
         )
     return experiment
 
@@ -142,8 +142,8 @@ def source_of_others(experiment: Experiment) -> str:
         with suppress(Problem, OSError):
             sources.add(str(Experiment.open(file.parent).answers().source))
     if len(sources) != 1:
-        others = f"the other experiments have {len(sources)} templates" if sources else "no other experiment has one"
-        raise Problem(f"the template is unknown: {others}", "Name it: --source gh:lab/tc-exp-template")
+        others = f"the other experiments use {len(sources)} templates" if sources else "no other experiment uses one"
+        raise Problem(f"the template is unknown: {others}", "Add --source, such as --source gh:lab/tc-exp-template")
     return sources.pop()
 
 
@@ -170,7 +170,7 @@ def make_plan(experiment: Experiment, release: Release, session: Session) -> Pla
     for name in names:
         compare(folder, name, plan)
     if (folder / "scripts/runtime.py").exists():
-        plan.clashes["scripts/runtime.py"] = "the template's scripts/runtime/ would hide it"
+        plan.clashes["scripts/runtime.py"] = "the template's scripts/runtime/ would shadow it"
     refuse_ignored(experiment, plan)
     return plan
 
@@ -239,8 +239,8 @@ def warn_package(plan: Plan, release: Release, warned: set[str]) -> None:
     if package and not plan.answers["package"] and package not in warned:
         warned.add(package)
         print(
-            f"warning: this repository has no {package}/timestamp.py, which lab.yml names as its package, so `package` "
-            "is recorded as ''. Name the right package there.",
+            f"warning: this repository has no {package}/timestamp.py, the package of lab.yml, so `package` is "
+            "recorded as ''. Correct it there.",
             file=sys.stderr,
         )
 

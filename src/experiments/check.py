@@ -32,7 +32,7 @@ class Options:
         if not self.compose and "compose" not in self.select:
             chosen.discard("compose")
         if "compose" in chosen and not find_spec("hydra"):
-            hint = "Install hydra-core beside experiments: `uvx --with hydra-core ...`"
+            hint = "Install hydra-core next to experiments: `uvx --with hydra-core ...`"
             raise Problem("--compose needs Hydra", hint)
         if "compose" in chosen:
             chosen.discard("missing-base")  # Hydra reports it

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from experiments.errors import Problem, reason
 from experiments.git import forget_hook_variables
 
-DESCRIPTION = "Update many experiments, add and change their runs, list what ran, show figures, and check them."
+DESCRIPTION = "Update experiments, add and change runs, list what ran, show figures, and find problems."
 EPILOG = "`experiments COMMAND --help` prints the options of a command, with examples."
 
 Handler = Callable[[argparse.Namespace], int]
@@ -28,7 +28,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Command:
-    """A command. Its handler imports what it needs, so that the others start fast."""
+    """A command. Its handler imports the modules that it needs, so other commands start fast."""
 
     name: str
     summary: str
@@ -72,25 +72,36 @@ PATH = argument("path", metavar="PATH", help="an experiment: its folder, its nam
 PATHS = argument("paths", nargs="*", metavar="PATH", help="an experiment; default: all under experiments/")
 JSON = argument("--json", action="store_true", help="print JSON")
 STATE = argument(
-    "--state", nargs="+", default=[], type=state_name, metavar="STATE", help="only in these states, like failed lost"
+    "--state",
+    nargs="+",
+    default=[],
+    type=state_name,
+    metavar="STATE",
+    help="only runs in these states, such as failed lost",
 )
 
 
 @command(
     "update",
-    "bring a release of the template to experiments; skip those with uncommitted work or conflicts (exit code 3)",
+    "update experiments to a release of the template; skip those with uncommitted work or conflicts (exit code 3)",
     PATHS,
-    argument("--vcs-ref", metavar="REF", help="version of the template; default: its newest release"),
-    argument("--source", metavar="TEMPLATE", help="another template, such as your fork; it is recorded"),
+    argument("--vcs-ref", metavar="REF", help="tag or commit of the template; default: its newest release"),
+    argument(
+        "--source", metavar="TEMPLATE", help="take the release from another template, such as your fork, and record it"
+    ),
     argument(
         "--jobs",
         type=count_from_one,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="number of experiments to render in parallel",
+        help="number of experiments to update in parallel; default: number of CPUs",
     ),
     argument("--commit", action="store_true", help="make one commit per experiment"),
-    argument("--conflicts", action="store_true", help="write both sides of a conflict, between <<<<<<< and >>>>>>>"),
+    argument(
+        "--conflicts",
+        action="store_true",
+        help="write both sides of a conflict into the file instead of skipping the experiment",
+    ),
     argument("--dry-run", action="store_true", help="print what would change, and change nothing"),
     examples=(
         "experiments update --dry-run",
@@ -104,18 +115,18 @@ def handle_update(options: argparse.Namespace) -> int:
     from experiments.update import Options, update
 
     if options.commit and options.conflicts:
-        raise Problem("--commit and --conflicts cannot be combined", "Resolve the conflicts, then commit.")
+        raise Problem("--commit and --conflicts cannot be combined", "Resolve the conflicts first, then commit.")
     wanted = Options(options.vcs_ref, options.commit, options.dry_run, options.conflicts, options.source)
     return update(options.paths, wanted, options.jobs)
 
 
 @command(
     "add-run",
-    "add runs to an experiment: the missing files and the recorded answer",
+    "add runs to an experiment: write their files and record them",
     PATH,
     argument("script", metavar="SCRIPT", help="one of its scripts, or the name of a new one"),
     argument(
-        "words", nargs="+", metavar="TOKEN [KEY=VALUE]", help="runs like delta_001, and options of sbatch for them"
+        "words", nargs="+", metavar="TOKEN [KEY=VALUE]", help="runs such as delta_001, and sbatch options for them"
     ),
     examples=(
         "experiments add-run experiments/011-x growth delta_001 delta_002",
@@ -128,22 +139,22 @@ def handle_add_run(options: argparse.Namespace) -> int:
     tokens = [word for word in options.words if "=" not in word]
     request = parse_request([word for word in options.words if "=" in word])
     if not tokens:
-        raise Problem("no run is named", "Write MACHINE_ID, like delta_001.")
+        raise Problem("no run is given", "Write MACHINE_ID, such as delta_001.")
     print(*add_run(options.path, options.script, tokens, request), sep="\n")
     return 0
 
 
 @command(
     "set-run",
-    "change what a run requests of Slurm; its launcher keeps your edits",
+    "change the Slurm options of a run and keep your edits of its launcher",
     PATH,
     argument("script", metavar="SCRIPT", help="one of its scripts"),
-    argument("token", metavar="TOKEN", help="one of its runs, like gh_004"),
+    argument("token", metavar="TOKEN", help="one of its runs, such as gh_004"),
     argument(
         "words",
         nargs="+",
         metavar="KEY=VALUE",
-        help="option of sbatch; true for a flag, null to omit it, empty for the machine's own value",
+        help="sbatch option; true sets a flag, null removes the option, empty returns to the machine's value",
     ),
     examples=("experiments set-run experiments/011-x growth gh_004 mem=100g time=0-12:00:00 gres=null",),
 )
@@ -155,15 +166,15 @@ def handle_set_run(options: argparse.Namespace) -> int:
     return 0
 
 
-RUN = argument("run", metavar="RUN", help="its launcher, its configuration, or its token if one script has that")
+RUN = argument("run", metavar="RUN", help="launcher, configuration, or a token that is unique in the experiment")
 
 
 @command(
     "rename-run",
-    "rename a run or move it to another machine: its configuration, launcher and recorded answer",
+    "rename a run, or move it to another machine",
     PATH,
     RUN,
-    argument("new", metavar="NEW", help="its new token, launcher or configuration"),
+    argument("new", metavar="NEW", help="new token, launcher or configuration"),
     examples=(
         "experiments rename-run experiments/011-x growth_gh_000 growth_gh_005",
         "experiments rename-run experiments/011-x gh_growth_000 delta_000",
@@ -178,7 +189,7 @@ def handle_rename_run(options: argparse.Namespace) -> int:
 
 @command(
     "remove-run",
-    "remove a run that has no records: its configuration, launcher and recorded answer",
+    "remove a run that was never started: its configuration, launcher and recorded answer",
     PATH,
     RUN,
     examples=("experiments remove-run experiments/011-x growth_gh_000",),
@@ -196,20 +207,22 @@ def split_names(text: str) -> list[str]:
 
 @command(
     "check",
-    "print what is wrong with experiments, one line each; a path may be of one that was never adopted",
+    "print the problems of experiments, one per line; also works for folders that were never adopted",
     PATHS,
-    argument("--compose", action="store_true", help="also compose every configuration, which needs Hydra"),
+    argument("--compose", action="store_true", help="also compose every configuration (needs Hydra)"),
     argument("--select", type=split_names, default=(), metavar="NAME,...", help="run only these checks"),
     argument("--ignore", type=split_names, default=(), metavar="NAME,...", help="do not run these checks"),
     argument(
-        "--source", metavar="TEMPLATE", help="template of folders never adopted; default: that of the other experiments"
+        "--source",
+        metavar="TEMPLATE",
+        help="template for folders that were never adopted; default: that of the other experiments",
     ),
-    argument("--list", action="store_true", help="print the names of the checks"),
+    argument("--list", action="store_true", help="print the names of the checks and what they report"),
     argument(
         "--figures",
         nargs="+",
         metavar="FOLDER",
-        help="check the images that Markdown and LaTeX files in these folders embed, and nothing else",
+        help="only check the images that Markdown and LaTeX files in these folders embed",
     ),
     examples=(
         "experiments check",
@@ -226,14 +239,14 @@ def handle_check(options: argparse.Namespace) -> int:
         from experiments.embedded import check_embedded
 
         if options.paths:
-            raise Problem("--figures cannot be combined with a PATH", "Run the two checks one by one.")
+            raise Problem("--figures cannot be combined with a PATH", "Run the two checks separately.")
         return check_embedded(options.figures)
     return check(options.paths, Options(options.select, options.ignore, options.compose, options.source))
 
 
 @command(
     "list",
-    "list experiments, or the runs of one with their states, or the run that made a figure",
+    "list all experiments, or the runs of one experiment, or the run that made a figure",
     argument("path", nargs="?", metavar="PATH", help="list the runs of this experiment; default: all experiments"),
     STATE,
     argument("--config", nargs="+", default=[], metavar="CONFIG", help="only runs of these configurations"),
@@ -255,16 +268,16 @@ def handle_list(options: argparse.Namespace) -> int:
         return show_figure(options.path, options.figure, options.json)
     chosen = Filter(options.state, options.config, options.last, options.points)
     if chosen != Filter([], []) and not options.path:
-        raise Problem("no experiment is named", "Write its PATH before --state, --config, --last or --points.")
+        raise Problem("no experiment is given", "Write its PATH before --state, --config, --last or --points.")
     return list_experiments(options.path, chosen, options.json)
 
 
 @command(
     "points",
-    "print the points of a campaign with their states, and the array that submits the unfinished ones",
+    "print the points of a campaign and their states, and the command that submits the unfinished ones",
     PATH,
     argument("config", metavar="CONFIG", help="a configuration with a grid"),
-    argument("--name", metavar="NAME", help="the points of `submit.sh ... --name NAME`"),
+    argument("--name", metavar="NAME", help="only the points of `submit.sh ... --name NAME`"),
     STATE,
     JSON,
     examples=(
@@ -281,19 +294,27 @@ def handle_points(options: argparse.Namespace) -> int:
 
 @command(
     "compare",
-    "print a table of runs: the keys and numbers that differ, or means over runs",
+    "compare runs: print the keys and metrics that differ, or means over runs",
     PATH,
     argument("runs", nargs="*", metavar="RUN", help="a run, a point or a job; default: all runs"),
     argument("--config", nargs="+", default=[], metavar="CONFIG", help="only runs of these configurations"),
     argument(
-        "--by", default="", metavar="KEY", help="print means of the finished runs that share an arm or a key's value"
+        "--by",
+        default="",
+        metavar="KEY",
+        help="print means over finished runs for each arm (KEY is arm) or value of a configuration key",
     ),
     argument("--sort", default="", metavar="COLUMN", help="sort by a column"),
     argument("--csv", dest="form", action="store_const", const="csv", default="screen", help="print CSV"),
     argument("--markdown", dest="form", action="store_const", const="markdown", help="print a table in Markdown"),
-    argument("--json", dest="form", action="store_const", const="json", help="print JSON, which --from reads"),
+    argument("--json", dest="form", action="store_const", const="json", help="print JSON, for --from"),
     argument(
-        "--from", dest="files", nargs="+", default=[], metavar="FILE", help="add runs: the --json of another cluster"
+        "--from",
+        dest="files",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="add the runs of another cluster, saved there with --json",
     ),
     examples=(
         "experiments compare 011-x --config round2 --by arm",
@@ -311,7 +332,7 @@ def handle_compare(options: argparse.Namespace) -> int:
 
 @command(
     "show",
-    "print the record of a run, or of the run that made a figure, and the commands that make it again",
+    "print the record of a run, or of the run that made a figure, and the commands that reproduce it",
     argument("path", nargs="?", metavar="PATH", help="an experiment: its folder, its name or its number"),
     argument("run", nargs="?", metavar="RUN", help="a run, a point or a job"),
     argument("--figure", metavar="FILE", help="show the run that made a figure"),
@@ -323,13 +344,13 @@ def handle_show(options: argparse.Namespace) -> int:
     if options.figure:
         return show_figure_run(options.path, options.figure)
     if not options.path or not options.run:
-        raise Problem("no run is named", "Write PATH RUN, or --figure FILE.")
+        raise Problem("no run is given", "Write PATH RUN, or --figure FILE.")
     return show_run(options.path, options.run)
 
 
 @command(
     "usage",
-    "print what the launchers request and what their jobs used, and the commands that request what they need",
+    "compare what launchers request with what their jobs used, and print the commands that adjust the requests",
     PATH,
     examples=("experiments usage 011-x",),
 )
@@ -341,7 +362,7 @@ def handle_usage(options: argparse.Namespace) -> int:
 
 @command(
     "wandb-sync",
-    "print the commands that upload the runs which W&B logged offline",
+    "print the commands that upload offline W&B runs",
     PATH,
     argument("run", nargs="?", metavar="RUN", help="a run, a point or a job; default: all runs"),
     examples=("experiments wandb-sync 011-x", "experiments wandb-sync 011-x round2/wide_0 | bash"),
@@ -357,7 +378,7 @@ def handle_wandb_sync(options: argparse.Namespace) -> int:
     "print the path and the content of a job's log",
     PATH,
     argument("run", nargs="?", metavar="RUN", help="a job, a run or a point; default: the newest log"),
-    argument("--follow", action="store_true", help="print what is added, until Ctrl-C"),
+    argument("--follow", action="store_true", help="continue to print new lines until Ctrl-C"),
     examples=("experiments logs 011-x", "experiments logs 011-x 687_3 --follow", "experiments logs 011-x wide_0"),
 )
 def handle_logs(options: argparse.Namespace) -> int:
@@ -368,16 +389,16 @@ def handle_logs(options: argparse.Namespace) -> int:
 
 @command(
     "figures",
-    "write a page with all figures and how each was made, or promote a figure to a stable name",
-    argument("path", nargs="?", metavar="PATH", help="only figures of this experiment; default: of all experiments"),
+    "write an HTML page of all figures and how each was made, or copy a figure to a stable name",
+    argument("path", nargs="?", metavar="PATH", help="only the figures of this experiment; default: all experiments"),
     argument("--open", action="store_true", help="open the page in a browser"),
-    argument("--output", metavar="FILE", help="the page; default: figures.html beside the folders of the runs"),
+    argument("--output", metavar="FILE", help="file to write; default: figures.html next to the run folders"),
     argument("--markdown", action="store_true", help="print Markdown for a note, or write it to a new --output"),
     argument(
         "--promote",
         nargs=2,
         metavar=("FIGURE", "NAME"),
-        help="copy a figure with its metadata to a stable name; replace what the same script made",
+        help="copy a figure with its metadata to a stable name; replaces only a figure of the same script",
     ),
     examples=(
         "experiments figures --open",
@@ -391,18 +412,18 @@ def handle_figures(options: argparse.Namespace) -> int:
 
     if options.promote:
         if options.path or options.open or options.output or options.markdown:
-            raise Problem("--promote cannot be combined with another argument", "Leave that out.")
+            raise Problem("--promote cannot be combined with other arguments", "Remove them.")
         return promote(*options.promote)
     if options.open and options.markdown:
-        raise Problem("--open and --markdown cannot be combined", "Leave one out.")
+        raise Problem("--open and --markdown cannot be combined", "Remove one of them.")
     return show_figures(options.path, Options(options.output, options.open, options.markdown))
 
 
 @command(
     "adopt",
-    "make experiments of folders that the template did not make; nothing is overwritten",
-    argument("paths", nargs="+", metavar="FOLDER", help="folder in experiments/ that the template did not make"),
-    argument("--source", metavar="TEMPLATE", help="template; default: that of the other experiments"),
+    "add the template to existing experiments without overwriting anything",
+    argument("paths", nargs="+", metavar="FOLDER", help="folder in experiments/ that was made without the template"),
+    argument("--source", metavar="TEMPLATE", help="template to add; default: that of the other experiments"),
     argument("--dry-run", action="store_true", help="print what would be added, and add nothing"),
     examples=(
         "experiments adopt experiments/005-old --dry-run",
@@ -417,7 +438,7 @@ def handle_adopt(options: argparse.Namespace) -> int:
 
 @command(
     "completion",
-    "print the code with which a shell completes commands, experiments and runs",
+    "print the code for Tab completion in a shell",
     argument("shell", choices=("bash", "zsh"), metavar="SHELL", help="bash or zsh"),
     examples=('eval "$(experiments completion bash)"',),
 )
@@ -436,7 +457,7 @@ class ShowVersion(argparse.Action):
         try:
             print(f"experiments {version('tc-exp-template')}")
         except PackageNotFoundError:
-            parser.exit(1, "experiments: this is a checkout, which has no version. Type `git describe` there.\n")
+            parser.exit(1, "experiments: this is a checkout, which has no version. Run `git describe` there.\n")
         parser.exit()
 
 

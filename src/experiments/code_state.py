@@ -89,10 +89,10 @@ class CodeState:
     def find_marks(self, metadata: Mapping[str, str]) -> Iterator[Mark]:
         script, commit = metadata.get("Script", ""), COMMIT.fullmatch(metadata.get("Commit", ""))
         if not script or "Commit" not in metadata:
-            yield Mark("unknown", "its metadata names no script and commit")
+            yield Mark("unknown", "its metadata has no script or no commit")
             return
         if script == INTERACTIVE:
-            yield Mark("unknown", "no script made it, but an interactive session")
+            yield Mark("unknown", "an interactive session made it, not a script")
             return
         if not commit:
             yield Mark("unknown", "its commit was not recorded")

@@ -86,7 +86,7 @@ def set_run(path: str, script: str, token: str, values: Request) -> list[str]:
         changed = [write for write in writes if write.before != write.content]
         write_all(changed)
     if not changed:
-        print(f"{token} of {script} requests that already; nothing was changed", file=sys.stderr)
+        print(f"{token} of {script} already requests that; nothing was changed", file=sys.stderr)
     return [f"{experiment.name}/{name}"] if changed else []
 
 
@@ -149,13 +149,13 @@ def fill_configuration(experiment: Experiment, run: Run, rendered: bytes, newest
         origin = f"is a copy of conf/{newest}.yaml"
     else:
         content = empty_configuration(experiment, run.script)
-        origin = f"is empty, since {run.script} has no configuration yet. Write its values"
+        origin = f"is empty, because {run.script} has no configuration yet. Add its values"
     if not run.sweeper:
         return Filled(content, origin)
     if has_parameters(content, rendered):
         return Filled(rendered, "has the starter's values")
     if run.sweeper == "wandb" and config == run.config:
-        return Filled(without_parameters(rendered), "has no parameters yet. Write them")
+        return Filled(without_parameters(rendered), "has no parameters yet. Add them")
     fixed = TASK_SEED.sub(b"seed: 0 # the same for all runs of the sweep", content)
     if run.sweeper == "wandb":
         return Filled(fixed, origin)
@@ -264,14 +264,14 @@ def merge_launcher(experiment: Experiment, name: str, old: bytes, new: bytes) ->
     mine = read_now(path)
     subject = f"{experiment.name}/{name}"
     if mine is None:
-        raise Problem(f"{subject} is gone; nothing was changed", "Restore it with `git restore`, or write it again.")
+        raise Problem(f"{subject} does not exist; nothing was changed", "Restore it with `git restore`, or rewrite it.")
     if b"\0" in mine:
         raise Problem(f"{subject} is not text; nothing was changed")
     merged = merge_lines(mine, old, new)
     if merged is None and not is_rendered(mine):
-        raise Problem(f"{subject} is not the template's; nothing was changed", "Edit its #SBATCH lines.")
+        raise Problem(f"{subject} is not a launcher of the template; nothing was changed", "Edit its #SBATCH lines.")
     if merged is None:
-        hint = "Remove your edit of these options: of two lines with one option, the last wins."
+        hint = "Remove your edits of these options. If an option is given twice, the last one wins."
         raise Problem(f"{subject} was edited in the same lines; nothing was changed", hint)
     return Write(path, mine, merged)
 
@@ -288,7 +288,7 @@ def parse_request(words: Sequence[str]) -> Request:
     for word in words:
         name, equals, value = word.partition("=")
         if not name or not equals:
-            raise Problem(f"{word} is not KEY=VALUE", "Write an option of sbatch, like mem=100g.")
+            raise Problem(f"{word} is not KEY=VALUE", "Write an sbatch option, such as mem=100g.")
         request[name] = value_of(value)
     return request
 

@@ -192,7 +192,7 @@ def blank(pattern: re.Pattern[str], text: str) -> str:
 def problem_of(embed: Embed, places: Places, state: CodeState) -> str:
     """Return what is wrong with an embedded image, in one line; empty if nothing is."""
     if "\\" in embed.target or "#" in embed.target:
-        return "cannot be checked, since a macro names it. Write its path."
+        return "cannot be checked, because the path contains a macro. Write the path in full."
     path = places.find(embed)
     if not path:
         return "is missing"
@@ -200,7 +200,7 @@ def problem_of(embed: Embed, places: Places, state: CodeState) -> str:
         metadata: Mapping[str, str] = read_metadata(path)
     except OSError as error:
         return f"cannot be read: {reason(error)}"
-    words = [f"{mark.name}, since {mark.reason}" for mark in state.marks(metadata)]
+    words = [f"{mark.name}, because {mark.reason}" for mark in state.marks(metadata)]
     if newer := newest_of(path):
         words.append(f"older than {newer}")
     return f"is {', and '.join(words)}" if words else ""

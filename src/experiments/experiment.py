@@ -36,7 +36,7 @@ class Answers:
         with suppress(yaml.YAMLError, ValueError, RecursionError):
             values = yaml.load(text, LOADER)
         if not isinstance(values, dict) or not values.keys() >= REQUIRED or not isinstance(values["runs"], dict):
-            raise Problem(f"{name} is not of this template, or has conflicts")
+            raise Problem(f"{name} is not an answers file of this template, or has conflicts")
         return cls(text, values)
 
     @property
@@ -80,7 +80,7 @@ class Experiment:
         folder = find_folder(path)
         if not (folder / ANSWERS).is_file():
             may_be_one = folder.is_dir() and folder.parent.name == "experiments"
-            adopt = f"To make it one, run `experiments adopt {shlex.quote(str(path))}`."
+            adopt = f"To adopt it, run `experiments adopt {shlex.quote(str(path))}`."
             raise Problem(f"{path} has no {ANSWERS}, so it is not an experiment", adopt if may_be_one else "")
         return cls(folder, Repository.find(folder))
 
@@ -119,7 +119,7 @@ class Experiment:
         try:
             return Answers.parse((self.path / ANSWERS).read_text(encoding="utf-8"), name)
         except UnicodeDecodeError:
-            raise Problem(f"{name} is not of this template, or has conflicts") from None
+            raise Problem(f"{name} is not an answers file of this template, or has conflicts") from None
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the lock that lets one command at a time work on this experiment."""
@@ -182,7 +182,7 @@ def find_folder(path: str | Path) -> Path:
     if len(found) == 1:
         return root / found[0]
     if found:
-        raise Problem(f'"{name}" may be any of: {", ".join(found)}', "Write one of them.")
+        raise Problem(f'"{name}" is ambiguous: {", ".join(found)}', "Write one of these names.")
     names = ", ".join(nearest(name, folders))
     raise Problem(f'unknown experiment "{name}"; the nearest of {len(folders)} in experiments/: {names}')
 
@@ -236,5 +236,5 @@ def find_all() -> list[Experiment]:
     folders = sorted(answers.parent for answers in repository.root.glob(f"experiments/*/{ANSWERS}"))
     found = [Experiment(folder, repository) for folder in folders if not folder.is_symlink() and is_experiment(folder)]
     if not found:
-        raise Problem("there is no experiment of this template in experiments/", "Name a folder, or adopt one.")
+        raise Problem("experiments/ has no experiment of this template", "Pass a folder, or adopt one.")
     return found

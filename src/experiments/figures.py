@@ -94,7 +94,7 @@ def show_figures(path: str | None, options: Options) -> int:
     write_page(page, render_page(figures, page).encode())
     print(f"page: {page} ({describe(figures)})")
     if options.open_it and not webbrowser.open(page.as_uri()):
-        raise Problem("no browser was found", f"Open the page yourself: {page}")
+        raise Problem("no browser is available", f"Open the page yourself: {page}")
     return 0
 
 
@@ -107,7 +107,7 @@ def default_page(experiments: Sequence[Experiment], is_one: bool) -> Path:
 def write_page(page: Path, content: bytes) -> None:
     before = read_now(page)
     if before is not None and GENERATOR.encode() not in before[:2000]:
-        raise Problem(f"{page} is not a page of this command", "Move it, or choose another --output.")
+        raise Problem(f"{page} was not written by this command", "Move it, or choose another --output.")
     write_all([Write(page, before, content)])
 
 
@@ -216,7 +216,7 @@ def write_markdown(figures: Sequence[Figure], images: Path, output: str | None) 
     """Print the figures as Markdown for a Dendron note, or write it to a new file."""
     note = Path(output).resolve() if output else None
     if note and note.exists():
-        raise Problem(f"{note} exists", "Leave out --output, and append what is printed.")
+        raise Problem(f"{note} exists", "Remove --output, and append the printed text to the note.")
     text = "\n".join(markdown_lines(figures, note.parent if note else notes_folder(images)))
     if note:
         write_all([Write(note, None, text.encode())])
@@ -281,7 +281,7 @@ def promote(file: str, name: str) -> int:
         raise Problem(f"{file} is not a file")
     origin = read_metadata(figure)
     if "Script" not in origin:
-        raise Problem(f"{file} has no metadata of a script", "Save it again, by run.save or save_figure.")
+        raise Problem(f"{file} has no metadata about a script", "Save it with run.save or save_figure.")
     target = target_of(figure, name)
     names = [each for each in sorted(READERS) if is_same_figure(figure.with_suffix(each), origin)]
     writes = [promotion(figure.with_suffix(each), target.with_suffix(each), origin) for each in names]
@@ -300,7 +300,7 @@ def target_of(figure: Path, name: str) -> Path:
     """Return the stable path. A bare name is in the folder of the figure, and the ending may be left out."""
     path = Path(name) if "/" in name else figure.parent / name
     if path.suffix.lower() in READERS and path.suffix != figure.suffix:
-        raise Problem(f"{name} has another ending than {figure.name}", f"Write {path.stem}{figure.suffix}.")
+        raise Problem(f"{name} and {figure.name} have different file extensions", f"Write {path.stem}{figure.suffix}.")
     return path if path.suffix == figure.suffix else path.with_name(f"{path.name}{figure.suffix}")
 
 

@@ -57,7 +57,7 @@ def write_temporary(write: Write) -> None:
 def commit(write: Write) -> None:
     """Replace or delete a file. Raises Problem if its content has changed since it was read."""
     if read_now(write.path) != write.before:
-        raise Problem(f"{write.path.name} was changed at this moment", "Run it again.")
+        raise Problem(f"{write.path.name} was changed by another program at the same time", "Run it again.")
     if write.content is None:
         if write.before is not None:
             write.path.unlink()
@@ -155,10 +155,10 @@ def wait_for_lock(descriptor: int, file: Path) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > end:
-                raise Problem("another command is at work on it", "Wait for it to end, and run again.") from None
+                raise Problem("another command is working on it", "Wait for it to end, and run again.") from None
             time.sleep(0.05)
         except OSError as error:
             if not os.access(file, os.W_OK):  # NFS requires write permission
                 raise Problem(f"{file}: {error.strerror}", permission_hint(file)) from None
-            advice = "Ask for locks on this disk (Lustre: mount -o flock), or use a clone on another one."
-            raise Problem(f"{file}: this disk does not lock files: {error.strerror}", advice) from None
+            advice = "Ask its administrator to enable them (Lustre: mount -o flock), or use a clone on another disk."
+            raise Problem(f"{file}: this disk does not support file locks: {error.strerror}", advice) from None

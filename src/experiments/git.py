@@ -193,9 +193,9 @@ class Repository:
         """Raise Problem if a commit would not be what its author expects."""
         for name, operation in OPERATIONS.items():
             if self.own_path(name).exists():
-                raise Problem(f"{operation} is in progress in {self.root}", "Finish it, or leave out --commit.")
+                raise Problem(f"{operation} is in progress in {self.root}", "Finish it, or remove --commit.")
         if not run_git(self.root, "symbolic-ref", "--quiet", "HEAD", accept=(0, 1)):
-            raise Problem(f"no branch is checked out in {self.root}", "Switch to one, or leave out --commit.")
+            raise Problem(f"no branch is checked out in {self.root}", "Switch to one, or remove --commit.")
         ask_git(self.root, "var", "GIT_COMMITTER_IDENT")
 
     def leave_unmerged(self, path: str, versions: Sequence[Blob], contents: Sequence[bytes]) -> None:

@@ -348,9 +348,9 @@ def locate_figure(path: str | None, figure: str) -> str:
         folders = {images_folder(each) for each in ([Experiment.open(path)] if path else find_all())}
     found = sorted(str(image) for folder in folders for image in images_in(folder) if image.parts[-len(end) :] == end)
     if not found:
-        raise Problem(f"{figure} is not a file, and no figure in ASSET_IMAGES_DIR has this name")
+        raise Problem(f"{figure} is neither a file nor the name of a figure in ASSET_IMAGES_DIR")
     if len(found) > 1:
-        raise Problem(f"{figure} is the name of {len(found)} figures", f"Name one by its path: {', '.join(found)}")
+        raise Problem(f"{figure} is the name of {len(found)} figures", f"Use one of the paths: {', '.join(found)}")
     return os.path.relpath(found[0])
 
 
@@ -359,7 +359,7 @@ def facts_of_figure(path: str | None, figure: str) -> dict[str, str]:
     file = Path(figure).resolve()
     facts = read_facts(file) or find_in_records([Experiment.open(path)] if path else find_all(), file)
     if not facts:
-        raise Problem(f"{figure} has no metadata of a run, and no run's record names it")
+        raise Problem(f"{figure} has no metadata about a run, and no record contains it")
     if marks := marks_of(file):
         facts["State"] = "; ".join(marks)
     return facts

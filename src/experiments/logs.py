@@ -36,7 +36,7 @@ def log_files(experiment: Experiment) -> list[Path]:
 def newest_log(experiment: Experiment) -> Path:
     logs = log_files(experiment)
     if not logs:
-        raise Problem(f"{experiment.name}/slurm/output has no log", "Jobs of submit.sh write there.")
+        raise Problem(f"{experiment.name}/slurm/output has no log", "Jobs submitted by submit.sh write logs there.")
     return max(logs, key=lambda path: path.stat().st_mtime)
 
 
@@ -51,7 +51,7 @@ def find_log(experiment: Experiment, name: str) -> Path:
         [history] = read_histories([experiment], Queue.read())
         run = history.find_run(name)
         if not run.entry:
-            raise Problem(f"{run.config}/{run.name} ran by hand, so it has no log")
+            raise Problem(f"{run.config}/{run.name} was run by hand, so it has no log")
         found = [path for path in logs if path.stem.endswith(f"_{run.entry}")]
         if not found:
             raise Problem(f"{experiment.name}/slurm/output has no log of job {run.entry}")

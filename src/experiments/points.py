@@ -130,7 +130,7 @@ def show_points(campaign: Campaign, points: Sequence[PointInfo]) -> None:
     if any(point.is_older for point in points):
         print(f"* finished at another commit than the newest run, {campaign.commit[:10]}")
     if any(point.number is None for point in points):
-        print(f"- not in the grid of {campaign.name} any more")
+        print(f"- no longer in the grid of {campaign.name}")
 
 
 def cells_of(point: PointInfo) -> list[str]:

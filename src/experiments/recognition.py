@@ -94,7 +94,7 @@ def recognize(folder: Path, answers: Mapping[str, Any], release: Release, syntax
     """Return the runs of a folder. A launcher is a run if it starts one script with one configuration."""
     launchers = syntax.take(folder)
     errors = syntax.errors_of(launchers)
-    others = {launcher.name: f"bash cannot read it: {message}" for launcher, message in errors.items()}
+    others = {launcher.name: f"bash syntax error: {message}" for launcher, message in errors.items()}
     candidates = []
     for launcher in launchers:
         try:
@@ -111,7 +111,7 @@ def read_candidate(folder: Path, launcher: Launcher, machines: Mapping[str, Any]
     """Return what a launcher is a run of. Raises Problem with the reason if it is not a run."""
     for option in launcher.directives:
         if not option.is_known:
-            raise Problem(f"sbatch has no option --{option.name}")
+            raise Problem(f"unknown sbatch option --{option.name}")
     if launcher.runs_agents:
         return read_sweep(folder, launcher, machines)
     if not launcher.starts:
@@ -147,7 +147,7 @@ def read_sweep(folder: Path, launcher: Launcher, machines: Mapping[str, Any]) ->
         if sweep := SWEEP_PROGRAM.search(text):
             found[path.stem] = sweep[1]
     if not found:
-        raise Problem("starts W&B agents, but no sweep in conf/ has its name")
+        raise Problem("starts W&B agents, but its name does not contain the name of a sweep in conf/")
     config = max(found, key=len)
     program = program_of(found[config], folder)
     if not Program.read(folder / f"scripts/{program}.py").has_hydra:
@@ -168,7 +168,7 @@ def machine_of(launcher: Launcher, machines: Mapping[str, Any]) -> str:
     ]
     alike = [name for name in found if name.partition("_")[0] == launcher.name.partition("_")[0]]
     if len(alike or found) != 1:
-        raise Problem("no machine of lab.yml has its name or its partition")
+        raise Problem("no machine in lab.yml has its name or its partition")
     return (alike or found)[0]
 
 

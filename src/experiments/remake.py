@@ -42,7 +42,7 @@ def problem_of(facts: Mapping[str, str], experiment: Experiment | None) -> str:
     if not commit:
         return "its commit was not recorded."
     if script == INTERACTIVE:
-        return "it was made in an interactive session, which nothing records. Save it in a script."
+        return "it was made in an interactive session, which is not recorded. Save it in a script."
     if script.endswith(".ipynb"):
         return f"a notebook made it. Check out {commit[1]}, and run the cells of {script}."
     if not experiment:

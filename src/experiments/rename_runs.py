@@ -91,7 +91,7 @@ def find_run(name: str, runs: Sequence[Run], experiment: Experiment) -> Run:
         return found[0]
     names = ", ".join(run.launcher for run in found or runs) or "none"
     if found:
-        raise Problem(f'"{name}" is a run of several scripts of {experiment.name}', f"Write one of: {names}")
+        raise Problem(f'"{name}" is ambiguous: several scripts of {experiment.name} have it', f"Use one of: {names}")
     raise Problem(f'unknown run "{name}" of {experiment.name}; expected one of: {names}')
 
 
@@ -109,13 +109,13 @@ def parse_new(name: str, run: Run, release: Release, answers: Answers) -> Run:
         [found] = release.parse_runs(answers.values, {run.script: [entry]}, new=token != run.token)
         if bare(name) in (found.token, found.launcher, found.config):
             if found.token == run.token:
-                raise Problem(f"{run.launcher} has that name already; nothing was changed")
+                raise Problem(f"{run.launcher} already has that name; nothing was changed")
             if bool(found.sweeper) != bool(run.sweeper) or bool(found.config) != bool(run.config):
-                raise Problem(f"{name} is another kind of run than {run.launcher}; nothing was changed")
+                raise Problem(f"{name} is a different kind of run than {run.launcher}; nothing was changed")
             return found
     raise Problem(
         f'"{name}" is not the name of a run of {run.script}; nothing was changed',
-        "Write its new token, like gh_004. Another script is another run: use add-run.",
+        "Write a new token, such as gh_004. To run another script, use add-run.",
     )
 
 

@@ -60,7 +60,7 @@ def show_figure_run(path: str | None, figure: str) -> int:
                 return 0
     record = Path(facts["Run"], RECORD)
     if not histories or not record.is_file():
-        raise Problem(f"{record} is gone, the record of the run that made {figure}")
+        raise Problem(f"{record} does not exist: the record of the run that made {figure}")
     elsewhere = RunInfo(facts.get("Configuration", ""), record.parent.name, "", folder=facts["Run"])
     print_run(histories[0], fill_run(elsewhere, EVERYTHING), in_one_line)  # hydra.run.dir chose its folder
     return 0
@@ -150,7 +150,7 @@ def commands_again(history: History, run: RunInfo) -> Iterator[str]:
         return
     repository = history.experiment.repository
     if not has_commit(repository, run.commit):
-        yield f"# Fetch the commit {run.commit} first: this repository lacks it."
+        yield f"# Fetch the commit {run.commit} first: this repository does not have it."
         return
     folder = os.path.relpath(new_worktree(repository, run.commit))
     yield shlex.join(["git", "worktree", "add", "--detach", folder, run.commit])

@@ -299,7 +299,7 @@ def read_files(rendered: Path, version: str) -> Files:
     for path in sorted(rendered.rglob("*")):
         name = path.relative_to(rendered).as_posix()
         if ".git" in name.lower().split("/"):
-            raise Problem(f"version {version} of its template renders {name}, which is git's own")
+            raise Problem(f"version {version} of its template renders {name}, which is reserved for git")
         if path.is_file():
             files[name] = File(path.read_bytes(), EXECUTABLE if os.access(path, os.X_OK) else REGULAR)
     return files
@@ -321,14 +321,14 @@ def stamp_answers(text: str, version: str, commit: str, source_entry: str) -> st
 def clone_url(source: Any) -> str:
     """Return what git clones for the source of an answers file, by Copier's rules. Raises Problem."""
     if not isinstance(source, str) or not source or not source.isprintable():
-        raise Problem("its template's source is not one line of text")
+        raise Problem("its template's source is not a single line")
     url = source
     for short, site in SHORT_FORMS.items():
         if url.startswith(short):
             url = site + url.removeprefix(short).lstrip("/")
     url = url.removeprefix("git+")
     if url.startswith("-") or re.match(r"[A-Za-z0-9+.-]+::", url):
-        raise Problem(f"its template's source is not an address: {url}")
+        raise Problem(f"its template's source is not a valid address: {url}")
     if url.startswith(tuple(SHORT_FORMS.values())) and not url.endswith(".git"):
         url += ".git"
     return os.path.expanduser(url)
@@ -383,8 +383,8 @@ class Template:
             return self.find_commit(commit)
         now = self.find_commit(version)
         raise Problem(
-            f"{version} of its template was moved from {commit[:10]}, which is gone, to {now[:10]}",
-            f"In a clone that has it, run `git push --force origin {commit[:10]}:refs/tags/{version}`.",
+            f"{version} of its template was moved from {commit[:10]}, which no longer exists, to {now[:10]}",
+            f"In a clone that has this commit, run `git push --force origin {commit[:10]}:refs/tags/{version}`.",
         )
 
     def has_commit(self, commit: str) -> bool:

@@ -167,7 +167,7 @@ def refuse_lost_machines(answers: Answers, new: Release) -> None:
     except Problem as problem:
         raise Problem(
             f"its recorded answer to runs is not valid in {new.version}: {problem}",
-            "The template must keep a machine that has runs, with `retired: true`.",
+            "The template must keep machines that have runs, with `retired: true`.",
         ) from None
 
 
@@ -177,7 +177,7 @@ def apply_update(pending: Pending, options: Options) -> Outcome:
     merged = merge_versions(pending)
     with experiment.lock():
         if experiment.committed() != pending.committed:
-            raise Problem("it was committed to in the meantime", "Run it again.")
+            raise Problem("it got a new commit in the meantime", "Run it again.")
         # Uncommitted work is refused before conflicts, since the remedy for conflicts refuses it too.
         changes = [*(mark_conflict(each, pending) for each in merged.conflicts), *merged.changes]
         writes = plan_writes(experiment, changes)
@@ -192,7 +192,7 @@ def apply_update(pending: Pending, options: Options) -> Outcome:
         if options.commit:
             commit_update(merged.changes, pending)
     own = ", ".join(merged.own_launchers)
-    return Outcome(Status.UPDATED, f"kept launchers of its own, {own}" if own else "")
+    return Outcome(Status.UPDATED, f"kept its own launchers: {own}" if own else "")
 
 
 def merge_versions(pending: Pending) -> Merged:
@@ -268,7 +268,7 @@ def leave_conflicts(conflicts: Sequence[Conflict], pending: Pending) -> Outcome:
 def refuse_conflicts(merged: Merged, pending: Pending, options: Options) -> None:
     """Raise Problem with every file that cannot be merged, or that conflicts unless conflicts are to be written."""
     if merged.refusals:
-        raise Problem("; ".join(merged.refusals), "Give your file another name, commit, and run again.")
+        raise Problem("; ".join(merged.refusals), "Rename your file, commit, and run again.")
     if merged.conflicts and not options.conflicts:
         paths = ", ".join(conflict.path for conflict in merged.conflicts)
         source = ["--source", str(pending.source)] if pending.source != pending.answers.source else []

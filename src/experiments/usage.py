@@ -63,7 +63,7 @@ def show_usage(path: str) -> int:
     runs, answers = read_answers(experiment)
     uses = measure(history, queue, runs)
     if not uses:
-        print(f"{experiment.name}: no job of a launcher has ended")
+        print(f"{experiment.name}: no job has ended")
         return 0
     titles = ("launcher", "jobs", "memory", "used", "time", "longest")
     show_fitted(titles, [use.cells for use in uses], (), Fit(distinct=("launcher",)))
@@ -157,7 +157,7 @@ def memory_of(attempt: Mapping[str, Any]) -> int:
 def proposal(experiment: Experiment, answers: Answers, use: LauncherUse) -> str:
     """Return the command that requests what the jobs of a launcher need; empty if there is nothing to request."""
     if not use.run:
-        return f"# {use.name}.slurm is not a run of {experiment.name}: edit its #SBATCH lines"
+        return f"# {use.name}.slurm is not a launcher of the template: edit its #SBATCH lines"
     words = [*proposed_memory(experiment, answers, use), *proposed_time(use)]
     command = ["experiments", "set-run", experiment.name, use.run.script, use.run.token, *words]
     return shlex.join(command) if words else ""

@@ -25,7 +25,7 @@ def print_commands(path: str, name: str | None) -> int:
         folders = unsynced_folders(run)
         if folders and run.is_live and not name:
             command = shlex.join(["experiments", "wandb-sync", experiment.name, f"{run.config}/{run.name}"])
-            print(f"{run.config}/{run.name} is {run.state}, and is left out. To upload it: {command}", file=sys.stderr)
+            print(f"{run.config}/{run.name} is {run.state}, so it is skipped. To upload it: {command}", file=sys.stderr)
         elif folders:
             print(shlex.join(["wandb", "sync", *map(str, folders)]))
         commands += bool(folders)

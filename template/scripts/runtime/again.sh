@@ -16,12 +16,12 @@ find_receipt() { # RUN
   recorded=$folder/slurm/submitted/$found
   if [[ $found && -e $recorded/launcher ]]; then return; fi
   [[ -e $run/provenance.json ]] || run=$(find_run "$1")
-  [[ $run ]] || die "unknown run \"$1\"; expected a job, a receipt, CONFIG/RUN or a folder of a submitted run"
+  [[ $run ]] || die "unknown run \"$1\"; expected a job, a receipt, CONFIG/RUN or a run folder, of a submitted run"
   found=$(recorded_fact "$run" submission)
-  [[ $found ]] || die "$1 was not submitted by submit.sh, so its options are not recorded. Start it again by hand"
+  [[ $found ]] || die "$1 was not submitted by submit.sh, so its options are not recorded. Start it by hand."
   recorded_tasks=$(recorded_fact "$run" SLURM_ARRAY_TASK_ID)
   recorded=$folder/slurm/submitted/$found
-  [[ -e $recorded/launcher ]] || die "$1: $folder/slurm/submitted has no receipt of it"
+  [[ -e $recorded/launcher ]] || die "$1: $folder/slurm/submitted has no receipt for it"
 }
 
 # Print the folder of a submitted run, given the end of its path, like growth_gh_001/clean_0.
@@ -47,9 +47,9 @@ take_receipt() {
   local -a own=("${options[@]}")
   local -r stem=$(< "$recorded/launcher")
   [[ -f $scripts/$stem.slurm ]] \
-    || die "${request[run]}: scripts/$stem.slurm is gone: the launcher was removed or renamed. Submit the new one"
+    || die "${request[run]}: scripts/$stem.slurm does not exist: it was removed or renamed. Submit the new one."
   [[ $(cat -- "$recorded/live" 2> /dev/null) != true || $(< "$recorded/dirty") != true ]] \
-    || die "${request[run]}: it was submitted with --live and uncommitted changes, which are not recorded"
+    || die "${request[run]}: it was submitted with --live and uncommitted changes, so its code is not recorded"
   add_launcher "$stem" "$(< "$recorded/config")"
   if [[ ! ${request[name]} ]]; then
     refuse_finished_points
@@ -77,8 +77,8 @@ refuse_finished_points() {
     done
     if [[ ! $is_started ]]; then return; fi
   done
-  die "${request[run]}: a finished point is not computed again in its folder." \
-    "Add --name NAME to compute it in that of CONFIG.NAME"
+  die "${request[run]}: this point is finished." \
+    "Add --name NAME to compute it in runs/CONFIG.NAME."
 }
 
 # Refuse to continue a run that has finished.
@@ -87,7 +87,7 @@ refuse_finished() {
   for link in "$recorded/runs"/*; do
     if [[ $recorded_tasks && $link != *_"$recorded_tasks" ]]; then continue; fi
     [[ $(recorded_fact "$link" status) != finished ]] \
-      || die "${request[run]}: this run is finished. Use --again to run it again from its start"
+      || die "${request[run]}: this run is finished. Use --again to run it from its start."
   done
 }
 
@@ -127,7 +127,7 @@ submit_failed() { # CONFIG OPTION...
     run=$(failed_run "$receipt")
     if [[ $run ]]; then failed+=("$run"); fi
   done
-  if ((!${#failed[@]})); then die "no run of $1 has failed, or each was submitted again"; fi
+  if ((!${#failed[@]})); then die "no run of $1 has failed, or all failed runs were resubmitted"; fi
   for run in "${failed[@]}"; do
     "$BASH" -p -- "$scripts/submit.sh" --again "$run" "${words[@]}" -- "${@:2}" || status=1
   done

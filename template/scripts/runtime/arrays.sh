@@ -15,15 +15,15 @@ check_grid() { # LAUNCHER CONFIG
   grids[$launcher]=$config
   for override in "${overrides[@]}"; do
     [[ $override != point=* ]] \
-      || add_finding "$launcher" "point= is for runs by hand. Submit one task: -- --array=NUMBER"
+      || add_finding "$launcher" "point= only works in runs by hand. To submit one point: -- --array=NUMBER"
   done
   if ((${#overrides[@]})) && [[ ! ${request[name]} && ! ${findings[$launcher]-} ]]; then
-    add_finding "$launcher" "$config has a grid. Its points with other overrides need a name: --name NAME"
+    add_finding "$launcher" "$config has a grid. Points with overrides need a name: --name NAME"
   fi
   if grep -qE '^#SBATCH[[:space:]]+(--array|-a)' "$file"; then
-    add_finding "$launcher" "it requests --array, but the grid of $config decides the tasks. Remove that option"
+    add_finding "$launcher" "it requests --array, but the grid of $config determines the tasks. Remove that option."
   elif ! checks_python "$file" && [[ ! ${slurm_options[$launcher array]-} ]]; then
-    add_finding "$launcher" "$config has a grid, whose points cannot be counted here. Give the tasks: -- --array=0-N"
+    add_finding "$launcher" "$config has a grid, but its points cannot be counted here. Pass the tasks: -- --array=0-N"
   fi
   [[ ! ${findings[$launcher]-} ]]
 }
@@ -38,7 +38,7 @@ checks_python() { # FILE
 choose_tasks() {
   local launcher
   local -a rest=()
-  [[ ! ${request[name]} || ${#grids[@]} -gt 0 ]] || die "--name is for a configuration with a grid. Remove it"
+  [[ ! ${request[name]} || ${#grids[@]} -gt 0 ]] || die "--name only works for a configuration with a grid. Remove it."
   for launcher in "${launchers[@]}"; do
     if [[ -e $work/points/$launcher ]]; then count_points "$launcher"; fi
     limit_array "$launcher"
@@ -77,7 +77,7 @@ count_points() { # LAUNCHER
   arrays[$1]=$(join_ranges "${chosen[@]}")
   summaries[$1]+=": ${unfinished[*]:0:6}"
   if ((${#unfinished[@]} > 6)); then summaries[$1]+=" and $((${#unfinished[@]} - 6)) more"; fi
-  ((!elsewhere)) || warn "$1: $elsewhere of its finished points are from another commit"
+  ((!elsewhere)) || warn "$1: $elsewhere of its finished points were computed at another commit"
 }
 
 # Return whether a task is in the value of --array, like 0-3,7 or 0-10:2%4.
@@ -109,7 +109,7 @@ live_jobs() { # LAUNCHER
   if ((!${#claims[@]})); then return; fi
   # With a single number, squeue would fail for a job that has ended long ago.
   jobs=$(IFS=, && ask_slurm squeue --noheader --array --format=%i --jobs="${claims[*]},${claims[0]}") \
-    || die "$1: squeue does not answer which points run: $(< "$work/error"). Submit again later."
+    || die "$1: squeue failed, so running points are unknown: $(< "$work/error"). Submit again later."
   printf '\n%s\n' "$jobs"
 }
 

@@ -121,7 +121,7 @@ def expand(words: list[str], has_runtime: bool = True) -> tuple[list[str], Chose
     if not chosen:
         return words, None
     if len(chosen) > 1:
-        raise GridError(f"{' '.join(chosen)}: a run computes one point. Leave one of them.")
+        raise GridError(f"{' '.join(chosen)}: a run computes one point. Remove one of them.")
     if chosen[0].startswith(EXPANDED):
         return words, expanded_point(words, chosen[0])
     return expand_point(words, chosen[0], has_runtime)
@@ -131,7 +131,7 @@ def expand_point(words: list[str], word: str, has_runtime: bool) -> tuple[list[s
     """Replace a word `point=NAME`."""
     config = typed_config(words)
     if not config:
-        raise GridError(f"{word}: it needs the name of a configuration. Write --config-name CONFIG {word}")
+        raise GridError(f"{word}: it needs a configuration. Write --config-name CONFIG {word}")
     chosen = ChosenPoint(config, campaign_of(config, words), find_point(config, word.removeprefix(TYPED)))
     words = [*words]
     words[config_place(words)] = ["--config-name", chosen.point.config or config]
@@ -169,7 +169,7 @@ def find_point(config: str, name: str) -> Point:
     """Return a point of a configuration's grid. Raises GridError with the nearest names if there is none."""
     grid = read_grid(config)
     if grid is None:
-        raise GridError(f"point={name}: conf/{config}.yaml has no grid. Leave point= out.")
+        raise GridError(f"point={name}: conf/{config}.yaml has no grid. Remove point=.")
     for point in grid.points:
         if point.name == name:
             return point
@@ -212,8 +212,8 @@ def refuse_overrides(config: str, campaign: str, words: Sequence[str], point: st
     changes = [word for word in overrides if not UNHASHED_OVERRIDE.fullmatch(word)]
     if changes and campaign == config:
         raise GridError(
-            f"{point} {' '.join(changes)}: other overrides need a folder of their own. "
-            f"Add config={config}.NAME, or leave them out."
+            f"{point} {' '.join(changes)}: other overrides need their own folder. "
+            f"Add config={config}.NAME, or remove them."
         )
 
 

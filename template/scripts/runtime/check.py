@@ -113,7 +113,7 @@ def lost_variables(expected: Iterable[str]) -> list[str]:
     """Return a problem if Python did not get all of these variables."""
     lost = ", ".join(sorted(name for name in expected if name not in os.environ))
     return (
-        [f"python: Python did not get {lost}. Let the `python:` command of lab.yml pass the environment."]
+        [f"python: Python did not get {lost}. The `python:` command in lab.yml must pass the environment."]
         if lost
         else []
     )

@@ -33,7 +33,7 @@ check_bash_env() {
   if [[ ! ${BASH_ENV-} ]]; then return; fi
   place=$(cd -- "$tree" && bash -c 'pwd -P' 2> /dev/null | tail -n 1) || true
   [[ $place == "$tree" ]] \
-    || die "BASH_ENV: $BASH_ENV changes the directory, so no launcher would find its script. Type: unset BASH_ENV"
+    || die "BASH_ENV: $BASH_ENV changes the directory, so launchers would not find their scripts. Run: unset BASH_ENV"
 }
 
 # Check what a launcher's text shows, and set its entry in `modes`.
@@ -48,7 +48,7 @@ check_text() { # LAUNCHER FILE
   refuse_ignored_directives "$1" "$text"
   message=$(bash -pn "$2" 2>&1) || die "$1: ${message#"$2: "}"
   ! is_from_template "$2" || [[ $'\n'$text == *$'\nrun=('* ]] \
-    || die "$1: it lacks run=( ... ), the command that it runs"
+    || die "$1: it lacks its command, run=( ... )"
   if [[ $'\n'$text =~ $'\n'export\ EXPERIMENT_MODE=([a-z]+) ]]; then modes[$1]=${BASH_REMATCH[1]}; fi
 }
 
@@ -63,7 +63,7 @@ refuse_ignored_directives() { # LAUNCHER TEXT
   while IFS= read -r line; do
     number=$((number + 1))
     if [[ $line =~ ^[[:blank:]]+'#SBATCH' || ($command && $line == '#SBATCH'*) ]]; then
-      die "$1: Slurm ignores the #SBATCH in line $number, since it is indented or follows a command"
+      die "$1: Slurm ignores the #SBATCH in line $number, because it is indented or follows a command"
     fi
     [[ $line =~ ^[[:blank:]]*(#|$) ]] || command=yes
   done <<< "$2"
@@ -102,7 +102,7 @@ check_options() { # LAUNCHER FILE
     || die "$1: the name of its job has a /, so Slurm could not write its log: ${slurm_options[$1 job-name]}"
   check_signal "$1" "${slurm_options[$1 signal]-}"
   [[ ,${slurm_options[$1 export]-ALL}, == *,ALL,* ]] \
-    || warn "$1: the job does not get the environment of the preflight: --export is ${slurm_options[$1 export]}"
+    || warn "$1: the job does not have the environment of the preflight: --export is ${slurm_options[$1 export]}"
 }
 
 # Refuse a signal that ends torchrun alone. Warn if no process would get the signal.
@@ -113,7 +113,7 @@ check_signal() { # LAUNCHER SIGNAL
   [[ ${modes[$1]} != ddp || $2 != *USR[12]* ]] \
     || die "$1: signal is $2, which kills torchrun and leaves its processes running. Use --signal=B:TERM$time"
   [[ $2 == *B*:* ]] \
-    || warn "$1: signal is $2, which Slurm sends only to what srun starts. Use --signal=B:$2"
+    || warn "$1: signal is $2, which Slurm only sends to processes started by srun. Use --signal=B:$2"
 }
 
 # Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line, and its
@@ -150,7 +150,7 @@ test_options() { # LAUNCHER FILE WORD...
   message=${message%$'\n'Try*}
   if [[ $message == *"mutually exclusive"* ]]; then message+=$(list_directives "$2" "$message"); fi
   if [[ $message == *"presently disabled"* && ${slurm_options[$1 dependency]-} ]]; then
-    die "$1: a job that it depends on has failed: ${slurm_options[$1 dependency]}"
+    die "$1: it depends on a job that has failed: ${slurm_options[$1 dependency]}"
   fi
   is_queued_anyway "$1" "$message" || die "$1: $message"
   warn "$1: Slurm does not know yet when it can start: ${message#allocation failure: }"
@@ -242,8 +242,8 @@ group_launcher() { # LAUNCHER
   local count status variable
   local -a fields python run own=() shared=()
   if ! is_from_template "${files[$1]}"; then
-    ! needs_chain || add_finding "$1" "only a launcher of the template can continue a run"
-    warn "$1: only its text was checked, since it is not a launcher of the template"
+    ! needs_chain || add_finding "$1" "only launchers of the template can continue a run"
+    warn "$1: only its text was checked, because it is not a launcher of the template"
     return
   fi
   read -r status < "$answers/$1.status"
@@ -253,7 +253,7 @@ group_launcher() { # LAUNCHER
   fi
   mapfile -t -d '' fields < "$answers/$1"
   if [[ ${fields[1]-} != +([0-9]) ]]; then
-    add_finding "$1" "a command above its --check line ends the launcher with exit code 0"
+    add_finding "$1" "a command above the --check line ends the launcher with exit code 0"
     return
   fi
   count=${fields[1]}
@@ -264,7 +264,7 @@ group_launcher() { # LAUNCHER
   fields=("${fields[@]:1+count}")
   check_run "$1" "${run[@]}" || return 0
   if ((!${#python[@]})); then
-    warn "$1: the job itself checks its script, since its machine forbids Python on login nodes." \
+    warn "$1: the job checks its own script, because this machine forbids Python on login nodes." \
       "Inputs are not compared."
     return
   fi
@@ -288,7 +288,7 @@ check_run() { # LAUNCHER WORD...
   elif [[ ! -f $tree/$script ]]; then
     add_finding "$launcher" "its script $script does not exist"
   elif [[ ${request[query_option]} && $script != */query.py ]]; then
-    add_finding "$launcher" "only the launcher of a query takes ${request[query_option]}"
+    add_finding "$launcher" "only launchers of queries take ${request[query_option]}"
   fi
   for word in "${@:3}"; do
     case $word in
@@ -320,9 +320,9 @@ check_chain() { # LAUNCHER SCRIPT
   local text
   read_text "${files[$1]}" text
   if [[ ${modes[$1]-} == pack ]]; then
-    add_finding "$1" "a pack has several runs, which no leg can continue. Use a launcher with one run and --array"
+    add_finding "$1" "a pack has several runs, and legs continue only one run. Use a launcher with one run and --array."
   elif [[ $2 == */@(query|optuna_worker).py || $text == *"-m wandb agent"* ]]; then
-    add_finding "$1" "a leg continues a run, but this launcher starts a query or a sweep. Submit it again instead"
+    add_finding "$1" "legs continue a run, but this launcher starts a query or a sweep. Submit it again instead."
   fi
 }
 

@@ -128,7 +128,7 @@ def claim_chosen_point(config: DictConfig, chosen: ChosenPoint) -> None:
         claim_with_answers(folder)
     except Finished as finished:
         problem = finished.difference(HASHES[-1])
-        sys.exit(f"{subject}: {problem or f'it is finished. Move {folder} away to compute it again.'}")
+        sys.exit(f"{subject}: {problem or f'it is finished. To compute it again, move {folder} away.'}")
     except Taken as taken:
         sys.exit(f"{subject}: {taken}. Wait until it ends.")
     except ClaimError as error:

@@ -27,7 +27,7 @@ def explain(error: Exception, path: object) -> str:
     if isinstance(error, FileError):
         reason = str(error)
     elif isinstance(error, OSError) and error.strerror:
-        reason = f"{error.strerror}. Make it writable, or choose another."
+        reason = f"{error.strerror}. Make it writable, or choose another path."
     else:
         reason = f"{type(error).__name__}: {error}."
     return " ".join(f"{path}: {reason}".split())

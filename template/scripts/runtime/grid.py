@@ -96,13 +96,13 @@ class Grid:
     def parse(cls, value: object) -> "Grid":
         """Return the grid of a loaded `grid:`. Raises GridError."""
         if not isinstance(value, Mapping):
-            raise GridError("grid: it must be a mapping with arms, axes or both.")
+            raise GridError("grid: must be a mapping with arms, axes or both.")
         for key in value:
             if key not in ("arms", "axes"):
                 raise GridError(f"grid: unknown key {quoted(key)}; expected one of: arms, axes.")
         arms, axes = parse_arms(value.get("arms")), parse_axes(value.get("axes"))
         if not arms and not axes:
-            raise GridError("grid: it has neither arms nor axes. Write at least one.")
+            raise GridError("grid: no arms and no axes. Write at least one of them.")
         arms = arms or [Arm(None, None, [])]
         for arm in arms:
             refuse_shared_keys(arm, axes)
@@ -199,7 +199,7 @@ def parse_axis(name: object, values: object) -> Axis:
 
 def refuse_own_key(key: str, subject: str) -> None:
     if key in OWN_KEYS:
-        raise GridError(f"{subject}: {key} cannot be set, since the point decides it. Remove it.")
+        raise GridError(f"{subject}: {key} cannot be set, because the point determines it. Remove it.")
 
 
 def refuse_shared_keys(arm: Arm, axes: list[Axis]) -> None:
@@ -214,7 +214,7 @@ def refuse_equal_names(points: list[Point]) -> None:
     used: dict[str, Point] = {}
     for point in points:
         if len(point.name) > NAME_LIMIT:
-            raise GridError(f"point {point.name}: its name is longer than {NAME_LIMIT} characters. Shorten the arm's.")
+            raise GridError(f"point {point.name}: the name has more than {NAME_LIMIT} characters. Shorten the arm.")
         other = used.setdefault(point.name.lower(), point)
         if other is not point:
             pair = point.name if point.name == other.name else f"{other.name} and {point.name}"

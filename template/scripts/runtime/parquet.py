@@ -12,14 +12,14 @@ from typing import Any
 ROWS = 50_000  # of a batch, at most
 CHARACTERS = 16_000_000  # of a batch's lines, about
 EXACT = 2**53  # beyond it, a float cannot represent each whole number
-ADVICE = "Return other values, or use JSON lines."
+ADVICE = "Return other values, or use --format jsonl."
 MIXED = f"Parquet cannot mix. {ADVICE}"
 
 NAMES = {
-    bool: "true or false",
-    int: "whole numbers",
-    float: "decimal numbers",
-    str: "text",
+    bool: "booleans",
+    int: "integers",
+    float: "floats",
+    str: "strings",
     list: "lists",
     dict: "maps",
 }
@@ -45,7 +45,7 @@ class Column:
         if self.kind is not kind:
             self.kind = self.common(kind)
         if self.kind is float and not self.is_exact:
-            raise ValueError(f"{self.name} has decimal numbers and whole numbers beyond 2^53, which {MIXED}")
+            raise ValueError(f"{self.name} has floats and integers beyond 2^53, which {MIXED}")
         for key, inner in value.items() if kind is dict else ():
             self.key(key).add(inner)
         for item in value if kind is list else ():
@@ -77,7 +77,7 @@ class Column:
             return pyarrow.list_(self.items.arrow_type() if self.items else pyarrow.null())
         if self.kind is dict:
             if not self.keys:
-                raise ValueError(f"{self.name} has only empty maps, which Parquet cannot hold. {ADVICE}")
+                raise ValueError(f"{self.name} has only empty maps, which Parquet cannot store. {ADVICE}")
             return pyarrow.struct([(key, column.arrow_type()) for key, column in self.keys.items()])
         simple = {bool: pyarrow.bool_, int: pyarrow.int64, float: pyarrow.float64, str: pyarrow.string}
         return simple[self.kind]()

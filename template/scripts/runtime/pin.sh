@@ -74,9 +74,9 @@ pin_recorded() {
   commit=$(< "$recorded/commit") dirty=''
   if [[ $(< "$recorded/dirty") == true ]]; then dirty=yes; fi
   quiet_git -C "$folder" cat-file -e "$commit^{commit}" 2> /dev/null \
-    || die "${request[run]}: its commit $commit is gone: neither a branch nor refs/submitted of this clone has it"
+    || die "${request[run]}: its commit $commit is gone: it is not on a branch or in refs/submitted of this clone"
   quiet_git -C "$folder" cat-file -e "$commit:./scripts" 2> /dev/null \
-    || die "${request[run]}: its commit $commit has no $experiment: the experiment was moved since. Submit it anew"
+    || die "${request[run]}: its commit $commit has no $experiment: it was moved since then. Submit it again."
   quiet_git -C "$folder" cat-file -e "$commit:./scripts/$launcher.slurm" 2> /dev/null \
     || die "${request[run]}: its commit $commit has no $experiment/scripts/$launcher.slurm"
   if ! find_copy; then
@@ -137,7 +137,7 @@ find_package() {
     return
   done
   [[ ${request[live]} ]] \
-    || die "the package $package is neither $root/$package nor in $root/src, so it cannot be pinned. Use --live."
+    || die "the package $package is in neither $root nor $root/src, so it cannot be pinned. Use --live."
 }
 
 # Refuse an ignored folder, since git lists none of its files. If some were added by force, it can be pinned.
@@ -159,7 +159,7 @@ refuse_large_untracked() {
     if ((size > most)); then most=$size largest=$name; fi
   done < <(list_untracked "${paths[@]}")
   if ((total > untracked_limit * 1000000)); then
-    die "git does not track $((total / 1000000)) MB of files here, like $folder/$largest." \
+    die "$((total / 1000000)) MB of files are untracked, such as $folder/$largest." \
       "Move them to DATA_ROOT, or let git ignore them."
   fi
 }
@@ -169,7 +169,7 @@ warn_large_results() {
   local size name
   while read -r -d '' size name; do
     if ((size <= untracked_limit * 1000000)); then continue; fi
-    warn "$experiment/$name has $((size / 1000000)) MB, which is too large to commit." \
+    warn "$experiment/$name has $((size / 1000000)) MB and is too large to commit." \
       "Move it to DATA_ROOT, or let git ignore it."
   done < <(list_untracked results)
 }
@@ -287,9 +287,9 @@ warn_ignored() {
   local files
   files=$(quiet_git -C "$folder" ls-files --full-name --others --ignored --exclude-standard -- "${paths[@]}" \
     | { grep -E '[.](py|so)"?$' || true; })
-  [[ ! $files ]] || warn "not submitted, since git ignores it: ${files//$'\n'/ }"
+  [[ ! $files ]] || warn "not submitted, because git ignores it: ${files//$'\n'/ }"
   files=$(cd "$tree" && find . -mindepth 2 -xtype l -printf '%P ')
-  [[ ! $files ]] || warn "not submitted, since it is a link to a file that is not pinned: ${files% }"
+  [[ ! $files ]] || warn "not submitted, because it is a symlink to an unpinned file: ${files% }"
 }
 
 # Move the copy to its final folder, and give the commit a ref, without which git would delete it one day.
@@ -339,6 +339,6 @@ prune() {
 # Return whether a queued or running job has a folder as its working directory.
 is_needed() { # FOLDER
   local folders
-  folders=$(squeue --noheader --format=%Z 2>&1) || die "squeue failed, so no further copy is removed: $folders"
+  folders=$(squeue --noheader --format=%Z 2>&1) || die "squeue failed, so no more copies are removed: $folders"
   [[ $'\n'$folders$'\n' == *$'\n'"$1"$'\n'* ]]
 }

@@ -42,7 +42,7 @@ def main() -> None:
         elif len(sys.argv) > 3 and sys.argv[2] == "--":
             run_by_hand(sys.argv[1], sys.argv[3:])
         else:
-            sys.exit("point.py: write the point and its command, like wide_0 -- python SCRIPT --config-name CONFIG")
+            sys.exit("point.py: write a point and a command, such as: wide_0 -- python SCRIPT --config-name CONFIG")
     except Finished as finished:
         sys.exit(f"this point is finished. Move {finished.record.get('folder')} away to compute it again.")
     except (GridError, ClaimError, Taken, OSError) as error:
@@ -155,7 +155,7 @@ def run_by_hand(name: str, command: Sequence[str]) -> NoReturn:
     first = next((number for number, word in enumerate(command) if word.endswith(".py")), None)
     config = typed_config(command)
     if first is None or not config:
-        raise GridError(f"point {name}: write its command with --config-name CONFIG, like python SCRIPT.py")
+        raise GridError(f"point {name}: write the command with --config-name CONFIG, such as: python SCRIPT.py")
     run_configuration(config, command[:first], [*command[first:], f"point={name}"])
 
 

@@ -82,7 +82,7 @@ state_of_job() { # CLUSTER JOB
       SIGNALING | SPECIAL_EXIT | STAGE_OUT | STOPPED | SUSPENDED) echo live && return ;;
     esac
   fi
-  printf 'job %s holds a point, and Slurm does not answer about it: %s. Submit this point again later.\n' \
+  printf 'job %s holds a point, and Slurm did not return its state: %s. Submit this point again later.\n' \
     "$2" "${answer//$'\n'/; }" >&2
   return 1
 }

@@ -139,7 +139,7 @@ def refuse_finished(folder: str) -> None:
     except FileNotFoundError:
         return
     except ValueError as error:
-        raise ClaimError(f"{path}: it is not a record of a run: {error}. Move it away.") from None
+        raise ClaimError(f"{path}: not a record of a run: {error}. Move it away.") from None
     if record.get("status") == "finished":
         raise Finished(record)
 
@@ -180,7 +180,7 @@ def newest_claim(folder: str) -> tuple[int, Owner | None]:
     try:
         return number, Owner(**json.loads(text))
     except (ValueError, TypeError):
-        raise ClaimError(f"{path}: it is not a claim. If no process computes this point, remove this file.") from None
+        raise ClaimError(f"{path}: not a claim. If no process computes this point, remove this file.") from None
 
 
 def claim_path(folder: str, number: int) -> str:
@@ -249,4 +249,4 @@ def other_script_problem(folder: str, script: str) -> str | None:
     if owner == script:
         return None
     name = osp.basename(folder)
-    return f"runs/{name} has the runs of {owner}. Copy the configuration {name} to another name for {script}."
+    return f"runs/{name} contains the runs of {owner}. For {script}, copy the configuration {name} to another name."

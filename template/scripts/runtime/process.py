@@ -86,8 +86,8 @@ def batch_job() -> str | None:
     own = os.environ["SLURM_ARRAY_JOB_ID" if array else "SLURM_JOB_ID"]
     if own != job:
         sys.exit(
-            f"EXPERIMENT_JOB is {job}, but Slurm's variables are those of job {own}. In a job array, let the "
-            "`python:` command of lab.yml pass SLURM_ARRAY_JOB_ID and SLURM_ARRAY_TASK_ID. "
+            f"EXPERIMENT_JOB is {job}, but Slurm's variables are those of job {own}. In a job array, the "
+            "`python:` command in lab.yml must pass SLURM_ARRAY_JOB_ID and SLURM_ARRAY_TASK_ID. "
             "In another job, unset EXPERIMENT_JOB."
         )
     return job
@@ -113,7 +113,7 @@ def require_passed(subject: str, *names: str) -> None:
     if missing:
         sys.exit(
             f"{subject}, but Python did not get {', '.join(missing)}. "
-            "Let the `python:` command of lab.yml pass EXPERIMENT_* and SLURM_*."
+            "The `python:` command in lab.yml must pass EXPERIMENT_* and SLURM_*."
         )
 
 
@@ -135,7 +135,7 @@ def candidate_names(process: Process) -> Iterator[str]:
     elif "RANK" in os.environ:
         run = os.environ.get("TORCHELASTIC_RUN_ID", "none")
         if run == "none":
-            sys.exit("RANK is set, but the run that its processes share has no name. Give torchrun --standalone.")
+            sys.exit("RANK is set, but the processes do not know their shared run. Start torchrun with --standalone.")
         yield run
     elif launcher_mode() == "srun":
         require_passed("EXPERIMENT_MODE is srun", "SLURM_STEP_ID")

@@ -49,7 +49,7 @@ def commit(own_inputs: Sequence[str] = ()) -> tuple[str | None, bool | None]:
     except (OSError, subprocess.CalledProcessError, LookupError) as error:
         reason = reason_of(error)
         if SUBMITTED:
-            print(f"provenance: cannot find out whether the inputs are committed: {reason}", file=sys.stderr)
+            print(f"provenance: it is unknown whether the inputs are committed: {reason}", file=sys.stderr)
             return SUBMITTED["commit"], None
         print(f"provenance: no commit is recorded: {reason}", file=sys.stderr)
         return None, None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LACKS_RUNTIME = "This configuration lacks conf/runtime.yaml. Give it `defaults: [runtime, default, _self_]`."
 LACKS_FOLDER = (
-    "This configuration has no run folder, as if hydra.compose had made it. Run the script itself, also in a notebook: "
+    "This configuration has no run folder, like one from hydra.compose. Run the script itself, even in a notebook: "
     "!python SCRIPT --config-name CONFIG KEY=VALUE"
 )
 MODES = ("disabled", "offline", "online")
@@ -52,7 +52,7 @@ def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
     """Yield the requirements that are not met, one line each. Both the preflight and the run check them."""
     yield from changed_names(cfg)
     if cfg.config.endswith(".yaml"):
-        yield f"--config-name {cfg.config}: the name must not end in .yaml. Leave it out."
+        yield f"--config-name {cfg.config}: the name must not end in .yaml. Remove that."
     yield from inputs.input_problems(cfg.inputs)
     yield from wandb_problems(cfg)
 
@@ -68,7 +68,7 @@ def wandb_problems(cfg: "DictConfig") -> Iterator[str]:
             yield f"wandb.mode is {mode}, but wandb is not installed for {sys.executable}"
         # The errors that W&B reports for empty variables do not name them.
         empty = [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]
-        yield from (f"{name} is empty. Unset it." for name in empty)
+        yield from (f"{name} is empty. Unset it or set a value." for name in empty)
 
 
 def lightning_problem(environment: Mapping[str, str]) -> str | None:
@@ -166,7 +166,7 @@ def grid_problems(cfg: "DictConfig", is_multirun: bool) -> Iterator[str]:
 
     if chosen := chosen_point():
         if is_multirun:
-            yield f"point={chosen.point.name}: a point is one run. Leave --multirun out."
+            yield f"point={chosen.point.name}: a point is one run. Remove --multirun."
         return
     if cfg.get("grid") is None:
         return
@@ -177,6 +177,6 @@ def grid_problems(cfg: "DictConfig", is_multirun: bool) -> Iterator[str]:
         yield str(error)
         return
     if grid is None:
-        yield f"conf/{name}.yaml: it inherits a grid. Write a grid: of its own, or `grid: null` for none."
+        yield f"conf/{name}.yaml: it inherits a grid. Write its own `grid:`, or `grid: null` for none."
     else:
-        yield f"{name} has a grid of {len(grid.points)} points. Choose one, like point={grid.points[0].name}"
+        yield f"{name} has a grid of {len(grid.points)} points. Choose one, such as point={grid.points[0].name}"

@@ -85,7 +85,7 @@ class Signals:
         if self.fatal:
             if announce:
                 with suppress(OSError):  # the terminal may have been closed
-                    print(f"The run was ended by {self.fatal.name}.", file=sys.stderr)
+                    print(f"{self.fatal.name} ended the run.", file=sys.stderr)
             die(self.fatal)
         if self.last == signal.SIGINT and self.first is None:  # it was deferred while the record was written
             signal.raise_signal(signal.SIGINT)

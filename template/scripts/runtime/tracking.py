@@ -66,7 +66,7 @@ def start_wandb(cfg: "DictConfig", name: str, facts: Mapping[str, Any], chosen: 
         try_to_write(options["dir"])  # W&B would silently write to another folder
         return wandb.init(**options)
     except (TypeError, ValueError) as error:  # an unknown key or an invalid value
-        sys.exit(f"wandb.init refuses the configuration's values: {one_line(error)}")
+        sys.exit(f"wandb.init rejected the configuration: {one_line(error)}")
     except (OSError, wandb.errors.Error) as error:
         sys.exit(f"W&B did not start: {one_line(error)}")
 

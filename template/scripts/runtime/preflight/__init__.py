@@ -96,9 +96,9 @@ def environment_problems() -> Iterator[str]:
         elif not osp.isabs(folder):
             yield f"{name} names a relative path: {folder}. Write an absolute path."
         elif not can_write(folder):
-            yield f"{name} names a folder that cannot be written: {folder}"
+            yield f"{name} is a folder that is not writable: {folder}"
         elif name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != osp.realpath(FOLDER):
-            yield f"EXPERIMENT_ROOT names a folder that does not hold {FOLDER}: {folder}"
+            yield f"EXPERIMENT_ROOT is a folder that does not contain {FOLDER}: {folder}"
 
 
 def unset_variable(name: str) -> str:

@@ -101,7 +101,7 @@ def check_configuration(
         try:
             command = parse(words[1:])
         except Exception as error:
-            line = f"{script}: Hydra refuses its arguments: {one_line(error)}"
+            line = f"{script}: Hydra rejected its arguments: {one_line(error)}"
             found.add(line, is_note=reads_arguments)
             return found
         except SystemExit:  # --version
@@ -364,7 +364,7 @@ def check_folder(cfg: Any, key: str, found: Findings) -> None:
     try:
         try_to_write(folder)
     except OSError:
-        found.add(f"{key}: the folder cannot be written: {folder}")
+        found.add(f"{key}: the folder is not writable: {folder}")
 
 
 def existing_folder(folder: str) -> str:
