@@ -75,7 +75,7 @@ def write_campaign(lab, data):
 
 
 def measure(lab, *words):
-    """Return the seconds, those of CPU time, and the megabytes of a command, whose process prints its own peak."""
+    """Return the seconds, the CPU seconds, and the megabytes of a command. Its process prints its own peak."""
     code = "import sys; from experiments.cli import main\ntry: main()\nfinally:\n"
     code += " print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0], file=sys.stderr)"
     start, before = time.perf_counter(), cpu_seconds()

@@ -54,7 +54,7 @@ main()
 """
 
 
-# The last part of a launcher, in a job that computes its point anew.
+# The last part of a launcher, in a job that computes its point again.
 JOB = """\
 rm -rf {lab}/data/experiments/011-x/runs/round
 export EXPERIMENT_MODE=one EXPERIMENT_SUBMISSION={lab}/receipt EXPERIMENT_JOB=9 SLURM_JOB_ID=9 SLURM_CLUSTER_NAME=lab

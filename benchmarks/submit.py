@@ -47,8 +47,8 @@ def median_seconds(command, **options):
 def interleaved(commands, slurm):
     """Return the median wall times and CPU times of commands, {name: (submitter, command, is_changed)}.
 
-    The commands take turns, since other programs of this machine slow some rounds. `is_changed` means that a
-    configuration is edited before each round, so that the code is pinned anew.
+    The commands take turns, because other programs of this machine slow some rounds. `is_changed` means that a
+    configuration is edited before each round, so the code is pinned again.
     """
     times = {name: [] for name in commands}
     for number in range(-1, ROUNDS):  # the first round warms the caches

@@ -1,6 +1,6 @@
 """Measure the trials per second of 1, 2 and 8 workers with a trivial objective, and count lost and repeated trials.
 
-optuna_worker.py is compared with itself at an earlier commit, which composed the configuration of each trial anew, and
+optuna_worker.py is compared with itself at an earlier commit, which composed a configuration for each trial, and
 with bare loops of ask and tell over a journal, SQLite and PostgreSQL (Debian's postgresql). Times are from a study's
 first trial to its last, without the start of Python. The number of trials is an argument (default: 64).
 """

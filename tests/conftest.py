@@ -109,7 +109,7 @@ def template(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plain_template(template, tmp_path_factory):
-    """Return the template's files without git, since most of the time of a refusal is the clone."""
+    """Return the template's files without git, because most of the time of a refusal is the clone."""
     path = tmp_path_factory.mktemp("plain") / "template"
     return Template(shutil.copytree(template.path, path, ignore=shutil.ignore_patterns(".git")), None)
 
@@ -192,7 +192,7 @@ def accounting_cluster(needs_slurm, tmp_path_factory):
 
 @pytest.fixture
 def accounting(accounting_cluster, monkeypatch):
-    """Use a real Slurm with accounting in this test, also if the process has another one."""
+    """Use a real Slurm with accounting in this test, even if the process has another one."""
     for name, value in accounting_cluster.environment.items():
         monkeypatch.setenv(name, value)
     return accounting_cluster

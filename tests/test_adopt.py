@@ -119,7 +119,7 @@ def test_adopted_launchers_survive_updates(found, own_template):
     mine = launcher.read_bytes()
     own_template.release("v1.1.0", [SUBMIT, ("lab.yml", "mem: 64g", "mem: 65g")])
     done = tool(lab, "update", "--commit")
-    assert done.returncode == 0 and "updated: kept launchers of its own, scripts/gh_train_000.slurm\n" in done.stdout
+    assert done.returncode == 0 and "updated: kept its own launchers, scripts/gh_train_000.slurm\n" in done.stdout
     assert launcher.read_bytes() == mine and "failglob" in (folder / "scripts/submit.sh").read_text()
     done = tool(lab, "set-run", "experiments/005-Old_one", "train", "gh_000", "mem=1g")
     reason = "gh_train_000.slurm is not a launcher of the template; nothing was changed. Edit its #SBATCH lines.\n"
@@ -172,11 +172,11 @@ def test_adopt_interrupted_leaves_nothing(found, monkeypatch):
         (["torchcell"], "is not in experiments/ of its repository. Move it there with `git mv`."),
         (
             ["experiments/Old"],
-            "Old has no number, no scripts/ and no conf/, so it is not an experiment. If it is one: ",
+            "Old has no number, no scripts/ and no conf/, so it is not an experiment. If it is one, run: ",
         ),
         (["experiments/008 a"], "has characters other than letters, digits, _ and - in its name. Rename it with `git"),
-        (["experiments/005-Old_one", "--source", "--upload-pack=touch hacked"], "is not an address: "),
-        (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is not an address: "),
+        (["experiments/005-Old_one", "--source", "--upload-pack=touch hacked"], "is not a valid address: "),
+        (["experiments/005-Old_one", "--source", "ext::sh -c touch% hacked"], "is not a valid address: "),
     ],
 )
 def test_adopt_refusal_is_one_line_and_leaves_nothing(found, arguments, reason):
@@ -236,7 +236,7 @@ class Replica:
         return yaml.safe_load((self.lab.path / "experiments" / name / ".copier-answers.yml").read_text())
 
     def options(self, machine, request):
-        """Return what a run asks of sbatch, as text."""
+        """Return the sbatch options of a run, as text."""
         options = self.facts["lab"]["machines"][machine]["sbatch"] | request
         return {name: value if value is True else str(value) for name, value in options.items() if value is not None}
 
@@ -327,7 +327,7 @@ def test_adopt_keeps_every_byte_and_adds_what_it_lists(replica):
     assert added == listed - folded and len(folded) == 11
     assert replica.done.stderr.splitlines() == [
         "experiments: experiments/database has no number, no scripts/ and no conf/, so it is not an experiment. "
-        "If it is one: mkdir experiments/database/scripts"
+        "If it is one, run: mkdir experiments/database/scripts"
     ]
     for name, prefix in {"tcdb-002-build-speed": "tcdb-002-build-speed", "W019-echo": "W019"}.items():
         scripts = f"experiments/{name}/scripts"

@@ -272,7 +272,7 @@ FACTS = {  # the kinds of findings in the facts of the replica, and their checks
     "password": "password",
     "path of one machine": "machine-path",
     "script missing": "missing-script",
-    "unknown option of sbatch": "sbatch-option",
+    "unknown sbatch option": "sbatch-option",
 }
 
 

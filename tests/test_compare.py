@@ -27,7 +27,7 @@ def record(lab, config, name, **facts):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory, template):
-    """Return a lab with a campaign of six points, of which one failed and one is missing, and two other runs."""
+    """Return a lab with a campaign of six points (one failed, one missing) and two other runs."""
     lab = make_lab(tmp_path_factory.mktemp("compared") / "lab", template)
     experiment = lab.render()
     (experiment / "conf/round2.yaml").write_text(GRID)

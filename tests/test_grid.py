@@ -1,4 +1,4 @@
-"""Grids: arms and axes become named points, whose overrides Hydra reads back to the same values."""
+"""Grids: arms and axes become named points. Hydra reads their overrides back to the same values."""
 
 import math
 
@@ -83,10 +83,10 @@ def test_grid_point_names(text, expected):
         ("{arms: {a: [lr]}}", 'arm a: "lr" is not an override. Write KEY=VALUE.'),
         ("{arms: {a: [--cfg=job]}}", 'arm a: "--cfg=job" is not an override. Write KEY=VALUE.'),
         ("{arms: {a: [lr=1, +lr=2]}}", "arm a: it sets lr twice. Remove one."),
-        ("{arms: {a: [point=b]}}", "arm a: point cannot be set, since the point decides it. Remove it."),
+        ("{arms: {a: [point=b]}}", "arm a: point cannot be set, because the point determines it. Remove it."),
         (
             "{axes: {hydra.run.dir: [b]}}",
-            "axis hydra.run.dir: hydra.run.dir cannot be set, since",
+            "axis hydra.run.dir: hydra.run.dir cannot be set, because",
         ),
         ("{axes: {seed: 3}}", "axis seed: it must be a list of at least one value."),
         ("{axes: {seed: []}}", "axis seed: it must be a list of at least one value."),
@@ -99,7 +99,7 @@ def test_grid_point_names(text, expected):
         ("{arms: {a: [], A: []}}", "point a and A: two points have this name (a; A)."),
         ("{axes: {x: [1, '1']}}", "point 1: two points have this name (x=1; x=1)."),
         ("{arms: {a: [], a_b: []}, axes: {x: [b_c, c]}}", "point a_b_c: two points have this name (a x=b_c; a_b x=c)."),
-        ("{axes: {x: [%s]}}" % ("y" * 151), "longer than 150 characters. Shorten the arm's."),
+        ("{axes: {x: [%s]}}" % ("y" * 151), "has more than 150 characters. Shorten the arm."),
     ],
 )
 def test_grid_wrong_is_refused_by_name(text, message):

@@ -156,7 +156,7 @@ def test_malformed_answers_skip_only_their_experiment(old, experiment):
 
 
 def test_malformed_yaml_tags_are_refused(old, experiment):
-    """Use another process, since a pytest plugin adds a tag to yaml that reads files."""
+    """Use another process, because a pytest plugin adds a tag to yaml that reads files."""
     for number, value in enumerate(("!include /etc/hostname", "!!python/object/apply:os.system ['touch hacked']")):
         other = experiment.with_name(f"10{number}-x")
         shutil.copytree(experiment, other)

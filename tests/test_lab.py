@@ -71,7 +71,7 @@ WRONG = [
     (changed("machines", "gh", "cluster", to=3), "machine gh: cluster must be a string"),
     (changed("machines", "gh", "setup", to="module load x"), "machine gh: setup must be a list of bash lines"),
     (changed("machines", "gh", "setup", to=[1]), "machine gh: setup must be a list of bash lines"),
-    (changed("machines", "gh", "torchrun", to="--tee=3"), "machine gh: torchrun must be a list of options of torchrun"),
+    (changed("machines", "gh", "torchrun", to="--tee=3"), "machine gh: torchrun must be a list of torchrun options"),
     (changed("machines", "gh", "torchrun", to=["tee"]), 'machine gh: torchrun: "tee" must be one option in one word'),
     (changed("machines", "gh", "torchrun", to=["--tee 3"]), 'machine gh: torchrun: "--tee 3" must be one option'),
     (changed("machines", "gh", "torchrun", to=["--tee=$(id)"]), 'torchrun: "--tee=$(id)" must be one option'),
@@ -92,7 +92,7 @@ WRONG = [
     (changed("machines", "gh", "retired", to=1), "machine gh: retired must be true or false"),
     (changed("machines", "gh", "slurm", to="none"), "machine gh: slurm must be true or false"),
     (changed("machines", "gh", "slurm", to=False), "machine gh: sbatch has options, but slurm is false"),
-    (changed("machines", "gh", "sbatch", to=["mem"]), "machine gh: sbatch must be a mapping of options"),
+    (changed("machines", "gh", "sbatch", to=["mem"]), "machine gh: sbatch must be a mapping of sbatch options"),
     (changed("machines", "gh", "sbatch", "cpus_per_task", to=4), "Write cpus-per-task"),
     (changed("machines", "gh", "sbatch", "output", to="x"), "machine gh: sbatch: output is set by the template"),
     (

@@ -110,7 +110,7 @@ def test_chain_of_what_cannot_continue_is_refused(jobs, words, problem):
 
 
 def test_chain_needs_the_word_of_slurm(jobs, slurm):
-    """A killed leg whose end Slurm does not know stops the chain. The printed command continues the run."""
+    """A killed leg stops the chain if Slurm does not know how it ended. The printed command continues the run."""
     killed, later = chain(jobs.submit("gh_x_000", "hours=4", "--legs", "2"))
     wait_until(lambda: any(record["job"] == killed for record in jobs.records()))
     for command in ("squeue", "sacct"):

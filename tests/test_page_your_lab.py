@@ -17,7 +17,7 @@ PAGE = "docs/your-lab.md"
 
 
 def make_home(home):
-    """Make a HOME whose `conda activate yeast` puts a Python on PATH."""
+    """Make a HOME with a `conda activate yeast` that puts a Python on PATH."""
     script = home / "miniconda3/etc/profile.d/conda.sh"
     script.parent.mkdir(parents=True)
     script.write_text(f'conda() {{ [ "$2" = yeast ] || return 1; PATH="{Path(sys.executable).parent}:$PATH"; }}\n')

@@ -72,7 +72,7 @@ SMALL = {"mem": "1m", "cpus-per-task": 1, "gres": None}
 
 @pytest.fixture
 def old(lab, slurm):
-    """Return a submitter whose scripts know nothing of the template. The campaign of cgt.py has 24 points."""
+    """Return a submitter with scripts that do not use the template. The campaign of cgt.py has 24 points."""
     runs = {
         "cgt": [{"slurm": SMALL}, {"igb_cabbi": SMALL}, {"slurm-srun": SMALL | {"ntasks": 2}}],
         "flatten": [{"slurm-plain_000": SMALL}, {"igb_cabbi-plain": SMALL}],

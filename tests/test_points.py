@@ -36,7 +36,7 @@ KEYS = "['config', 'folder', 'hidden', 'inputs', 'lr', 'mask', 'seed', 'task', '
 
 @pytest.fixture
 def campaign(lab):
-    """Return a lab whose script light.py prints the configuration of round2, a campaign of six points."""
+    """Return a lab with a script light.py that prints the configuration of round2, a campaign of six points."""
     lab.render()
     write_conf(lab, round2=ROUND2, mask=MASK)
     lab.write_light(PRINT)

@@ -79,7 +79,7 @@ def test_points_prints_states_in_grid_order(campaign):
     assert rows[9].split()[:3] == ["-", "gone_0", "finished"]
     assert rows[10:] == [
         f"* finished at another commit than the newest run, {'a' * 10}",
-        "- not in the grid of round2 any more",
+        "- no longer in the grid of round2",
         "unfinished: submit.sh LAUNCHER round2 -- --array=0-2,5-8",
     ]
     only = tool(campaign, "points", "011-x", "round2", "--state", "failed").stdout
@@ -187,7 +187,7 @@ def test_shortened_cells_stay_different():
 
 
 def test_points_of_jobs_without_a_record(campaign, monkeypatch):
-    """A task computes the points that its submission had, also if the grid has changed since."""
+    """A task computes the points that its submission had, even if the grid has changed since."""
     from experiments.slurm import Ended, Job, Key, Queue
 
     root = str(campaign.path.resolve())
@@ -226,7 +226,7 @@ def test_logs_prints_the_log_of_a_job(campaign, monkeypatch):
     terminal.child.terminate()
     problems = {
         "masked_0": "round2.smoke/masked_0_0.001 was run by hand, so it has no log",
-        "gone": "round2/gone_0 ran by",
+        "gone": "round2/gone_0 was run by",
     }
     problems |= {"7_7": 'unknown run "7_7" of experiments/011-x. `experiments list'}
     for name, problem in problems.items():

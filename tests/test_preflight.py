@@ -373,7 +373,7 @@ def test_script_without_guard_is_read_only(x):
     change(x, "scripts/x.py", guard, "main()\n")
     answer = preflight(x, STARTER)
     assert answer.problems == []
-    note = f'{SCRIPT}: its configuration is not checked, since the script has no `if __name__ == "__main__":`'
+    note = f'{SCRIPT}: its configuration is not checked, because the script has no `if __name__ == "__main__":`'
     assert answer.notes == [("a", note)]
     assert not list(x.images.iterdir()) and not list(x.data.rglob("provenance.json")), "the preflight ran it"
     change(x, "scripts/x.py", "import hydra", "import hydra, no_such_package")

@@ -60,7 +60,7 @@ def graph(bolt):
     return bolt
 
 
-# Call the command many times in one process, since most of the time of a refusal is the start of Python.
+# Call the command many times in one process, because most of the time of a refusal is the start of Python.
 MANY = """\
 import contextlib, json, os, sys
 import query
@@ -276,7 +276,7 @@ def test_query_that_commits_itself_is_not_run(queries):
     accounts = ["a change of a user, role or database"] * 3
     assert done.stdout.splitlines() == [*[batches] * 5, *others, *accounts], done.stderr
     queries.write("w", COMMITS[0])
-    reason = f"it was not run, since {batches} cannot be rolled back. Write a query that only reads."
+    reason = f"it was not run, because {batches} cannot be rolled back. Write a query that only reads."
     words = {"words": ["w"]}
     assert queries.all_refused(words, words | {"env": {"NEO4J_URI": "bolt://x"}}) == [f"w: {reason}"] * 2
     assert queries.server("MATCH (n:Written) RETURN n") == []

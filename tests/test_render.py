@@ -259,7 +259,7 @@ GOLDEN = Path(__file__).with_name("rendered.txt")
 
 @together
 def test_launchers_and_configurations_have_recorded_bytes(every_option):
-    """A change of the rules changes no rendered byte, unless that is wanted: GOLDEN=write records the bytes anew.
+    """A change of the rules changes no rendered byte, unless that is wanted: GOLDEN=write records the bytes again.
 
     GOLDEN=write .venv/bin/python -m pytest tests/test_render.py -k recorded_bytes
     """

@@ -1,4 +1,4 @@
-"""show: the record of a run for people, and the commands that make it again. runs: records in Python."""
+"""show: the record of a run for people, and the commands that reproduce it. runs: records in Python."""
 
 import json
 import os
@@ -143,7 +143,7 @@ def test_show_refuses_in_one_line(ran):
     for words, said in (
         (["011-x"], "no run is given. Write PATH RUN, or --figure FILE."),
         (["011-x", "nothing"], 'unknown run "nothing" of experiments/011-x. `experiments list experiments/011-x`'),
-        (["--figure", "none.png"], "none.png is not a file, and no figure in ASSET_IMAGES_DIR has this name\n"),
+        (["--figure", "none.png"], "none.png is neither a file nor the name of a figure in ASSET_IMAGES_DIR\n"),
         (["--figure", "a.png"], f"a.png is the name of 2 figures. Name one by its path: {ran.images}/a.png, "),
     ):
         done = tool(ran, "show", *words)
@@ -174,7 +174,7 @@ with initialize_config_dir(os.path.abspath("experiments/011-x/conf"), version_ba
 def test_notebook_with_a_composed_configuration_is_refused(ran):
     done = ran.python("-c", NOTEBOOK)
     [line] = done.stderr.splitlines()
-    assert done.returncode == 1 and line.startswith("This configuration has no run folder, as if hydra.compose had")
+    assert done.returncode == 1 and line.startswith("This configuration has no run folder, like one from hydra.compose")
 
 
 def test_runs_are_read_in_python(ran):
@@ -227,4 +227,4 @@ def test_show_makes_a_figure_of_a_plain_script_again(lab):
     ):
         done = tool(lab, "show", "--figure", path)
         assert (done.returncode, done.stderr) == (0, "") and f"\nNo command reproduces it: {problem}" in done.stdout
-    assert "State    unknown: no script made it" in done.stdout
+    assert "State    unknown: an interactive session made it" in done.stdout

@@ -183,7 +183,7 @@ def worker(lab, *options, config="x_slurm_optuna", **kwargs):
     return run(*command(*options, config=config), cwd=lab.path, **kwargs)
 
 
-# Write a file, call the command, and repeat in one process, since Python and Optuna start slowly.
+# Write a file, call the command, and repeat in one process, because Python and Optuna start slowly.
 MANY = """\
 import contextlib, json, sys
 sys.path.insert(0, "experiments/011-x/scripts")
@@ -621,7 +621,7 @@ def test_journal_survives_full_disks_and_kills(by_hand):
         full = limited(by_hand, size, "SIG_IGN")
         reason = f"[Errno 27] File too large: '{journal}'"
         assert (full.returncode, full.stderr) == (1, f"optuna_worker.py: x_slurm_optuna: {reason}\n")
-        # A line may end exactly at the limit, since the length of lines depends on the machine's paths.
+        # A line may end exactly at the limit, because the length of lines depends on the machine's paths.
         assert size - 500 < journal.stat().st_size <= size and journal.read_bytes().endswith(b"}\n")
     half = 20  # bytes, shorter than any record
     size = journal.stat().st_size + half
@@ -779,7 +779,7 @@ def test_oldest_optuna_works(by_hand):
     assert len(list(by_hand.images.glob("*.png"))) == 3
 
 
-# Multiruns of Hydra ---------------------------------------------------------------------------------------------------
+# Hydra multiruns ------------------------------------------------------------------------------------------------------
 
 
 def test_multirun_works_by_joblib_and_is_refused_by_submitit(lab):

@@ -162,7 +162,7 @@ def test_version_must_exist_and_be_newer(own_old):
         "its template has no v9.9.9. Its newest versions are v2.0.0rc1, v1.1.0",
     )
     done = tool(own_old, "update", "--commit")
-    assert re.search(r"experiments/011-x +v1\.0\.0 +v1\.1\.0 +updated", done.stdout), "a pre-release is no release"
+    assert re.search(r"experiments/011-x +v1\.0\.0 +v1\.1\.0 +updated", done.stdout), "a pre-release is not a release"
     assert skipped(tool(own_old, "update", "--vcs-ref", "v1.0.0"), experiment, "downgrades are not supported")
 
 

@@ -1,4 +1,4 @@
-"""`experiments adopt`: make experiments of folders that the template did not make. Nothing is overwritten."""
+"""`experiments adopt`: add the template to existing experiments. Nothing is overwritten."""
 
 import os
 import re
@@ -202,7 +202,7 @@ def has_queries(folder: Path) -> bool:
 def unwanted(folder: Path, recognition: Recognition) -> set[str]:
     """Return the names of rendered files that only new experiments need: samples in the place of the user's files."""
     names = {"queries/001_small_build.cql"} if any(folder.glob("queries/*.cql")) else set()
-    # A script whose launchers take a configuration has several, and needs no first one.
+    # A script with launchers that take a configuration has several, so it needs no first one.
     return names | {f"conf/{found.run.script}.yaml" for found in recognition.runs if found.candidate.takes_config}
 
 
@@ -246,7 +246,7 @@ def warn_package(plan: Plan, release: Release, warned: set[str]) -> None:
 
 
 def show_plan(plan: Plan, experiment: Experiment) -> None:
-    """Print a table: the runs, the launchers that are none, what is added and kept, and what clashes."""
+    """Print a table: the runs, other launchers, and the files that are added, kept, or clash."""
     rows = [("clash", f"{name}: {why}") for name, why in plan.clashes.items()]
     rows += [("run", describe(found)) for found in plan.recognition.runs]
     rows += [("no run", f"{name}.slurm: {why}") for name, why in plan.recognition.others.items()]
@@ -327,7 +327,7 @@ def sweep_contents(folder: Path, found: Recognized, files: Files) -> dict[str, b
 
 
 def suggest_commands(readme: bytes, experiment: Experiment, plan: Plan, release: Release) -> bytes:
-    """Return a README.md whose commands work here: with a free number, and configurations and queries that exist."""
+    """Return a README.md with commands that work here: with a free number, and existing configurations and queries."""
     folder = experiment.path
     add_run = f"experiments add-run experiments/{folder.name} {suggest_run(plan, folder, release)}"
     readme = ADD_RUN.sub(lambda _: add_run.encode(), readme)

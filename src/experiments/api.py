@@ -1,4 +1,4 @@
-"""Read runs in Python, as in a notebook."""
+"""Read runs in Python, for example in a notebook."""
 
 from pathlib import Path
 from typing import Any

@@ -449,7 +449,7 @@ def handle_completion(options: argparse.Namespace) -> int:
 
 
 class ShowVersion(argparse.Action):
-    """Print the version of the installed package. To find it takes longer than to parse the words."""
+    """Print the version of the installed package. Finding it takes longer than parsing the arguments."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import PackageNotFoundError, version
@@ -484,12 +484,12 @@ def make_parser(completers: Mapping[str, Any] = MappingProxyType({})) -> argpars
 
 
 def exit_at_signal(number: int, frame: object) -> NoReturn:
-    """Exit as at Ctrl-C: what is half done is rolled back, and temporary files are removed."""
+    """Exit as at Ctrl-C: roll back unfinished work and remove temporary files."""
     sys.exit(128 + number)
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
-    """Run a command, by default that of the command line. A problem is printed in one line, with exit code 1."""
+    """Run a command, by default that of sys.argv. A problem is printed in one line, with exit code 1."""
     if "_ARGCOMPLETE" in os.environ:
         from experiments.completion import COMPLETERS, complete_line
 
@@ -503,7 +503,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
         code = options.handler(options)
         sys.stdout.flush()
         sys.exit(code)
-    except BrokenPipeError:  # as of `experiments list | head`: the rest of the output goes nowhere
+    except BrokenPipeError:  # `experiments list | head` closed the pipe: drop the rest of the output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (Problem, OSError) as error:

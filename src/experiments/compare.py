@@ -281,7 +281,7 @@ def mean_of(rows: Sequence[Row], name: str) -> Any:
 
 
 def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys whose values differ, or that not all rows have."""
+    """Return the keys that differ between rows or are missing in some."""
     keys: dict[str, None] = {}
     for row in rows:
         keys |= dict.fromkeys(row)

@@ -18,12 +18,12 @@ Completer = Callable[..., Iterable[str]]
 
 
 def complete_line(parser: argparse.ArgumentParser) -> None:
-    """Print how the command line may continue, and exit. The shell gives it in variables."""
+    """Print the completions of a command line, and exit. The shell passes it in variables."""
     argcomplete.autocomplete(parser, always_complete_options=False)
 
 
 def print_code(shell: str) -> int:
-    """Print the code with which a shell completes `experiments`."""
+    """Print the shell code that completes `experiments`."""
     print(shellcode(["experiments"], shell=shell))
     return 0
 
@@ -35,7 +35,7 @@ def complete_experiment(prefix: str, **_: object) -> Iterable[str]:
     try:
         folder = Repository.find(Path(".")).root / "experiments"
         return [path.name for path in folder.iterdir() if path.is_dir()]
-    except (Problem, OSError):  # a message would stand in the command line
+    except (Problem, OSError):  # a message would appear in the command line
         return []
 
 

@@ -18,7 +18,7 @@ from experiments.launcher import LauncherName, is_rendered
 from experiments.program import Program
 from experiments.template import ANSWERS, File, Release, Run, render, stamp_answers
 
-Request = dict[str, Any]  # the options of sbatch that a run adds to its machine's
+Request = dict[str, Any]  # sbatch options that a run adds to those of its machine
 
 DEFAULT = "conf/default.yaml"
 CONFIG_ID = re.compile(r"_([0-9]{3}(?:_[A-Za-z0-9]+)*)$")
@@ -64,7 +64,7 @@ def add_run(path: str, script: str, tokens: Sequence[str], request: Request) -> 
 
 
 def set_run(path: str, script: str, token: str, values: Request) -> list[str]:
-    """Change what a run requests of Slurm. The edits in its launcher are kept. Returns the paths of changed files.
+    """Change the sbatch options of a run. Edits in its launcher are kept. Returns the paths of changed files.
 
     An empty value removes an option from the request, which restores the machine's own value.
     """
@@ -198,7 +198,7 @@ def has_parameters(content: bytes, rendered: bytes) -> bool:
 
 
 def without_parameters(sweep: bytes) -> bytes:
-    """Return a sweep of W&B without the starter's parameters, which are the most indented lines below."""
+    """Return a W&B sweep file without the starter's parameters, which are the most indented lines below."""
     return PARAMETERS.sub(rb"\1: {}\n", sweep)
 
 

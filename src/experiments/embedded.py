@@ -43,7 +43,7 @@ class Embed:
     file: Path
     line: int
     target: str
-    is_wiki: bool = False  # ![[NAME]], whose folder may be left out
+    is_wiki: bool = False  # ![[NAME]], with or without its folder
 
 
 @dataclass

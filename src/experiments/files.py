@@ -1,4 +1,4 @@
-"""Write files without losing work: each is replaced as a whole, and only if nobody changed it since it was read."""
+"""Write files without losing work: replace each as a whole, and only if it has not changed since it was read."""
 
 import fcntl
 import os
@@ -23,7 +23,7 @@ class Write:
     path: Path
     before: bytes | None  # its present content; None if there is no file
     content: bytes | None
-    executable: bool | None = None  # make it executable, or not any more; None: keep its mode
+    executable: bool | None = None  # True or False sets the executable bit, None keeps it
 
     @property
     def temporary(self) -> Path:

@@ -82,7 +82,7 @@ def run_git(
 def run_limited(command: Sequence[str], **options: Any) -> int | None:
     """Return the exit code of a command, or None if it was killed after SECONDS. `options` are those of Popen.
 
-    A timer kills it, since `Popen.wait` with a time limit looks only every 50 ms.
+    A timer kills it, because `Popen.wait` with a time limit looks only every 50 ms.
     """
     process = subprocess.Popen(command, **options)
     is_late = threading.Event()

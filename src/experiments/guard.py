@@ -58,7 +58,7 @@ def refuse_staged(path: str, change: Change, staged: dict[str, Blob | None]) -> 
 
 
 def refuse_edited(path: str, change: Change, found: str | None) -> None:
-    """Raise Problem if a file, whose hash is `found`, has neither what was committed nor what the update writes."""
+    """Raise Problem if a file with the hash `found` has neither the committed content nor the new content."""
     accepted = {blob.id for blob in (change.old, change.new) if blob}
     if found and found not in accepted and change.old:
         raise Problem(f"{path} has uncommitted changes", COMMIT_FIRST)

@@ -113,7 +113,7 @@ def resolve_histories(histories: Collection[History], queue: Queue) -> None:
 
 
 def runs_elsewhere(runs: Sequence[RunInfo], receipts: Collection[Receipt], keep: Collection[str]) -> Iterator[RunInfo]:
-    """Yield the submitted runs whose folder an override has moved out of the others' folder."""
+    """Yield the submitted runs with a folder elsewhere, set by an override."""
     known = {run.folder for run in runs}
     for receipt in receipts:
         folder = receipt.run_folder
@@ -159,7 +159,7 @@ def find_unrecorded(history: History, queue: Queue, ends: Mapping[Key, Ended]) -
 
 
 def found_nothing(receipt: Receipt, job: Job) -> bool:
-    """Return whether a task of a campaign ended at once, since another job computes its point or has computed it."""
+    """Return whether a task of a campaign ended at once, because another job computes its point or has computed it."""
     return bool(receipt.text("points")) and isinstance(job, Ended) and job.state == "COMPLETED"
 
 

@@ -156,7 +156,7 @@ def python_script(words: Iterable[str]) -> str:
         name = word.rpartition("/")[2]
         if word.endswith(".py") and (follows or is_first) and not word.endswith(PARENT):
             return word
-        # An unknown command, like "$PYTHON", may be an interpreter. An unknown argument, as in `cp "$1" x.py`, is none.
+        # An unknown command, like "$PYTHON", may be an interpreter. An unknown argument, as in `cp "$1" x.py`, is not.
         follows = follows or bool(INTERPRETER.fullmatch(name)) or (is_first and word == ANY)
         is_first = is_first and (name in PREFIXES or word.startswith("-"))
     return ""
@@ -192,7 +192,7 @@ class Syntax:
     read: dict[Path, list[Launcher]] = field(default_factory=dict)  # and not yet taken
 
     def take(self, folder: Path) -> list[Launcher]:
-        """Return the launchers of an experiment. They are kept no longer, since their parsed text is large."""
+        """Return the launchers of an experiment. They are not kept, because their parsed text is large."""
         if folder in self.read:
             return self.read.pop(folder)
         return read_launchers(folder)

@@ -111,7 +111,7 @@ def list_experiments(path: str | None, chosen: Filter, as_json: bool) -> int:
 
 
 def read_experiment(history: History, templates: Templates) -> ExperimentInfo:
-    """Return an experiment with its runs, also if its answers or its template have a problem."""
+    """Return an experiment with its runs, even if its answers or its template have a problem."""
     experiment = history.experiment
     listed = ExperimentInfo(experiment.name, runs=history.runs)
     try:
@@ -251,7 +251,7 @@ def group_runs(runs: Sequence[RunInfo], campaigns: Sequence[Campaign]) -> tuple[
 
 
 def is_trial(run: RunInfo) -> bool:
-    """Return whether a run belongs to a sweep: of Optuna or W&B, or of Hydra's --multirun, whose runs have a number."""
+    """Return whether a run belongs to an Optuna or W&B sweep, or has a number in a multirun of Hydra."""
     return bool(run.name) and (bool(SWEEP.search(run.config)) or "/" in run.name)
 
 
@@ -388,7 +388,7 @@ def is_same_file(recorded: str, figure: Path) -> bool:
 
 
 def find_in_records(experiments: list[Experiment], figure: Path) -> dict[str, str]:
-    """Return the facts of the run whose record lists a figure."""
+    """Return the facts of the run that has a figure in its record."""
     names = {"Script": "script", "Configuration": "config", "Commit": "commit", "Job": "job"}
     for experiment in experiments:
         for record in find_records(runs_folder(experiment)):

@@ -25,7 +25,7 @@ def show_log(path: str, name: str | None, follow: bool) -> int:
 
 
 def follow_log(log: Path) -> NoReturn:
-    """Become a process that prints a log as it grows, also if a requeued job writes it anew."""
+    """Become a process that prints a log as it grows, even if a requeued job starts a new file."""
     os.execvp("tail", ["tail", "--lines=+1", "-F", str(log)])
 
 

@@ -30,7 +30,7 @@ from experiments.slurm import Queue
 class PointInfo:
     """A point of a campaign with its state.
 
-    number    its position in the grid, which is the task of an array; None if the grid does not have it any more
+    number    its position in the grid, which is the task of an array; None if the grid no longer has it
     is_older  whether it was finished at another commit than that of the campaign's newest run
     """
 

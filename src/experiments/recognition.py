@@ -1,4 +1,4 @@
-"""Recognize the runs of a folder that the template did not make, by what its launchers start and request."""
+"""Recognize the runs of a folder without the template, by what its launchers start and request."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from experiments.program import Program
 from experiments.shell import ANY
 from experiments.template import Release, Run
 
-# Options of sbatch that the template sets, or that have no meaning for a run.
+# sbatch options that the template sets, or that have no meaning for a run.
 TEMPLATE_OPTIONS = {"job-name", "output", "error", "chdir", "wrap", "open-mode", "parsable", "quiet", "verbose", "help"}
 
 SWEEP_ID = "wandb"
@@ -25,7 +25,7 @@ ARGUMENT = re.compile(r"\$(?:1\b|\{1\W)")  # the launcher's first argument
 BACKGROUND = re.compile(r"[^&<>|]&[ \t]*(?:#.*)?(?:$|[;)]|done\b)", re.MULTILINE)
 SWEEP_PROGRAM = re.compile(r"^program:\s*[\"']?(\S+?\.py)[\"']?\s*$", re.MULTILINE)
 
-# A configuration that adopt wrote for a run whose own configuration has another name.
+# A configuration that adopt wrote, because the run's own configuration has another name.
 INHERITS = re.compile(r"^defaults: \[(?:runtime, )?(\S+), _self_\]$", re.MULTILINE)
 
 
@@ -60,7 +60,7 @@ class Candidate:
 
     @property
     def untransferable(self) -> list[str]:
-        """The arguments that only this launcher can have: those with its variables, and options of Hydra."""
+        """The arguments that only this launcher can have: those with its variables, and Hydra options."""
         return [word for word in self.overrides if ANY in word or (word.startswith("-") and not self.is_plain)]
 
 
@@ -139,7 +139,7 @@ def read_candidate(folder: Path, launcher: Launcher, machines: Mapping[str, Any]
 
 
 def read_sweep(folder: Path, launcher: Launcher, machines: Mapping[str, Any]) -> Candidate:
-    """Return the sweep whose W&B agents a launcher starts. Raises Problem if its file or its script is unknown."""
+    """Return the W&B sweep of a launcher that starts agents. Raises Problem if its file or its script is unknown."""
     found = {}
     for path in sorted(folder.glob("conf/*.yaml")):
         is_named = path.stem in launcher.name or path.name in launcher.text
@@ -255,7 +255,7 @@ def subject_of(folder: Path, candidate: Candidate) -> tuple[str, ...]:
 
 
 def origin_of(folder: Path, config: str) -> str:
-    """Return the configuration whose values another one has, which may be itself."""
+    """Return the configuration that another one inherits its values from, or that one itself."""
     if not config:
         return ""
     text = (folder / f"conf/{config}.yaml").read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Print the one command that makes a figure of `save_figure` again, or why there is none."""
+"""Print the command that reproduces a figure of `save_figure`, or why there is none."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from experiments.slurm import Queue
 
 
 def show_script_figure(figure: str, facts: Mapping[str, str]) -> int:
-    """Print the metadata of a figure that no Run has saved, and how to make it again."""
+    """Print the metadata of a figure that no Run has saved, and how to reproduce it."""
     show_cells(("figure", figure), list(facts.items()))
     experiment = experiment_of(facts)
     problem = problem_of(facts, experiment)
@@ -30,14 +30,14 @@ def show_script_figure(figure: str, facts: Mapping[str, str]) -> int:
 
 
 def experiment_of(facts: Mapping[str, str]) -> Experiment | None:
-    """Return the experiment whose script made a figure; None if the script is elsewhere or the experiment is gone."""
+    """Return the experiment of the script that made a figure; None if it does not exist or the script is elsewhere."""
     found = re.match(r"experiments/[^/]+", facts.get("Script", ""))
     folder = Repository.find(Path(".")).root / found[0] if found else None
     return Experiment.open(str(folder)) if folder and folder.is_dir() else None
 
 
 def problem_of(facts: Mapping[str, str], experiment: Experiment | None) -> str:
-    """Return why no command can make a figure again; empty if one can."""
+    """Return why no command can reproduce a figure; empty if one can."""
     script, commit = facts["Script"], COMMIT.fullmatch(facts.get("Commit", ""))
     if not commit:
         return "its commit was not recorded."

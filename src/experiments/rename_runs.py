@@ -120,7 +120,7 @@ def parse_new(name: str, run: Run, release: Release, answers: Answers) -> Run:
 
 
 def candidate_tokens(name: str, run: Run, machines: Iterable[str]) -> Iterator[str]:
-    """Yield what a name may be as a token. The machine of the run comes first, since machines may share a label."""
+    """Yield what a name may be as a token. The machine of the run comes first, because machines may share a label."""
     for machine in [run.machine, *machines]:
         label = machine.rpartition("_")[2]
         if rest := re.fullmatch(rf"{re.escape(run.script)}_{label}_(\w+)", name):
@@ -132,7 +132,7 @@ def candidate_tokens(name: str, run: Run, machines: Iterable[str]) -> Iterator[s
 
 
 def request_of(runs: Mapping[str, Any], run: Run) -> Any:
-    """Return the options of sbatch that a recorded run has of its own."""
+    """Return the sbatch options of a recorded run."""
     [entry] = [entry for entry in runs[run.script] if token_of(entry) == run.token]
     return entry[run.token] if isinstance(entry, dict) else None
 

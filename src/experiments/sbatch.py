@@ -1,4 +1,4 @@
-"""The options of sbatch, from Slurm 22.05 to 26.05."""
+"""The options of sbatch in Slurm 22.05 to 26.05."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ SHORT = {
 
 @dataclass(frozen=True)
 class Option:
-    """An option of sbatch as a launcher has it."""
+    """An sbatch option in a launcher."""
 
     name: str  # its long name; as written if sbatch does not know it
     value: str | bool  # True without a value

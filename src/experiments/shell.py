@@ -312,7 +312,7 @@ class Reader:
         self.at = 0
         self.commands: list[Command] = []
         self.inner: list[str] = []
-        self.documents: list[tuple[str, bool]] = []  # delimiters of here documents whose text is to come
+        self.documents: list[tuple[str, bool]] = []  # delimiters of here documents that have not started yet
         self.document = ""
         self.waiting: list[int] = []  # numbers of the commands that get those texts
         self.begin_command()

@@ -1,4 +1,4 @@
-"""`experiments show`: print the record of a run, and how to make it again. Nothing is changed."""
+"""`experiments show`: print the record of a run, and how to reproduce it. Nothing is changed."""
 
 import os
 import re
@@ -140,7 +140,7 @@ def titled(title: str, texts: list[str]) -> Iterator[Line]:
 
 
 def commands_again(history: History, run: RunInfo) -> Iterator[str]:
-    """Yield the commands that make a run again: by its receipt, or in a worktree at its commit."""
+    """Yield the commands that reproduce a run: by its receipt, or in a worktree at its commit."""
     if run.submission in history.receipts:
         words = ["bash", f"{history.experiment.name}/scripts/submit.sh", "--again", run.folder or run.entry]
         yield shlex.join([*words, *(["--name", free_name(run)] if run.point else [])])
@@ -189,7 +189,7 @@ def grid_of(run: RunInfo) -> str:
 
 
 def copy_env(experiment: Experiment, repository: Repository, folder: str) -> Iterator[str]:
-    """Yield the command that copies .env to a worktree, since git does not have it."""
+    """Yield the command that copies .env to a worktree. Git does not have it."""
     env = find_env(experiment)
     if env.is_file() and env.is_relative_to(repository.root):
         yield shlex.join(["cp", os.path.relpath(env), f"{folder}/{env.relative_to(repository.root)}"])

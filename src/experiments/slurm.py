@@ -13,7 +13,7 @@ CHUNK = 1000  # jobs in one command line of sacct
 SEPARATOR = "\x1f"  # no name of a job has it
 QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 
-# The ends that only Slurm knows, since the process was killed.
+# The ends that only Slurm knows, because the process was killed.
 ENDS = {
     "OUT_OF_MEMORY": "out of memory",
     "TIMEOUT": "time limit",
@@ -116,7 +116,7 @@ class Key:
 
 
 def read_ends(wanted: Collection[Key], own: str) -> dict[Key, Ended]:
-    """Return what sacct knows of jobs; nothing of those that it does not know, or if there is no accounting.
+    """Return what sacct reports about jobs, without unknown ones. Empty if there is no accounting.
 
     `own` is the cluster of this machine. Of a requeued job, sacct prints the last attempt.
     """
@@ -163,7 +163,7 @@ class Used:
     """What a job used, by the accounting. Of a requeued job, the longest start and the largest peak."""
 
     seconds: float = 0
-    peak: int = 0  # bytes on a node; 0 for a job of a second, since Slurm only samples
+    peak: int = 0  # bytes on a node; 0 for a job of a second, because Slurm only samples
     exceeded: int = 0  # the requested bytes on a node of a job that ran out of memory
 
 
@@ -200,7 +200,7 @@ def parse_size(text: str) -> int:
 
 
 def ask_slurm(*command: str, seconds: float = SECONDS) -> str | None:
-    """Return what a command of Slurm prints; None if it is missing, fails or hangs."""
+    """Return the output of a Slurm command; None if it is missing, fails or hangs."""
     if not shutil.which(command[0]) or seconds <= 0:
         return None
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}

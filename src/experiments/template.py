@@ -377,7 +377,7 @@ class Template:
             return self.find_commit(version)
         with suppress(Problem):
             return self.find_commit(commit)
-        with suppress(Problem):  # most servers keep a commit that no branch has any more, and serve it by its id
+        with suppress(Problem):  # most servers keep a commit that is no longer on a branch, and serve it by its ID
             fetch = ("fetch", "--quiet", "--no-tags", "--", self.source, commit)
             run_git(self.git_folder, *fetch, environment=fetch_environment())
             return self.find_commit(commit)

@@ -178,7 +178,7 @@ def apply_update(pending: Pending, options: Options) -> Outcome:
     with experiment.lock():
         if experiment.committed() != pending.committed:
             raise Problem("it got a new commit in the meantime", "Run it again.")
-        # Uncommitted work is refused before conflicts, since the remedy for conflicts refuses it too.
+        # Uncommitted work is refused before conflicts, because the remedy for conflicts refuses it too.
         changes = [*(mark_conflict(each, pending) for each in merged.conflicts), *merged.changes]
         writes = plan_writes(experiment, changes)
         refuse_conflicts(merged, pending, options)
@@ -192,7 +192,7 @@ def apply_update(pending: Pending, options: Options) -> Outcome:
         if options.commit:
             commit_update(merged.changes, pending)
     own = ", ".join(merged.own_launchers)
-    return Outcome(Status.UPDATED, f"kept its own launchers: {own}" if own else "")
+    return Outcome(Status.UPDATED, f"kept its own launchers, {own}" if own else "")
 
 
 def merge_versions(pending: Pending) -> Merged:

@@ -34,7 +34,7 @@ class LauncherUse:
     seconds: float = 0  # of the longest job
     peak: int = 0  # bytes of the largest job
     exceeded: int = 0  # bytes that were requested for a job that ran out of memory
-    is_partial: bool = False  # whether other processes of the runs used memory that nobody measured
+    is_partial: bool = False  # whether other processes of the runs used memory that was not measured
     options: Mapping[str, str | bool] = field(default_factory=dict)  # in its #SBATCH lines
     run: Run | None = None  # as the answers record it
 

@@ -13,7 +13,7 @@ Names, people and data are invented. The facts of each experiment:
     scripts    scripts of kind "hydra" and "argparse" run here with FOLDER on PYTHONPATH; `reads` are committed inputs
 
 `slurm/output` exists where launchers log to it. Git ignores it, so a fresh clone has none.
-`lab` is the lab.yml to write into a copy of the template, since the account names are invented.
+`lab` is the lab.yml to write into a copy of the template, because the account names are invented.
 """
 
 import base64
@@ -231,7 +231,7 @@ experiments:
         right: {its configuration is a variable: with a default, there is no metabolism.py: it is train_multitask.py}}
       gh_optuna_expr: {ask: -p main --mem=120g --cpu-per-task=16 --gres=gpu:4 --time=6:00:00, script: optuna_joint,
         swap: ["\ncd", "\nexport BASE_CONFIG=gh_optuna_000\ncd"], why: an engine of its own with a space in its script,
-        wrong: {unknown option of sbatch: --cpu-per-task}, right: {it names no configuration: it exports BASE_CONFIG}}
+        wrong: {unknown sbatch option: --cpu-per-task}, right: {it names no configuration: it exports BASE_CONFIG}}
   025-plate-growth: # one launcher a machine, twelve configurations, a campaign
     scripts: {cgt: hydra, query: needs neo4j}
     files: {results/split.json: "{\"test\": [1]}\n", queries/001_plates.cql: "MATCH (p) RETURN p\n"}

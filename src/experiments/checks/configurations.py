@@ -62,7 +62,7 @@ def config_folder(context: Context, start: Start, script: Path | None, text: str
 
 
 def program_of(path: Path) -> str:
-    """Return the program of a sweep by W&B, whose file is not a configuration of Hydra; empty for any other file."""
+    """Return the program of a W&B sweep file, which is not a Hydra configuration; empty for any other file."""
     try:
         text = path.read_text(encoding="utf-8")
         if not all(re.search(rf"^{key}:", text, re.MULTILINE) for key in ("program", "method", "parameters")):
@@ -94,7 +94,7 @@ def read_defaults(path: Path) -> list[Any]:
 
 
 def bases_of(path: Path, conf: Path) -> Iterator[Path]:
-    """Yield the files that a configuration's defaults name. Those of Hydra itself and of a variable are left out."""
+    """Yield the files in the defaults list of a configuration, except Hydra's own and those with a variable."""
     for entry in read_defaults(path):
         pairs = entry.items() if isinstance(entry, dict) else [("", entry)]
         for group, value in pairs:
@@ -253,7 +253,7 @@ def compose(context: Context) -> Iterator[Finding]:
                 continue
             try:
                 composed = OmegaConf.to_container(compose_config(name), resolve=False)
-            except Exception as error:  # the errors of Hydra, OmegaConf and YAML have no common class
+            except Exception as error:  # errors of Hydra, OmegaConf and YAML have no common base class
                 yield Finding(f"conf/{name}.yaml", f"does not compose: {reason(error)}")
                 continue
             if missing := list(find_missing(composed)):

@@ -15,7 +15,7 @@ from experiments.shell import Command
 STANDARD = set("bin boot dev etc lib lib32 lib64 opt proc root run sbin sys tmp usr var".split())  # noqa: SIM905
 ABSOLUTE = re.compile(r"(?<![\w$}~./*^@%+])/([A-Za-z][\w-]*)[^\s\"'`:;,|&()<>{}\]]*")
 EXPERIMENT = re.compile(r"(?:^|/)experiments/([^/]+)")
-PATTERN_PROGRAMS = {"sed", "awk", "gawk", "grep", "egrep", "perl", "tr", "rg"}  # their first word is no path
+PATTERN_PROGRAMS = {"sed", "awk", "gawk", "grep", "egrep", "perl", "tr", "rg"}  # their first argument is not a path
 BIND = ("--bind", "-B", "--volume", "-v", "--container-mounts")
 
 KILLS_TORCHRUN = re.compile(r"(?:[BR]*:)?(?:(?:SIG)?USR[12]|1[02])(?:@.*)?", re.IGNORECASE)
@@ -68,7 +68,7 @@ def sbatch_option(context: Context) -> Iterator[Finding]:
                 shown = one_line(f"--{option.name}" if len(option.name) > 1 else f"-{option.name}")
                 other = suggest(option.name)
                 hint = f'; did you mean "--{other}"?' if other else ""
-                yield Finding(launcher.file, f'unknown option "{shown}" of sbatch{hint}')
+                yield Finding(launcher.file, f'unknown sbatch option "{shown}"{hint}')
 
 
 @check
@@ -129,7 +129,7 @@ def dead_account(context: Context) -> Iterator[Finding]:
 
 
 def log_folders(launcher: Launcher) -> list[str]:
-    """Return the folders of a launcher's logs, as written. Those whose names have a % are left out."""
+    """Return the log folders of a launcher, as written, except those with a % in their name."""
     files = [launcher.options.get(option) for option in ("output", "error")]
     folders = [file.rpartition("/")[0] for file in files if isinstance(file, str) and file != "/dev/null"]
     return list(dict.fromkeys(folder for folder in folders if folder and "%" not in folder))
@@ -207,7 +207,7 @@ def path_words(command: Command) -> Iterator[str]:
 
 
 def mount_targets(command: Command) -> Iterator[str]:
-    """Yield the folders of a container whose place is not that of the host."""
+    """Yield the folders that a container mounts at another path than on the host."""
     for number, word in enumerate(command.words):
         option, equals, value = word.partition("=")
         if option in BIND:
@@ -229,7 +229,7 @@ def password(context: Context) -> Iterator[Finding]:
 
 
 def secrets(launcher: Launcher) -> Iterator[str]:
-    """Yield the names of the secrets whose values are in a launcher."""
+    """Yield the names of secrets with a literal value in a launcher."""
     for command in launcher.script.commands:
         assigned = [f"{name}={value}" for name, values in command.assigned for value in values]
         for text in [*assigned, "" if command.is_message else " ".join(command.words), command.document]:

@@ -157,7 +157,7 @@ read_ends() { # RECEIPT...
   )
 }
 
-# Print a receipt whose run has failed, with the failed tasks of an array. A chain has failed if its last leg has.
+# Print a receipt if its run has failed, with the failed tasks of an array. A chain has failed if its last leg has.
 failed_run() { # RECEIPT
   local entry task tasks=''
   local -a legs

@@ -1,6 +1,6 @@
 # Choose the tasks of job arrays: those of points that are not finished. submit.sh sources this file.
 #
-# The preflight writes a file for each launcher whose configuration has a grid, $work/points/LAUNCHER: for each point,
+# For each launcher with a grid, the preflight writes a file $work/points/LAUNCHER. It contains for each point,
 # in the order of the grid, its name, the hash of its configuration, and its state: `finished`, `finished elsewhere`
 # (from another commit), `missing`, or the job that has claimed it.
 

@@ -29,7 +29,7 @@ UNHASHED_OVERRIDE = re.compile(rf"[+~]*({'|'.join(UNHASHED)})([.@=].*)?", re.DOT
 
 
 def read_grid(config: str) -> Grid | None:
-    """Return the grid in a file of conf/, or None without one. `grid: null` is none. Raises GridError."""
+    """Return the grid in a file of conf/, or None if there is none or it is null. Raises GridError."""
     try:
         with open(osp.join(CONF, f"{config}.yaml"), encoding="utf-8") as file:
             value = load_grid(file.read())
@@ -58,7 +58,7 @@ def hash_values(values: Mapping[str, Any]) -> str:
 
 
 def with_text_keys(value: Any) -> Any:
-    """Return a value with text as the keys of all mappings, since JSON cannot sort keys of different types."""
+    """Return a value with text as the keys of all mappings, because JSON cannot sort keys of different types."""
     if isinstance(value, dict):
         return {repr(key): with_text_keys(item) for key, item in value.items()}
     return [with_text_keys(item) for item in value] if isinstance(value, list) else value
@@ -102,7 +102,7 @@ def chosen_point() -> ChosenPoint | None:
 
 def expand_arguments() -> None:
     """Replace `point=NAME` in sys.argv by the point's overrides. Exits if the point or the grid is wrong."""
-    words = list.copy(sys.argv)  # a method of `list`, since the preflight records if a script reads its arguments
+    words = list.copy(sys.argv)  # a method of `list`, because the preflight records if a script reads its arguments
     try:
         words, chosen = expand(words)
     except GridError as error:
@@ -201,7 +201,7 @@ def submission_name() -> str:
 
 
 def with_overrides(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return the words of a script with further overrides before the others, since Hydra takes all in one place."""
+    """Return the words of a script with further overrides before the others, because Hydra takes all in one place."""
     first = next((number for number, each in enumerate(words) if number and is_override(each)), len(words))
     return [*words[:first], *overrides, *words[first:]]
 
@@ -218,5 +218,5 @@ def refuse_overrides(config: str, campaign: str, words: Sequence[str], point: st
 
 
 def is_override(word: str) -> bool:
-    """Return whether a word is an override of Hydra."""
+    """Return whether a word is a Hydra override."""
     return not word.startswith("-") and ("=" in word or word.startswith("~"))

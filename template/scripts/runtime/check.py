@@ -161,7 +161,7 @@ def store_bytecode(work: str) -> None:
     """Store the bytecode of `runtime` in a new copy of the code, where the checks and the jobs find it.
 
     `work` is the temporary folder in slurm/code in which submit.sh makes the copy. The bytecode of an earlier copy is
-    taken if it is of the same text. No edit is missed, since Python compares the hash of the text again at each import.
+    reused if its source is equal. Edits are safe, because Python compares the hash of the source at each import.
     """
     if not SCRIPTS.startswith(osp.join(work, "top", "")) or sys.pycache_prefix:
         return
@@ -196,7 +196,7 @@ def store_module(path: str, earlier: str) -> None:
 
 
 def write_complete(path: str, content: bytes) -> None:
-    """Write a file at once, since the check of another Python environment may read it at this moment.
+    """Write a file at once, because the check of another Python environment may read it at this moment.
 
     This is not `runtime.files.atomic_write`: `runtime` is imported once its bytecode is stored.
     """

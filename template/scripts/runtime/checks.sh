@@ -52,7 +52,7 @@ check_text() { # LAUNCHER FILE
   if [[ $'\n'$text =~ $'\n'export\ EXPERIMENT_MODE=([a-z]+) ]]; then modes[$1]=${BASH_REMATCH[1]}; fi
 }
 
-# Set RESULT to the text of a file. Builtins are used here and below, since a process for each launcher takes longer.
+# Set RESULT to the text of a file. Builtins are used here and below, because a process for each launcher takes longer.
 read_text() { # FILE RESULT
   IFS= read -r -d '' "$2" < "$1" || true
 }

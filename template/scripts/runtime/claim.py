@@ -93,7 +93,7 @@ def subfolder_problem(config: DictConfig) -> Iterator[str]:
 
 
 def launcher_problem(config: DictConfig) -> Iterator[str]:
-    """Yield a problem if the runs of a multirun would be started by submitit, whose processes lack scripts/."""
+    """Yield a problem if submitit would start the runs of a multirun, because its processes lack scripts/."""
     launcher = str(OmegaConf.select(config, "hydra.runtime.choices")["hydra/launcher"])
     if launcher.startswith("submitit"):
         advice = "Use hydra/launcher=joblib, or give the values to submit.sh"

@@ -88,7 +88,7 @@ def script_metadata() -> dict[str, str]:
 
 @cache
 def script_commit() -> str:
-    """Return the commit of this process's code. Git is asked once, since it is slow on some disks."""
+    """Return the commit of this process's code. Git is asked once, because it is slow on some disks."""
     return commit_text(*commit())
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 from runtime.signals import ENDING_SIGNALS
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a failed write does not name the file
-TEMPORARY: set[str] = set()  # unfinished files: end_at_signals removes them, since it skips every `finally`
+TEMPORARY: set[str] = set()  # unfinished files: end_at_signals removes them, because it skips every `finally`
 BLOCK = b"\0" * 4096  # an empty file would fit even on a full disk
 
 

@@ -33,7 +33,7 @@ OTHER_TYPES = ("null", "true", "false", "inf", "nan")  # Hydra reads these words
 
 
 class GridError(Exception):
-    """A wrong grid. The message is one line, and names the arm or the axis."""
+    """An invalid grid. The message is one line, with the name of the arm or the axis."""
 
 
 @dataclass(frozen=True)

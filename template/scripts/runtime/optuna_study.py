@@ -63,11 +63,11 @@ class Sweep:
             raise ValueError(f"sweep.pruner needs one direction, but sweep.directions has {len(self.directions)}")
 
     def new_sampler(self, **arguments: Any) -> Any:
-        """Make the sampler. Raises an exception of Hydra or Optuna if it is unknown or refuses its arguments."""
+        """Create the sampler. Raises an exception of Hydra or Optuna if it is unknown or has invalid arguments."""
         return instantiate_trusted(self.sampler, **arguments)
 
     def new_pruner(self) -> Any:
-        """Make the pruner. Raises an exception of Hydra or Optuna if it is unknown or refuses its arguments."""
+        """Create the pruner. Raises an exception of Hydra or Optuna if it is unknown or has invalid arguments."""
         return instantiate_trusted(self.pruner) if self.pruner else NopPruner()
 
     def propose(self, trial: BaseTrial) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Worker:
     site      the user and the cluster; outside Slurm, the host
     job       the job, like 687_3; outside Slurm, the number of the process
     restarts  how often Slurm has requeued the job
-    live      the user's jobs in squeue; the launcher passes them on standard input, since Python may be in a container
+    live      the user's jobs in squeue; passed on standard input, because Python may be in a container
     """
 
     site: str

@@ -140,7 +140,7 @@ find_package() {
     || die "the package $package is in neither $root nor $root/src, so it cannot be pinned. Use --live."
 }
 
-# Refuse an ignored folder, since git lists none of its files. If some were added by force, it can be pinned.
+# Refuse an ignored folder, because git lists none of its files. If some were added by force, it can be pinned.
 refuse_ignored() { # PATH...
   local path rule
   if quiet_git -C "$folder" ls-files --error-unmatch -- "$@" &> /dev/null; then return; fi

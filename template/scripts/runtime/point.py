@@ -9,7 +9,7 @@ Launchers start these forms, the first two through point.sh:
 point.py --claim CONFIG FILE JOB...             write the words for the script to FILE, each ending in NUL
 point.py --holders CONFIG FILE                  write the jobs that hold points of a pack, to ask Slurm about them
 point.py --exec CONFIG JOB... -- SCRIPT...      choose the point of this process of a pack, and become its script
-point.py --hydra CONFIG -- SCRIPT WORD...       run a script of Hydra, and record the run
+point.py --hydra CONFIG -- SCRIPT WORD...       run a Hydra script, and record the run
 point.py --plain NAME -- SCRIPT ARGUMENT...     run another script, and record the run in runs/NAME
 
 Slurm no longer has the jobs JOB. The exit code of --claim is FINISHED or TAKEN if there is nothing to compute; the
@@ -142,7 +142,7 @@ def run_plain(words: Sequence[str]) -> NoReturn:
 
 
 def run_hydra(words: Sequence[str]) -> NoReturn:
-    """Run a script of Hydra that has no conf/runtime.yaml, and record the run. A word point=NAME chooses its point."""
+    """Run a Hydra script without conf/runtime.yaml, and record the run. A word point=NAME chooses its point."""
     [config], script = split(words)
     run_configuration(config, interpreter(), script)
 

@@ -49,7 +49,7 @@ record_run() {
   fi
 }
 
-# Let each process of a pack claim its own point. Slurm is asked here, since it may not answer inside a container.
+# Let each process of a pack claim its own point. Slurm is asked here, because it may not answer inside a container.
 choose_in_pack() {
   "${python[@]}" "$runtime/point.py" --holders "$config" "$file" || return
   mapfile -d '' words < "$file"

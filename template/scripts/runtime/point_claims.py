@@ -55,7 +55,7 @@ class ClaimError(Exception):
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that claims a point: a job of Slurm with its restart, or a process on a host."""
+    """The process that claims a point: a Slurm job with its restart, or a process on a host."""
 
     cluster: str | None
     job: str | None
@@ -96,7 +96,7 @@ def this_owner() -> Owner:
 
 
 def claim_point(folder: str, owner: Owner, gone: Collection[str] = ()) -> None:
-    """Claim the point whose run has this folder. `gone` has the jobs that Slurm no longer has.
+    """Claim the point with this run folder. `gone` lists the jobs that Slurm no longer has.
 
     Raises Finished, Taken, Unknown or ClaimError if this owner may not compute it.
     """

@@ -12,7 +12,7 @@ from itertools import count
 
 from runtime.campaign import chosen_point
 
-# The variables of Slurm that a process needs, by the launcher's mode.
+# The Slurm variables that a process needs, by the launcher's mode.
 NEEDED = {"srun": ("SLURM_PROCID",), "pack": ("SLURM_PROCID", "SLURM_NTASKS")}
 
 
@@ -94,7 +94,7 @@ def batch_job() -> str | None:
 
 
 def earlier_legs() -> list[str]:
-    """Return the earlier jobs of this job's chain. They have ended, since each leg waits for all before it."""
+    """Return the earlier jobs of this job's chain. They have ended, because each leg waits for all before it."""
     return [job for job in os.environ.get("EXPERIMENT_LEGS", "").split(",") if job] if batch_job() else []
 
 

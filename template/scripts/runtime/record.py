@@ -129,7 +129,7 @@ def run_facts(script: str) -> dict[str, Any]:
 def plain_configuration(cfg: "DictConfig") -> dict[str, Any]:
     """Return a configuration as JSON has it. Interpolations stay as they are written: they may be secrets.
 
-    Only `task` is resolved, since values that depend on it would look alike in the runs of an array.
+    Only `task` is resolved, because values that depend on it would look alike in the runs of an array.
     """
     from omegaconf import OmegaConf
 
@@ -200,7 +200,7 @@ class Record:
         self.write()
 
     def measure(self, metrics: Mapping[str, Number], step: Number | None) -> None:
-        """Record metrics. The files are written at most once a second, since a script may log at a million steps."""
+        """Record metrics. The files are written at most once a second, because a script may log at a million steps."""
         self.facts["metrics"] |= metrics
         self.history.add(step, metrics)
         if time.monotonic() >= self.written + 1:
@@ -231,7 +231,7 @@ class Record:
         self.written = time.monotonic()
 
     def write_over(self) -> None:
-        """Overwrite the file in place, since a full disk has no room for a new one.
+        """Overwrite the file in place, because a full disk has no room for a new one.
 
         The record is made to fit into the old size: without indentation, then without versions, then with a shortened
         error.

@@ -74,7 +74,7 @@ def wandb_problems(cfg: "DictConfig") -> Iterator[str]:
 def lightning_problem(environment: Mapping[str, str]) -> str | None:
     """Return a problem if PyTorch Lightning would silently train on part of the data, else None.
 
-    In a job with ntasks, Lightning expects a task of Slurm for each of its devices. It starts no process itself.
+    In a job with ntasks, Lightning expects one Slurm task per device and starts no processes itself.
     `environment` has the variables of the launcher and of the job.
     """
     gpus = environment.get("SLURM_GPUS_ON_NODE", "0")
@@ -136,7 +136,7 @@ def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | N
 
 
 def missing_fields(error: str) -> str | None:
-    """Return what to add to a structured configuration, if an error of Hydra is that it lacks the keys of a grid."""
+    """Return what to add to a structured configuration if a Hydra error reports that it lacks the keys of a grid."""
     match = re.search(r"Key '(?:grid|point)' not in '(\w+)'", error)
     return f"Add the fields `grid: Any = None` and `point: Any = None` to {match[1]}." if match else None
 
@@ -144,7 +144,7 @@ def missing_fields(error: str) -> str | None:
 def changed_names(cfg: "DictConfig") -> Iterator[str]:
     """Yield a problem for each of FIXED_KEYS that was changed. Such a run could write to another run's folder.
 
-    A W&B sweep may change `config`, since its runs have the sweep's name: `--config-name NAME_run config=NAME`.
+    A W&B sweep may change `config`, because its runs have the sweep's name: `--config-name NAME_run config=NAME`.
     A point has the name of its campaign.
     """
     from hydra.core.hydra_config import HydraConfig

@@ -267,7 +267,7 @@ class Run:
     def notice_savefig(self, path: str) -> None:
         """Record a figure that the script has written by matplotlib's own savefig. Only the first is reported.
 
-        The record is not written here, since a script may save thousands of frames.
+        The record is not written here, because a script may save thousands of frames.
         """
         if os.getpid() != self.pid:  # a forked process has a copy of the record
             return
@@ -356,7 +356,7 @@ class Run:
     def finish(self, error: BaseException | None) -> None:
         """Close what is open, and record how the run ended.
 
-        An error is recorded first, since W&B may wait for its server longer than Slurm waits for this process.
+        An error is recorded first, because W&B may wait for its server longer than Slurm waits for this process.
         """
         if error:
             with self.signals.waiting(), suppress(OSError):  # the error is recorded again below

@@ -31,7 +31,7 @@ class Signals:
 
     The first signal raises an exception in the main thread. Later ones wait until the run has ended, and a `finally:`
     of the script can save its work: Slurm sends SIGTERM twice when it preempts a job. In a run by hand, a second
-    Ctrl-C still interrupts, since the script may hang. Signals that are ignored or that the script handles are left
+    Ctrl-C still interrupts, because the script may hang. Signals that are ignored or that the script handles are left
     alone.
     """
 

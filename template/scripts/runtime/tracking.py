@@ -39,7 +39,7 @@ def in_sweep() -> bool:
 
 
 def start_wandb(cfg: "DictConfig", name: str, facts: Mapping[str, Any], chosen: ChosenPoint | None) -> Any:
-    """Start and return a run of W&B with this run's name, folder, id and commit, or resume it.
+    """Start and return a W&B run with this run's name, folder, id and commit, or resume it.
 
     `facts` are those of the record. `cfg.wandb` has more arguments of init. A point has its own name, and its campaign
     is the group.
@@ -76,7 +76,7 @@ def one_line(error: Exception) -> str:
 
 
 def define_step(wandb_run: Any) -> None:
-    """Let the charts of W&B have the step of the script as their x axis."""
+    """Use the step of the script as the x axis of W&B charts."""
     wandb_run.define_metric(STEP)
     wandb_run.define_metric("*", step_metric=STEP)
 

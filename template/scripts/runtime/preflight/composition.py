@@ -69,7 +69,7 @@ def recorded() -> Iterator[list[Entry]]:
 
 
 def find_entry(value: Any, entries: Sequence[Entry]) -> Entry | None:
-    """Return the entry of a function, also if other decorators wrap it."""
+    """Return the entry of a function, even if other decorators wrap it."""
     while value is not None:
         for entry in entries:
             if entry.function is value:
@@ -125,7 +125,7 @@ def check_configuration(
 
 @dataclass
 class Check:
-    """A script whose configurations are composed, and their findings.
+    """A script, and the findings of its composed configurations.
 
     known  the environment with the variables of .env
     """

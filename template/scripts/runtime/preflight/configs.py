@@ -39,7 +39,7 @@ def read_once() -> Iterator[None]:
 def loading_once(load: Callable[..., Any]) -> Callable[..., Any]:
     """Return OmegaConf.load with a cache for open files.
 
-    The key is the text, so that an edited file counts. Each call returns a configuration of its own, since Hydra
+    The key is the text, so that an edited file counts. Each call returns a configuration of its own, because Hydra
     changes what it loads.
     """
     known: dict[str | bytes, bytes] = {}

@@ -37,7 +37,7 @@ class Source:
 
     @property
     def is_importable(self) -> bool:
-        """Whether an import does not run the script, since all its work is behind a `__main__` guard."""
+        """Whether an import does not run the script, because all its work is behind a `__main__` guard."""
         other_uses = "__name__" in {
             child.id
             for node in self.tree.body
@@ -149,7 +149,7 @@ def expects(node: ast.expr) -> bool:
 
 
 def is_found(name: str) -> bool:
-    """Return whether a module can be imported. Its packages are not imported, since that can take long."""
+    """Return whether a module can be imported. Its packages are not imported, because that can take long."""
     if name in sys.modules:
         return True
     parts = name.split(".")
