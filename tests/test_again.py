@@ -88,7 +88,7 @@ def test_again_refuses_what_is_gone(jobs, slurm):
         path.write_text(path.read_text().replace("011-x", "012-x"))
     commit(jobs.lab.path, "Move")
     jobs.experiment = moved
-    assert " has no experiments/012-x: the experiment was moved since" in jobs.refused("--again", number)
+    assert " has no experiments/012-x: it was moved since then. " in jobs.refused("--again", number)
 
 
 def test_failed_submits_each_failed_run_once(jobs, slurm):
@@ -107,7 +107,8 @@ def test_failed_submits_each_failed_run_once(jobs, slurm):
     receipts = [jobs.receipt(number) for number in again]
     assert [receipt["words"].split("\0")[:-1] for receipt in receipts] == [["hours=2"], ["hours=2", "seed=3"]]
     assert (
-        jobs.refused("--failed", "x_gh_000") == "submit.sh: no run of x_gh_000 has failed, or each was submitted again"
+        jobs.refused("--failed", "x_gh_000")
+        == "submit.sh: no run of x_gh_000 has failed, or all failed runs were resubmitted"
     )
     [number] = submitted(jobs.submit("--failed", "grid", "--", "--hold"))
     assert slurm.job(number)["ArrayTaskId"] == "0-2"
