@@ -5,7 +5,7 @@ list.svg          a session of `experiments list`
 compare.svg       a session of `experiments compare`
 example           an experiment with all defaults
 growth.png        the figure of its first run
-sweep.png         the optimisation history of a sweep by Optuna
+sweep.png         the optimization history of an Optuna sweep
 figures-page.png  the page of `experiments figures`, in Chromium
 """
 
@@ -40,7 +40,7 @@ COMMIT = "f4a2c0d9e6b81735f4a2c0d9e6b81735f4a2c0d9"  # as the example has it
 
 
 def style(cell):
-    """A cell's colour and weight in rich's words. Dark blue and green would not be read on dark ground."""
+    """Return the color and weight of a cell for rich. Dark blue and green are unreadable on a dark background."""
     color = {"brown": "yellow", "000087": "blue", "008700": "green"}.get(cell.fg, cell.fg)
     return f"{'bold ' * cell.bold}{re.sub('^(?=[0-9a-f]{6}$)', '#', color)}"
 
@@ -58,7 +58,7 @@ def session(lab):
 
 
 def lines_of(terminal, command):
-    """The lines of a terminal with their colours, after a command that was typed."""
+    """Return the lines of a terminal with their colors, after a command."""
     lines = [Text(f"$ {command}", "bold")]
     for row in range(len(terminal.text().split("\n"))):
         cells = (terminal.screen.buffer[row][column] for column in range(terminal.screen.columns))

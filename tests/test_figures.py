@@ -288,7 +288,7 @@ def test_save_figure_needs_neither_run_nor_hydra(figures):
     assert metadata(*paths, *(images / f"plain.{ending}" for ending in ("svg", "pdf", "gif"))) == [expected] * 5
     with Image.open(paths[1]) as image:
         assert image.n_frames == 3 and image.info["duration"] == 200
-    # The width in millimetres is that of the formats, within a thousandth, and of the PNG within a pixel.
+    # The width in millimeters is that of the formats, within a thousandth, and of the PNG within a pixel.
     [box] = re.findall(r"MediaBox = \[0,0,([\d.]+),", exiftool("-v3", images / "plain.pdf"))
     [svg] = re.findall(r"ImageWidth: ([\d.]+)pt", exiftool("-s2", images / "plain.svg"))
     assert [float(points) / 72 * 25.4 for points in (box, svg)] == pytest.approx([85, 85], rel=1e-3)

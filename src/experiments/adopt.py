@@ -51,7 +51,7 @@ RUN_ARRAY_END = re.compile(rb"(?<=\n)\)\n")
 
 @dataclass
 class Session:
-    """What the folders of one command share."""
+    """State shared by the folders of one command."""
 
     source: str | None  # the template; None: that of the repository's other experiments
     dry_run: bool
@@ -63,7 +63,7 @@ class Session:
 
 @dataclass
 class Plan:
-    """What adopting a folder does."""
+    """The changes that adopting a folder would make."""
 
     answers: dict[str, Any]
     recognition: Recognition

@@ -20,7 +20,7 @@ NAMES = ("stale", "dirty", "unknown")
 
 @dataclass(frozen=True)
 class Mark:
-    """Why a figure is not evidence: one of NAMES, and the reason as the end of a sentence."""
+    """A mark of a figure, one of NAMES, and its reason, worded as the end of a sentence."""
 
     name: str
     reason: str
@@ -31,7 +31,7 @@ class Mark:
 
 @dataclass
 class Code:
-    """Where the code of an experiment is, by paths in its repository."""
+    """The paths of an experiment's code, relative to its repository."""
 
     folder: Path
     repository: Repository
@@ -73,7 +73,7 @@ def find_package(experiment: Experiment) -> str:
 
 @dataclass
 class CodeState:
-    """Judge figures of a repository. Git compares each commit once, and many commits in one process."""
+    """Compute the marks of figures in a repository. Git compares each commit once, and many commits in one process."""
 
     repository: Repository
     codes: dict[str, Code] = field(default_factory=dict)

@@ -58,7 +58,7 @@ class Options:
 
 @dataclass
 class Row:
-    """A run with what it has in each column."""
+    """A run and its value in each column."""
 
     labels: dict[str, str]
     values: dict[str, Any]  # what it computes with, by the path of a key: model.hidden
@@ -72,12 +72,12 @@ class Row:
         return cls(labels, mapping_of(facts.get("configuration")), mapping_of(facts.get("metrics")), dict(facts))
 
     def get(self, key: str) -> Any:
-        """Return what the row has in a column; MISSING if it has nothing."""
+        """Return the row's value in a column, or MISSING."""
         return next((part[key] for part in (self.labels, self.values, self.numbers) if key in part), MISSING)
 
     @property
     def title(self) -> str:
-        """The name of the run, as no other row has it."""
+        """The name of the run, unique among the rows."""
         name = f"{self.labels['config']}/{self.labels['run']}"
         return f"{self.labels['from']}: {name}" if self.labels["from"] else name
 
@@ -134,7 +134,7 @@ def compare(path: str, options: Options) -> int:
 
 
 def read_rows(experiment: Experiment, options: Options) -> Iterator[Row]:
-    """Yield the runs that were asked for, in the order of their grid, else of their names."""
+    """Yield the requested runs, in grid order or else sorted by name."""
     histories = read_chosen(experiment, options.configs)
     runs = [run for history in histories for run in history.runs]
     if options.runs:
@@ -164,7 +164,7 @@ def read_chosen(experiment: Experiment, configs: Sequence[str]) -> list[History]
 
 
 def facts_of(run: RunInfo) -> dict[str, Any]:
-    """Return what the JSON has about a run."""
+    """Return the facts of a run for JSON output."""
     names = ("config", "state", "job", "cluster", "started", "finished", "commit", "dirty", "submission", "folder")
     facts = {name: getattr(run, name) for name in names}
     configuration = mapping_of(run.record.pop("configuration"))
@@ -307,7 +307,7 @@ def sort_key(value: Any) -> tuple[int, Any]:
 
 
 def cell_text(value: Any) -> str:
-    """Return a value as YAML has it. Numbers are not rounded."""
+    """Return a value in YAML notation. Numbers are not rounded."""
     if value is MISSING:
         return ""
     return value if isinstance(value, str) else str(value) if isinstance(value, Mean) else json.dumps(value)

@@ -86,12 +86,12 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """Its path from the current directory."""
+        """Its path, relative to the current directory."""
         return os.path.relpath(self.path)
 
     @property
     def prefix(self) -> str:
-        """What the names of its jobs begin with, by rules/names.jinja: 011 for 011-growth."""
+        """The prefix of its job names, by rules/names.jinja: 011 for 011-growth."""
         number = re.match(r"[A-Z]?[0-9]{3}(?=-)", self.path.name)
         return number[0] if number else self.path.name
 
@@ -156,7 +156,7 @@ class Templates:
         return found
 
     def recorded(self, answers: Answers) -> Release:
-        """Return the release that an experiment has."""
+        """Return the recorded release of an experiment."""
         template = self.get(answers.source)
         return template.release(template.find_recorded(answers.version, answers.commit))
 

@@ -159,7 +159,7 @@ def images_in(folder: Path) -> Iterator[Path]:
 
 
 def read_figure(path: Path, recorded: Recorded, experiments: Sequence[Experiment]) -> Figure | None:
-    """Return a figure with what its metadata, its record and its name tell. None if it cannot be read."""
+    """Return a figure with the facts in its metadata, record and name; None if it cannot be read."""
     try:
         metadata, stat = read_metadata(path), path.stat()
     except OSError:  # removed at this moment, a dangling link, or another user's
@@ -242,7 +242,7 @@ def markdown_lines(figures: Sequence[Figure], folder: Path) -> Iterator[str]:
 
 
 def caption(figure: Figure) -> str:
-    """Return what made a figure, in one line. The script is a link to its Dendron note."""
+    """Return how a figure was made, in one line. The script is a link to its Dendron note."""
     facts = figure.metadata
     script = os.path.splitext(facts.get("Script", ""))[0].replace("/", ".")
     words = [f"[[{plain_markdown(script)}]]"] if script else []
@@ -261,7 +261,7 @@ def group_figures(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def plain_markdown(text: str) -> str:
-    """Return a text in one line in which Markdown and HTML see no markup."""
+    """Return text as one line, with Markdown and HTML markup escaped."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in one_line(text))
 
 

@@ -1,4 +1,4 @@
-"""Launchers: what their names and their text state about what they run and request. They are never executed."""
+"""Read what launchers run and request, from their names and text. They are never executed."""
 
 import re
 import subprocess

@@ -47,7 +47,7 @@ class Filter:
 
     @property
     def chooses_runs(self) -> bool:
-        """Whether single runs were asked for, so that campaigns and sweeps are not one row."""
+        """Whether single runs were requested. Campaigns and sweeps are then listed run by run."""
         return self.each_point or bool(self.states) or self.last is not None
 
     def apply(self, runs: Iterable[RunInfo]) -> list[RunInfo]:
@@ -76,7 +76,7 @@ class ExperimentInfo:
         return count_states(run.state for run in self.runs)
 
     def as_dict(self) -> dict[str, object]:
-        """Return everything about it but its runs, for JSON."""
+        """Return all fields except its runs, for JSON."""
         own = {name: value for name, value in vars(self).items() if name != "runs"}
         return own | {"counts": self.counts()}
 

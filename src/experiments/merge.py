@@ -1,4 +1,4 @@
-"""The merge of one file of an experiment. It is pure: nothing is read or written here."""
+"""Merge one file of an experiment. Nothing is read or written here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

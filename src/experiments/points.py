@@ -84,7 +84,7 @@ class Campaign:
         return [point for point in self.points if point.number is not None]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything about its points, for JSON."""
+        """Return its points with all fields, for JSON."""
         points = [point.as_dict() for point in self.points]
         own = {"campaign": self.name, "commit": self.commit, "problem": self.problem}
         return own | {"counts": self.counts, "points": points}

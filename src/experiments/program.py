@@ -12,7 +12,7 @@ RUNTIME = re.compile(r"^\s*(?:from|import)\s+runtime\b", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Program:
-    """What a script's text states about Hydra and the template's runtime."""
+    """How a script uses Hydra and the template's runtime, read from its text."""
 
     has_hydra: bool
     config: str  # the default configuration of its hydra.main; empty if that names none

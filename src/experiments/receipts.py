@@ -1,4 +1,4 @@
-"""Read the receipts of submit.sh: what was submitted, also of jobs that have no record of a run."""
+"""Read the receipts of submit.sh. They also exist for jobs without a record."""
 
 import os
 from collections.abc import Iterator, Sequence

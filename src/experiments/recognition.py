@@ -108,7 +108,7 @@ def recognize(folder: Path, answers: Mapping[str, Any], release: Release, syntax
 
 
 def read_candidate(folder: Path, launcher: Launcher, machines: Mapping[str, Any]) -> Candidate:
-    """Return what a launcher is a run of. Raises Problem with the reason if it is not a run."""
+    """Return the run of a launcher. Raises Problem with the reason if it is not a run."""
     for option in launcher.directives:
         if not option.is_known:
             raise Problem(f"unknown sbatch option --{option.name}")

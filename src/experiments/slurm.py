@@ -99,7 +99,7 @@ class Queue:
         return cls(own_cluster(), {parts[0]: Job(*parts) for parts in lines if len(parts) == 4})
 
     def find(self, key: "Key") -> Job | None:
-        """Return a job. It has not ended, and is on this cluster."""
+        """Return a job of this cluster that has not ended."""
         return (self.jobs or {}).get(key.job) if self.has(key.cluster) else None
 
     def has(self, cluster: str) -> bool:

@@ -161,7 +161,7 @@ class Release:
         return plan
 
     def evaluate(self, text: str, **values: Any) -> str:
-        """Return what a text of Jinja renders."""
+        """Return the rendered text of a Jinja template."""
         if text not in self.compiled:
             self.compiled[text] = self.jinja.from_string(text)
         with time_limit():
@@ -271,7 +271,7 @@ def without_private(answers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def render(folder: Path, version: str, answers: Mapping[str, Any], around: Path | None = None) -> Files:
-    """Return what a version of a template renders, as a worker does too. Raises Problem with Copier's message.
+    """Return the files that a version of a template renders. Workers call it too. Raises Problem with Copier's message.
 
     around  the repository of a new experiment: the defaults of questions look into it; None for another version
     """
@@ -319,7 +319,7 @@ def stamp_answers(text: str, version: str, commit: str, source_entry: str) -> st
 
 
 def clone_url(source: Any) -> str:
-    """Return what git clones for the source of an answers file, by Copier's rules. Raises Problem."""
+    """Return the URL to clone for the source of an answers file, by Copier's rules. Raises Problem."""
     if not isinstance(source, str) or not source or not source.isprintable():
         raise Problem("its template's source is not a single line")
     url = source

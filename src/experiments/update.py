@@ -120,7 +120,7 @@ def update(paths: list[str], options: Options, jobs: int) -> int:
 
 
 def attempt(step: Callable[Given, Result], *words: Given.args, **options: Given.kwargs) -> Result | Outcome:
-    """Return what a step returns, or that the experiment is skipped if the step fails: the others continue."""
+    """Run a step. If it fails, skip the experiment, so the others continue."""
     try:
         return step(*words, **options)
     except Exception as error:

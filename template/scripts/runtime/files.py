@@ -170,7 +170,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def end_at_signals(message: str) -> None:
-    """Let each ending signal remove unfinished files, print a message, and end the process at once.
+    """On each ending signal, remove unfinished files, print a message, and end the process at once.
 
     An exception is not enough: in a driver of Neo4j, a KeyboardInterrupt may become another exception or wait for the
     server forever.

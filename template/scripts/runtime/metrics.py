@@ -1,4 +1,4 @@
-"""Keep the numbers of run.log: metrics.jsonl, their history."""
+"""Record the metrics of run.log in metrics.jsonl."""
 
 import json
 import math

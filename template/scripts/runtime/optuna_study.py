@@ -29,7 +29,7 @@ class Sweep:
     """The key `sweep` of a configuration.
 
     study         the name of the study and of its journal
-    objective     the function to optimise, as MODULE.FUNCTION
+    objective     the function to optimize, as MODULE.FUNCTION
     directions    minimize or maximize, for each value that the objective returns
     n_trials      the number of complete trials wanted
     max_failures  a worker stops after this many failed trials

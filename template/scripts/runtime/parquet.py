@@ -1,4 +1,4 @@
-"""Make a Parquet table of JSON lines. pyarrow is imported only here, when a table is written.
+"""Convert JSON Lines to a Parquet table. pyarrow is imported only here, when a table is written.
 
 JSON lines have no schema, and Parquet needs one before its first row. So the lines are read twice: first for the type
 of each column over all rows, then to write them in batches. Memory does not grow with the number of rows.
@@ -88,7 +88,7 @@ def write_parquet(lines: str, table: str, names: Sequence[str]) -> None:
 
     names  the columns, also of a file without rows
 
-    Raises ValueError, with the column's name, for values that Parquet cannot hold.
+    Raises ValueError, with the column's name, for values that Parquet cannot store.
     """
     import pyarrow
     from pyarrow.parquet import ParquetWriter

@@ -121,7 +121,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def interpreter() -> list[str]:
-    """Return the words that started Python in this process."""
+    """Return the command line of Python in this process, without the script."""
     return [sys.executable, *sys.orig_argv[1 : -len(sys.argv)]]
 
 

@@ -50,7 +50,7 @@ class Unknown(Exception):
 
 
 class ClaimError(Exception):
-    """A claim that needs a person. The message is one line."""
+    """A claim that the user must resolve. The message is one line."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def is_alive(holder: Owner) -> bool:
 
 
 def start_of(pid: int) -> str | None:
-    """Return when a process has started, in ticks since the boot, or None where the system does not tell."""
+    """Return when a process has started, in ticks since the boot, or None if the system does not provide it."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[19]

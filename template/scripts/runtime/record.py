@@ -127,7 +127,7 @@ def run_facts(script: str) -> dict[str, Any]:
 
 
 def plain_configuration(cfg: "DictConfig") -> dict[str, Any]:
-    """Return a configuration as JSON has it. Interpolations stay as they are written: they may be secrets.
+    """Return a configuration as JSON values. Interpolations are not resolved: they may be secrets.
 
     Only `task` is resolved, because values that depend on it would look alike in the runs of an array.
     """
@@ -139,7 +139,7 @@ def plain_configuration(cfg: "DictConfig") -> dict[str, Any]:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value as JSON has it. NaN, infinity and other types become text."""
+    """Return a JSON value. NaN, infinity and values of other types become strings."""
     if isinstance(value, dict):
         return {str(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -152,7 +152,7 @@ def plain_value(value: Any) -> Any:
 class Record:
     """The provenance.json in a run's folder. It lists every attempt of a requeued run and each leg.
 
-    Beside it, metrics.jsonl is the history of the numbers.
+    Next to it, metrics.jsonl has the history of the metrics.
     """
 
     def __init__(self, folder: str) -> None:

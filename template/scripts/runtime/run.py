@@ -281,7 +281,7 @@ class Run:
         figures.append(path)
 
     def report(self, problem: str) -> None:
-        """Print a problem, and let the run fail at its end."""
+        """Print a problem, and fail the run at its end."""
         print(problem, file=sys.stderr, flush=True)
         self.problems.append(problem)
 
@@ -344,7 +344,7 @@ class Run:
         sys.exit(f"{self.folder}: the run failed, because the files listed above could not be written.")
 
     def end(self, error: BaseException | None) -> None:
-        """Record how the run ended, close what is open, and then let a deferred signal have its effect."""
+        """Record how the run ended, close open resources, and then release a deferred signal."""
         if not error and self.signals.fatal:  # the script has caught the exception of the signal
             error = Terminated(self.signals.fatal.name)
         try:
@@ -354,7 +354,7 @@ class Run:
             self.signals.release(announce=self.is_main)
 
     def finish(self, error: BaseException | None) -> None:
-        """Close what is open, and record how the run ended.
+        """Close open resources, and record how the run ended.
 
         An error is recorded first, because W&B may wait for its server longer than Slurm waits for this process.
         """

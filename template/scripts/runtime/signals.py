@@ -1,4 +1,4 @@
-"""End a run cleanly when a signal arrives: record the signal, then let it have its usual effect."""
+"""End a run cleanly when a signal arrives: record the signal, then apply its usual effect."""
 
 import os
 import signal

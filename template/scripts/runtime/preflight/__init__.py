@@ -1,4 +1,4 @@
-"""Check the scripts and configurations of launchers. Each script is imported in processes of its own.
+"""Check the scripts and configurations of launchers. Each script is imported in separate processes.
 
 A script never runs as __main__, and its output is discarded. Most of the time is Hydra's: it composes a configuration
 in 0.05 to 0.1 s. So many launchers of one script are shared among several processes, and each imports the script.

@@ -255,7 +255,7 @@ class Command:
         return cfg
 
     def show(self, entry: Entry, script: str, overrides: Sequence[str]) -> Any:
-        """Let hydra.main print the configuration instead of running the script, and return that configuration."""
+        """Make hydra.main print the configuration instead of running the script, and return that configuration."""
         from hydra.core.hydra_config import HydraConfig
 
         task = inspect.unwrap(entry.function)

@@ -1,4 +1,4 @@
-"""Check one script in a process of its own: its text, its import and its configurations."""
+"""Check one script in its own process: its text, its import and its configurations."""
 
 import importlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""Analyse a script's text without running it: its imports, its `__main__` guard, and the calls in it."""
+"""Analyze a script's text without running it: its imports, its `__main__` guard, and the calls in it."""
 
 import ast
 import importlib
