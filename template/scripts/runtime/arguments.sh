@@ -2,33 +2,47 @@
 
 usage() {
   cat << END
-Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [--name NAME] [--legs N] [--dry-run] [--live]
-                 [--parsable] [-- SBATCH_OPTION...]
-       submit.sh PLAIN_LAUNCHER... [--legs N] [--dry-run] [--live] [--parsable]
-                 [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
-       submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--format FORMAT] [--overwrite] [--dry-run] [--live]
+Usage: submit.sh LAUNCHER [CONFIG]... [KEY=VALUE...] [OPTION...]
                  [-- SBATCH_OPTION...]
-       submit.sh --again RUN [--name NAME] | --continue RUN | --failed CONFIG [--legs N] [--dry-run]
-                 [--parsable] [-- SBATCH_OPTION...]
+       submit.sh PLAIN_LAUNCHER... [OPTION...]
+                 [-- [SBATCH_OPTION...] [-- ARGUMENT...]]
+       submit.sh QUERY_LAUNCHER [--param KEY=JSON]... [--format FORMAT]
+                 [--overwrite] [OPTION...] [-- SBATCH_OPTION...]
+       submit.sh --again RUN | --continue RUN | --failed CONFIG [OPTION...]
+                 [-- SBATCH_OPTION...]
        submit.sh --prune
 
-LAUNCHER       a launcher in $experiment/scripts, with or without .slurm
-CONFIG         a configuration in $experiment/conf, required after a launcher without a number
-KEY=VALUE      a Hydra override
---name NAME    a name for the points of a grid with overrides; their folders are in runs/CONFIG.NAME
---legs N       submit N jobs; each continues the run if the previous job did not finish it
---dry-run      check everything without submitting
---live         run the files as they are when the job starts, without pinning the code
---parsable     print only job numbers, one per line
-SBATCH_OPTION  an sbatch option, such as --time=1:00:00 or --array=0-7; overrides the launcher's
-ARGUMENT       an argument for the script of a launcher with -plain in its name
---again RUN    resubmit a recorded run from its start, with its commit, launcher, overrides and options;
-               RUN is a job, a task such as 686_3, CONFIG/RUN, a receipt in slurm/submitted, or a run folder;
-               a finished point of a grid needs --name NAME
---continue RUN submit a job that continues a run in its folder
---failed CONFIG
-               resubmit each failed, lost or timed-out run of a configuration
---prune        remove pinned code that no queued or running job needs
+Check launchers, pin their code, and submit them as Slurm jobs.
+
+LAUNCHER         a launcher in $experiment/scripts
+CONFIG           a configuration in $experiment/conf;
+                 only for a launcher without a number
+KEY=VALUE        a Hydra override
+SBATCH_OPTION    an sbatch option, such as --time=1:00:00 or --array=0-7; it
+                 overrides that of the launcher
+ARGUMENT         an argument for the script of a launcher with -plain in its
+                 name
+RUN              a job, a task such as 686_3, CONFIG/RUN, a receipt in
+                 slurm/submitted, or a run folder
+
+Options:
+--dry-run        run all checks without submitting
+--live           run the files as they are when the job starts, without pinning
+--legs N         submit N jobs; each continues the run if the previous one did
+                 not finish it
+--name NAME      name for the points of a grid with overrides; their folders
+                 are in runs/CONFIG.NAME
+--parsable       print only job numbers, one per line
+--again RUN      resubmit a recorded run from its start, with its commit,
+                 launcher, overrides and options; a finished point of a grid
+                 needs --name NAME
+--continue RUN   submit a job that continues a run in its folder
+--failed CONFIG  resubmit each failed, lost or timed-out run of a configuration
+--prune          remove pinned code that no queued or running job needs
+
+Examples:
+  submit.sh LAUNCHER seed=7 -- --time=1:00:00
+  submit.sh LAUNCHER --dry-run
 END
 }
 
