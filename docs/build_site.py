@@ -72,7 +72,7 @@ def submit_page() -> Iterator[str]:
 
 def lab_page() -> Iterator[str]:
     rules: Any = Release("", "", ROOT).jinja.get_template("rules/lab.jinja").module
-    yield "# lab.yml\n\nThe only file that another lab edits. [Your lab](../your-lab.md) explains each field."
+    yield "# lab.yml\n\nThe only file to edit in a fork. [Your lab](../your-lab.md) explains each field."
     for title, fields in (("Fields", rules.lab_fields), ("Fields of a machine", rules.machine_fields)):
         rows = (f"| `{name}` | {what} |" for name, (_, what) in fields.items())
         yield "\n".join((f"## {title}\n", "| field | value |", "| --- | --- |", *rows))

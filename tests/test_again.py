@@ -59,7 +59,7 @@ def test_again_submits_a_run_as_it_was(jobs, slurm):
     slurm("scancel", "--user", "root")
 
 
-def test_again_refuses_what_is_gone(jobs, slurm):
+def test_again_refuses_a_missing_launcher_or_commit(jobs, slurm):
     jobs.edit("conf/x_gh_000.yaml", "hours: 24", "hours: 25")
     number = jobs.hold("gh_x_000")
     slurm("scancel", number)
@@ -136,7 +136,7 @@ def test_failed_submits_each_failed_run_once(jobs, slurm):
     slurm("scancel", "--user", "root")
 
 
-def test_continue_goes_on_in_the_folder_of_a_run(jobs, slurm):
+def test_continue_uses_the_folder_of_the_run(jobs, slurm):
     failed, finished = finish(jobs, "gh_x_000", "hours=2"), finish(jobs, "gh_x_000")
     assert "this run is finished. Use --again" in jobs.refused("--continue", finished)
     [number] = submitted(jobs.submit("--continue", failed))

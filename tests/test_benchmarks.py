@@ -11,7 +11,7 @@ BENCHMARKS = ROOT / "benchmarks"
 
 
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
-def test_benchmark_gives_git_its_own_settings(path):
+def test_benchmark_isolates_git_from_user_settings(path):
     main = path.read_text().split("def main():")[1]
     before, after = main.split("quiet_git(folder)")
     assert not [call for call in ("template(", "repository(", "make_lab(", "copier") if call in before] and after

@@ -26,7 +26,7 @@ def path(tmp_path_factory):
     return f"{bin_folder(tmp_path_factory.mktemp('programs'))}{os.pathsep}{os.environ['PATH']}"
 
 
-def test_bash_completes_what_is_typed(lab, path):
+def test_bash_completes_commands_and_arguments(lab, path):
     experiment = lab.render()
     lab.render("012-y")
     for name in ("wide_0", "wide_1", "tall_0"):

@@ -105,11 +105,11 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
         ),
     ],
 )
-def test_chain_of_what_cannot_continue_is_refused(jobs, words, problem):
+def test_legs_of_unsupported_launchers_are_refused(jobs, words, problem):
     assert jobs.refused(*words).startswith(f"submit.sh: {problem}")
 
 
-def test_chain_needs_the_word_of_slurm(jobs, slurm):
+def test_chain_stops_if_slurm_forgot_a_job(jobs, slurm):
     """A killed leg stops the chain if Slurm does not know how it ended. The printed command continues the run."""
     killed, later = chain(jobs.submit("gh_x_000", "hours=4", "--legs", "2"))
     wait_until(lambda: any(record["job"] == killed for record in jobs.records()))

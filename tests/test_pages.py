@@ -38,7 +38,7 @@ def test_page_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(linked), f"{page.name}: {target}"
 
 
-def test_page_with_commands_is_typed_by_some_test():
+def test_page_commands_are_run_by_some_test():
     tests = "".join(file.read_text() for file in Path(__file__).parent.glob("*.py"))
     typed = TOO_SLOW | set(re.findall(r'read\("([^"]+)"', tests))
     assert typed == {page for page in PAGES if any(block.language in TYPED for block in blocks(page))}

@@ -381,7 +381,7 @@ def owner_of(folder):
     return json.loads(max((folder / "claims").iterdir()).read_text())
 
 
-def test_points_are_computed_once_whatever_is_killed(campaign, jobs):
+def test_points_are_computed_once_despite_kills(campaign, jobs):
     """Two arrays compute six points. Twenty times, a running one is killed, cancelled or requeued."""
     light = campaign.write_light(WORK)
     edit(light, "from runtime import CONF", "from runtime import write_json, CONF")

@@ -718,7 +718,7 @@ def test_launcher_of_a_machine_without_login_python_is_noted(lab, slurm):
     assert "its configuration" in jobs.refused("igb_cabbi_x_000")
 
 
-def test_job_checks_what_a_login_node_may_not(lab, slurm):
+def test_job_checks_itself_if_login_nodes_may_not(lab, slurm):
     runs = {"x": [{"igb_cabbi-srun_000": {"ntasks": 2}}, {"igb_cabbi_optuna": {"array": "0-1"}}]}
     jobs = Submitter(lab, slurm, runs=runs)
     jobs.in_run("open(run.folder + '/ran', 'w')")

@@ -206,7 +206,7 @@ def test_wrong_name_is_refused_before_the_questions(plain_template, tmp_path, na
     ("folder", "advised"),
     [("growth", "015-growth"), ("9_my growth!", "015-my-growth"), ("12", "015-growth"), ("x/growth", "x/001-growth")],
 )
-def test_wrong_folder_is_refused_with_what_to_type(template, tmp_path, folder, advised):
+def test_wrong_folder_is_refused_with_a_command(template, tmp_path, folder, advised):
     """The advised number follows the highest one."""
     (tmp_path / "014-other/scripts").mkdir(parents=True)
     (tmp_path / "014-other/README.md").touch()

@@ -60,7 +60,7 @@ def test_show_prints_the_record(ran):
         assert f"folder     {record['folder']}\n" in done.stdout
 
 
-def test_show_makes_a_run_by_hand_again(ran):
+def test_show_reproduces_a_run_by_hand(ran):
     """The commands are typed after the script has changed."""
     edit(ran.path / "experiments/011-x/scripts/light.py", "loss=0.5", "loss=0.75")
     commit(ran.path, "Change light")
@@ -72,7 +72,7 @@ def test_show_makes_a_run_by_hand_again(ran):
     assert {name: first[name] for name in same} == {name: second[name] for name in same}
 
 
-def test_show_makes_a_point_again(ran):
+def test_show_reproduces_a_point(ran):
     """A point is computed once in a folder, so each time it gets another one."""
     grid = "defaults: [x_gh_000, _self_]\ngrid: {axes: {noise: [0.25]}}\n"
     (ran.path / "experiments/011-x/conf/round2.yaml").write_text(grid)
@@ -86,7 +86,7 @@ def test_show_makes_a_point_again(ran):
         assert first["configuration_hash"] == second["configuration_hash"]
 
 
-def test_show_makes_a_dirty_run_again(ran):
+def test_show_reproduces_a_dirty_run(ran):
     """New files and binary ones are part of the changes; ignored files, .env and results are not."""
     experiment = ran.path / "experiments/011-x"
     edit(experiment / "scripts/light.py", "loss=0.5", "loss=helper.LOSS")
@@ -119,7 +119,7 @@ def test_show_makes_a_dirty_run_again(ran):
     assert records(ran)[-1]["changes"] is None
 
 
-def test_show_makes_a_submitted_run_again(lab, slurm):
+def test_show_reproduces_a_submitted_run(lab, slurm):
     jobs = Submitter(lab, slurm, runs={"x": ["slurm_000"]})
     body = f"{BODY}\nfrom runtime import save_figure\nsave_figure(figure, '{lab.images}/plain.png')"
     lab.write_light(body, script="x")
@@ -198,7 +198,7 @@ print(save_figure(Figure((1, 1)), f"{IMAGES}/{sys.argv[1:] or 'none'}_1999-01-02
 """
 
 
-def test_show_makes_a_figure_of_a_plain_script_again(lab):
+def test_show_reproduces_a_figure_of_a_plain_script(lab):
     script = lab.render() / "scripts/plain.py"
     script.write_text(PLAIN)
     commit(lab.path, "Write plain")

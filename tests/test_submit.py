@@ -528,7 +528,7 @@ def test_job_that_was_accepted_twice_is_cancelled(two, slurm):
     wait_until(lambda: set(slurm.queue()) == before)
 
 
-def test_job_that_nobody_can_find_is_reported(two, slurm):
+def test_job_that_slurm_lost_is_reported(two, slurm):
     """The printed command finds it once squeue answers again."""
     fake_program(two, "sbatch", f'{SECOND}$real "$@" > /dev/null; echo "{TIMED_OUT}" >&2; exit 1')
     fake_program(two, "squeue", 'echo "squeue: error: no contact" >&2; exit 1')
