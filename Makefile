@@ -99,7 +99,7 @@ pictures: .venv/installed
 site: .venv/installed
 	.venv/bin/python docs/build_site.py
 
-release: .venv/installed
+release:
 	@scripts/release "$(VERSION)"
 
 requirements: .venv/installed

@@ -50,7 +50,7 @@ def notes_under(version, checkout):
 def test_release_makes_a_commit_and_an_annotated_tag(checkout):
     done = release(checkout, "7.9.0")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("v7.9.0 is made here. To publish it: git push --follow-tags\n")
+    assert done.stdout.endswith("v7.9.0 is made here. To publish it: git push --atomic --follow-tags\n")
     assert git(checkout, "cat-file", "-t", "v7.9.0") == "tag\n" and git(checkout, "status", "--porcelain") == ""
     assert git(checkout, "log", "-1", "--format=%s") == "Release 7.9.0\n"
     assert git(checkout, "rev-list", "--count", "v1.0.0..v7.9.0") == "2\n"
@@ -63,6 +63,7 @@ def test_release_makes_a_commit_and_an_annotated_tag(checkout):
 def test_release_refuses_a_wrong_version(checkout):
     git(checkout, "tag", "v7.9.0")
     assert refusal(checkout, "1.0") == "make release: which version? Type VERSION=X.Y.Z after it"
+    assert refusal(checkout, "07.9.0") == "make release: which version? Type VERSION=X.Y.Z after it"
     assert refusal(checkout, "7.9.0") == "make release: v7.9.0 exists"
     assert refusal(checkout, "7.8.9") == "make release: v7.9.0 is newer than v7.8.9"
 
@@ -70,6 +71,12 @@ def test_release_refuses_a_wrong_version(checkout):
 def test_release_refuses_uncommitted_changes(checkout):
     edit(checkout / "lab.yml", "time: 2-00:00:00", "time: 1-00:00:00")
     assert refusal(checkout, "7.9.0") == "make release: the tree is not clean; commit first"
+
+
+@pytest.mark.parametrize("switch", [["--create", "topic"], ["--detach"]], ids=["topic", "detached"])
+def test_release_refuses_another_branch(checkout, switch):
+    git(checkout, "switch", "--quiet", *switch)
+    assert refusal(checkout, "7.9.0") == "make release: a release is made on the branch main. Type: git switch main"
 
 
 def test_release_refuses_missing_update_notes(checkout):
