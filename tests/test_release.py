@@ -62,8 +62,9 @@ def test_release_makes_a_commit_and_an_annotated_tag(checkout):
 
 def test_release_refuses_a_wrong_version(checkout):
     git(checkout, "tag", "v7.9.0")
-    assert refusal(checkout, "1.0") == "make release: which version? Type VERSION=X.Y.Z after it"
-    assert refusal(checkout, "07.9.0") == "make release: which version? Type VERSION=X.Y.Z after it"
+    hint = "is not three numbers. Type: make release VERSION=0.1.0"
+    assert refusal(checkout, "1.0") == f"make release: VERSION=1.0 {hint}"
+    assert refusal(checkout, "07.9.0") == f"make release: VERSION=07.9.0 {hint}"
     assert refusal(checkout, "7.9.0") == "make release: v7.9.0 exists"
     assert refusal(checkout, "7.8.9") == "make release: v7.9.0 is newer than v7.8.9"
 
