@@ -8,8 +8,7 @@ import os.path as osp
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runtime.grid import UNHASHED, Grid, GridError, Point, nearest, override_text
 from runtime.hydra_yaml import load_grid
@@ -67,8 +66,7 @@ def with_text_keys(value: Any) -> Any:
 # The point of this process --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ChosenPoint:
+class ChosenPoint(NamedTuple):
     """The point that this process computes.
 
     config    the configuration that has the grid

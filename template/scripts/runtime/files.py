@@ -8,7 +8,6 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
-from secrets import token_hex
 from typing import Any, NoReturn, TextIO
 
 from runtime.signals import ENDING_SIGNALS
@@ -40,7 +39,7 @@ def temporary(path: str, ending: str = "") -> Iterator[str]:
     Its name ends with `.part` and `ending`. Raises OSError with `path` as its file name if a write fails.
     """
     os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    part = f"{path}.{token_hex(4)}.part{ending}"
+    part = f"{path}.{os.urandom(4).hex()}.part{ending}"
     TEMPORARY.add(part)
     try:
         yield part
@@ -91,7 +90,7 @@ def try_to_write(folder: str) -> None:
 
     Raises OSError if a step fails. No file remains. The names are random, so a symlink cannot be planted there.
     """
-    name = osp.join(folder, f".{token_hex(8)}")
+    name = osp.join(folder, f".{os.urandom(8).hex()}")
     parts = [f"{name}.1.part", f"{name}.2.part"]
     try:
         for part in parts:

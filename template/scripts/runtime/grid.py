@@ -16,8 +16,7 @@ import itertools
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 NAME_LIMIT = 150  # characters; a point's name is part of the names of folders, tables and images
 OWN_KEYS = ("config", "folder", "grid", "point", "hydra.run.dir", "hydra.sweep.dir", "hydra.output_subdir")
@@ -36,8 +35,7 @@ class GridError(Exception):
     """An invalid grid. The message is one line, with the name of the arm or the axis."""
 
 
-@dataclass(frozen=True)
-class Arm:
+class Arm(NamedTuple):
     """A named list of overrides. `config` is the configuration that it changes, or None for the grid's own."""
 
     name: str | None
@@ -45,8 +43,7 @@ class Arm:
     overrides: list[str]
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """A key of the configuration and its values. `key` is without the + or ++ of `prefix`."""
 
     key: str
@@ -62,8 +59,7 @@ class Axis:
         return f"{self.prefix}{self.key}={override_text(self.values[position])}"
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """One run of a campaign.
 
     arm        the arm's name; None if the grid has no arms
@@ -76,7 +72,7 @@ class Point:
     arm: str | None
     config: str | None
     overrides: list[str]
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any]
 
     def tags(self) -> list[str]:
         """Return the arm and KEY=VALUE of each axis."""
@@ -84,8 +80,7 @@ class Point:
         return [*([self.arm] if self.arm else []), *axes]
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """The arms and axes of a campaign, and their points: arms as written, then axes, the last varying fastest."""
 
     arms: list[Arm]

@@ -11,8 +11,7 @@ import os.path as osp
 import platform
 import subprocess
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.files import commit_new, temporary
 from runtime.paths import SCRIPTS
@@ -53,8 +52,7 @@ class ClaimError(Exception):
     """A claim that the user must resolve. The message is one line."""
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """The process that claims a point: a Slurm job with its restart, or a process on a host."""
 
     cluster: str | None
@@ -189,7 +187,7 @@ def claim_path(folder: str, number: int) -> str:
 
 def write_claim(path: str, owner: Owner) -> bool:
     """Write a claim. Return False if the file exists already."""
-    return write_new(path, json.dumps(asdict(owner)))
+    return write_new(path, json.dumps(owner._asdict()))
 
 
 def write_new(path: str, text: str) -> bool:

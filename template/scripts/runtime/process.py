@@ -6,9 +6,9 @@ import os.path as osp
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
+from typing import NamedTuple
 
 from runtime.campaign import chosen_point
 
@@ -16,8 +16,7 @@ from runtime.campaign import chosen_point
 NEEDED = {"srun": ("SLURM_PROCID",), "pack": ("SLURM_PROCID", "SLURM_NTASKS")}
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """One process of a run.
 
     job             the number of the Slurm job or job array, or of the first leg of a chain; None in a run by hand

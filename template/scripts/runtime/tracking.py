@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from runtime.campaign import ChosenPoint
@@ -30,7 +29,7 @@ def find_id(cfg: "DictConfig", recorded: str | None) -> str | None:
     """
     if in_sweep():
         return os.environ.get("WANDB_RUN_ID")
-    return cfg.wandb.get("id") or recorded or token_hex(8)
+    return cfg.wandb.get("id") or recorded or os.urandom(8).hex()
 
 
 def in_sweep() -> bool:

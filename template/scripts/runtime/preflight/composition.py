@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime import inputs
 from runtime.campaign import CHOSEN, ChosenPoint, campaign_of, expand, read_grid
@@ -31,8 +31,7 @@ from runtime.requirements import (
 )
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A function with hydra.main: the decorated function, its module, and the name of its configuration."""
 
     function: Callable[[], Any]
@@ -159,14 +158,13 @@ class Check:
         if self.has_run and not has_runtime(cfg):
             self.found.add(f"{label}: {LACKS_RUNTIME}")
             return None
-        values: Any = OmegaConf.to_container(cfg, resolve=False)
-        values.pop("hydra", None)
         check_values(cfg, label, self.found, command.is_multirun)
         self.found.is_unrecorded |= not has_runtime(cfg)
         if has_runtime(cfg):
             self.found.problems += grid_problems(cfg, command.is_multirun)
             if not self.found.problems:
                 check_requirements(cfg, self.known, self.found)
+        values: Any = OmegaConf.to_container(cfg, resolve=False)
         return dict(values)
 
     def grid(self, grid: Grid, command: "Command") -> None:

@@ -6,9 +6,8 @@ import math
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.campaign import hash_values
 from runtime.grid import Axis, Grid, Point
@@ -24,8 +23,7 @@ Compose = Callable[[str, Point, Findings], Values | None]
 OTHER = "finished with another configuration"
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """A point that is composed.
 
     label    what a finding is about
@@ -35,7 +33,7 @@ class Sample:
 
     label: str
     point: Point
-    arm: list[Point] = field(default_factory=list)
+    arm: Sequence[Point] = ()
     axes: int = 0
 
 

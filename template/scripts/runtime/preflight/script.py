@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime import hydra_help
 from runtime.campaign import CONFIG_OPTIONS
@@ -21,8 +21,7 @@ from runtime.requirements import lightning_problem
 MODULE = "__mp_main__"  # multiprocessing imports scripts under this name, too
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What all scripts share. `path` is sys.path without its first entry, and `limit` the seconds for one step."""
 
     environment: dict[str, str]

@@ -5,14 +5,13 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
+from typing import NamedTuple
 
 IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
-@dataclass(frozen=True)
-class Import:
+class Import(NamedTuple):
     """An import in a script. `is_certain` means that it is reached whenever the code around it runs."""
 
     line: int
@@ -26,10 +25,11 @@ class Source:
     def __init__(self, path: str) -> None:
         with open(path, "rb") as file:
             self.tree = ast.parse(file.read(), path)
-        self.names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
-        self.attributes = {node.attr for node in ast.walk(self.tree) if isinstance(node, ast.Attribute)}
-        self.texts = {node.value for node in ast.walk(self.tree) if isinstance(node, ast.Constant)}
-        self.modules = {name.partition(".")[0] for name in map(imported_name, ast.walk(self.tree)) if name}
+        nodes = list(ast.walk(self.tree))
+        self.names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        self.attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        self.texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+        self.modules = {name.partition(".")[0] for name in map(imported_name, nodes) if name}
 
     @property
     def guards(self) -> list[ast.If]:
