@@ -342,8 +342,8 @@ def test_preflight_interrupted_leaves_no_process(x):
     script = plain(x, "import time\nopen('began', 'w')\ntime.sleep(98765)\nos.system('')")
     folder = x.path / "ask"
     folder.mkdir()
-    (folder / "requests").write_bytes(b"a\0" + b"0\0" + b"1\0" + script.encode() + b"\0")
-    words = [sys.executable, f"{SCRIPTS}/runtime/check.py", folder]
+    (folder / "0.requests").write_bytes(b"a\0" + b"0\0" + b"1\0" + script.encode() + b"\0")
+    words = [sys.executable, f"{SCRIPTS}/runtime/check.py", folder, "0"]
     check = subprocess.Popen(words, cwd=x.path, stderr=subprocess.PIPE, env=os.environ | PROBES)
     while not (x.path / "began").exists():
         time.sleep(0.05)

@@ -55,8 +55,8 @@ def ask(root, check, commands, env=None, python=(sys.executable,), probes=PROBES
     """Run check.py on {launcher: command}. Return the completed process and the folder."""
     folder = Path(tempfile.mkdtemp())
     words = [word for launcher, command in commands.items() for word in words_of(launcher, command, own)]
-    (folder / "requests").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in words))
-    return run(*python, check, folder, cwd=root, env=os.environ | probes | (env or {})), folder
+    (folder / "0.requests").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in words))
+    return run(*python, check, folder, "0", cwd=root, env=os.environ | probes | (env or {})), folder
 
 
 def preflight(lab, *commands, name="011-x", **kwargs):
@@ -65,4 +65,4 @@ def preflight(lab, *commands, name="011-x", **kwargs):
     done, folder = ask(lab.path, check, dict(zip("abcdefghijklmnop", commands, strict=False)), **kwargs)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stderr
     inputs = {path.name: dict(pairs(path)) for path in (folder / "inputs").iterdir()}
-    return Answer(pairs(folder / "problems"), pairs(folder / "notes"), inputs)
+    return Answer(pairs(folder / "0.problems"), pairs(folder / "0.notes"), inputs)

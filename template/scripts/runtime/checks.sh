@@ -4,27 +4,18 @@ readonly check_seconds=600 # the limit for a launcher's setup, and for all scrip
 
 declare -A files=() # by launcher: its path in the code that is checked
 declare -A modes=() # by launcher: its EXPERIMENT_MODE
+rules=()               # the lines in which launchers name the rules of their machines, each once
 
 check_launchers() {
-  local launcher
+  local launcher rule
   check_bash_env
   for launcher in "${launchers[@]}"; do
     files[$launcher]=$tree/$experiment/scripts/${stems[$launcher]}.slurm
     check_text "$launcher" "${files[$launcher]}"
     check_options "$launcher" "${files[$launcher]}"
   done
-  record_rules
+  for rule in "${rules[@]}"; do warn "rule of ${rule#'# Rule of '}"; done
   preflight
-}
-
-# Record as warnings what the machines of the launchers ask of people, each rule once.
-record_rules() {
-  local rule
-  local -A found=()
-  while IFS= read -r rule; do
-    [[ ${found[$rule]-} ]] || warn "rule of ${rule#'# Rule of '}"
-    found[$rule]=yes
-  done < <(grep -h '^# Rule of ' -- "${files[@]}")
 }
 
 # Refuse a BASH_ENV that changes the directory. In a job, bash reads that file before the launcher.
@@ -45,11 +36,19 @@ check_text() { # LAUNCHER FILE
     || die "$1: it has DOS line breaks. Convert them: sed -i 's/\\r\$//' $(printf %q "$scripts/${stems[$1]}.slurm")"
   [[ $'\n'$text == *$'\n#SBATCH'* ]] \
     || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/${stems[$1]}.slurm")"
-  refuse_ignored_directives "$1" "$text"
+  read_lines "$1" "$text"
   message=$(bash -pn "$2" 2>&1) || die "$1: ${message#"$2: "}"
   ! is_from_template "$2" || [[ $'\n'$text == *$'\nrun=('* ]] \
     || die "$1: it lacks its command, run=( ... )"
   if [[ $'\n'$text =~ $'\n'export\ EXPERIMENT_MODE=([a-z]+) ]]; then modes[$1]=${BASH_REMATCH[1]}; fi
+}
+
+is_among() { # WORD WORD...
+  local word
+  for word in "${@:2}"; do
+    if [[ $word == "$1" ]]; then return; fi
+  done
+  return 1
 }
 
 # Set RESULT to the text of a file. Builtins are used here and below, because a process for each launcher takes longer.
@@ -57,8 +56,9 @@ read_text() { # FILE RESULT
   IFS= read -r -d '' "$2" < "$1" || true
 }
 
-# Slurm silently ignores #SBATCH lines that are indented or follow a command.
-refuse_ignored_directives() { # LAUNCHER TEXT
+# Refuse #SBATCH lines that Slurm silently ignores: those that are indented or follow a command. Append to `rules` what
+# the launcher's machine asks of people.
+read_lines() { # LAUNCHER TEXT
   local line command='' number=0
   while IFS= read -r line; do
     number=$((number + 1))
@@ -66,6 +66,7 @@ refuse_ignored_directives() { # LAUNCHER TEXT
       die "$1: Slurm ignores the #SBATCH in line $number, because it is indented or follows a command"
     fi
     [[ $line =~ ^[[:blank:]]*(#|$) ]] || command=yes
+    if [[ $line == '# Rule of '* ]] && ! is_among "$line" "${rules[@]}"; then rules+=("$line"); fi
   done <<< "$2"
 }
 
@@ -193,12 +194,11 @@ export_job_variables() { # LAUNCHER
 # Let each launcher of the template print its command and environment. Then start Python once for all launchers with
 # the same Python command and environment. Print every problem, and exit if there is one.
 #
-# The functions below share two arrays: `groups`, the folder of each group by its command and environment, and
-# `findings`, the problems of each launcher.
+# The functions below share two arrays: `groups`, the number of each group by its command and environment, and
+# `findings`, the problems of each launcher. The files of group 0 are $work/0.requests and so on.
 preflight() {
   local launcher failed=''
   local -A groups=() findings=()
-  mkdir -- "$work/checks" "$work/inputs" "$work/points" "$work/unrecorded"
   inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
@@ -214,8 +214,7 @@ preflight() {
 # secrets, so it is kept in a private folder and removed at the end.
 inspect_launchers() {
   local launcher number=0
-  answers=$(umask 077 && mktemp -d)
-  trap 'rm -rf -- "$answers"; clean_up' EXIT
+  answers=$(mktemp -d)
   for launcher in "${launchers[@]}"; do
     if ! is_from_template "${files[$launcher]}"; then continue; fi
     inspect_launcher "$launcher" &
@@ -336,45 +335,41 @@ check_configuration() { # LAUNCHER NAME
   fi
 }
 
-# Write the request of a launcher for check.py to the folder of its group. The last four arguments name arrays: the
-# words of the Python command and of the run, and the variables of this launcher alone and of the whole group.
+# Write the request of a launcher for check.py to the file of its group. The last four arguments name arrays: the words
+# of the Python command and of the run, and the variables of this launcher alone and of the whole group.
 add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
   local -n python_words=$2 run_words=$3 own_variables=$4 shared_variables=$5
   local key group
   printf -v key '%s\n' "${python_words[@]}" '' "${shared_variables[@]}"
   group=${groups[$key]-}
   if [[ ! $group ]]; then
-    group=$work/checks/${#groups[@]}
+    group=${#groups[@]}
     groups[$key]=$group
-    mkdir -- "$group"
-    print_words "${python_words[@]}" > "$group/python"
-    (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
+    print_words "${python_words[@]}" > "$work/$group.python"
+    print_words "${shared_variables[@]}" > "$answers/$group.environment"
   fi
-  echo "$1" >> "$group/launchers"
+  echo "$1" >> "$work/$group.launchers"
   run_words+=("${overrides[@]}")
   if [[ ${grids[$1]-} && ${request[name]} ]]; then run_words+=(config="${grids[$1]}.${request[name]}"); fi
   print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" "${#run_words[@]}" "${run_words[@]}" \
-    >> "$group/requests"
+    >> "$work/$group.requests"
 }
 
 # Start Python on each group, eight at a time, and read what it found.
 check_groups() {
-  local group task number=0
-  for group in "$work/checks"/*; do
-    if [[ ! -d $group ]]; then continue; fi
+  local group task
+  for ((group = 0; group < ${#groups[@]}; group++)); do
     check_group "$group" &
-    if ((++number % 8 == 0)); then wait; fi
+    if (((group + 1) % 8 == 0)); then wait; fi
   done
   for task in "${during_checks[@]}"; do "$task"; done
   wait
-  for group in "$work/checks"/*; do
-    if [[ -d $group ]]; then read_group "$group"; fi
-  done
+  for ((group = 0; group < ${#groups[@]}; group++)); do read_group "$group"; done
 }
 
 # Start check.py for a group. The probes are the variables that identify a run. check.py reports those that Python
 # lacks.
-check_group() { # FOLDER
+check_group() { # GROUP
   local status=0
   local -a python environment
   local -r probes=(
@@ -382,28 +377,28 @@ check_group() { # FOLDER
     SLURM_JOB_ID=0 SLURM_ARRAY_JOB_ID=0 SLURM_ARRAY_TASK_ID=0 SLURM_RESTART_COUNT=0 SLURM_CLUSTER_NAME=none
     SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_STEP_ID=0 SLURM_CPUS_PER_TASK=1
   )
-  mapfile -t -d '' python < "$1/python"
-  mapfile -t -d '' environment < "$answers/${1##*/}.environment"
+  mapfile -t -d '' python < "$work/$1.python"
+  mapfile -t -d '' environment < "$answers/$1.environment"
   (cd -- "$tree" && exec timeout --kill-after=10 "$check_seconds" env -i "${environment[@]}" "${probes[@]}" \
-    "${python[@]}" "$experiment/scripts/runtime/check.py" "$1") < /dev/null > /dev/null 2> "$1/errors" || status=$?
-  echo "$status" > "$1/status"
+    "${python[@]}" "$experiment/scripts/runtime/check.py" "$work" "$1") \
+    < /dev/null > /dev/null 2> "$work/$1.errors" || status=$?
+  echo "$status" > "$work/$1.status"
 }
 
-# Read the findings of a group, and copy the checksums of its inputs and the states of its points.
-read_group() { # FOLDER
-  local launcher line
-  local -r status=$(< "$1/status")
+# Read the findings of a group. The checksums of its inputs and the states of its points stay where check.py writes them.
+read_group() { # GROUP
+  local launcher line status
+  read -r status < "$work/$1.status"
   while read -r launcher; do
-    if [[ $status != 0 ]]; then add_failure "$launcher" "$status" "$1/errors"; fi
-  done < "$1/launchers"
+    if [[ $status != 0 ]]; then add_failure "$launcher" "$status" "$work/$1.errors"; fi
+  done < "$work/$1.launchers"
   if [[ $status != 0 ]]; then return; fi
   while IFS= read -r -d '' launcher && IFS= read -r -d '' line; do
     add_finding "$launcher" "$line"
-  done < "$1/problems"
+  done < "$work/$1.problems"
   while IFS= read -r -d '' launcher && IFS= read -r -d '' line; do
     warn "$launcher: $line"
-  done < "$1/notes"
-  cp -R -- "$1/inputs" "$1/points" "$1/unrecorded" "$work/"
+  done < "$work/$1.notes"
 }
 
 add_finding() { # LAUNCHER LINE
