@@ -1,14 +1,18 @@
 """Launchers under a real Slurm: working directory, log, state, signals and requeues."""
 
+import os
 import re
 import shutil
 import socket
 import time
 
+import jinja2
 import pytest
 from support.process import git, run, wait_until
 from support.slurm import Submitter, submitted
-from support.template import MACHINES
+from support.template import MACHINES, ROOT
+
+from experiments.checks.launchers import KILLS_TORCHRUN
 
 TAKES_RUNS = {
     name: entry for name, entry in MACHINES.items() if entry.get("slurm", True) and not entry.get("retired", False)
@@ -130,6 +134,39 @@ def test_signal_that_reaches_no_process_is_reported(lab, slurm):
     line = "signal is TERM@90, which Slurm only sends to processes started by srun. Use --signal=B:TERM@90"
     assert done.stderr == f"submit.sh: gh_x_000: {line}\nsubmit.sh: gh_x-ddp_001: {line}\n"
     assert jobs.submit("--dry-run", "gh_x-ddp_001", "--", "--signal=B:TERM@90").stderr == ""
+
+
+KILL_TORCHRUN = ["USR1", "usr1@60", "SIGUSR2", "B:SigUsr2@9", "b:USR1", "R:10@5", "BR:12", "010", "B: USR1@90"]
+SPARE_TORCHRUN = ["B:TERM", "TERM@90", "SIGINT", "1", "15@60", "64", "B:2@10"]
+CHECK_SIGNALS = """
+set -u
+. "$0"
+work=$1 words=("${@:3}")
+declare -A slurm_options starts
+die() { exit 1; }
+warn() { :; }
+for word in "${words[@]}"; do
+  slurm_options=() modes=([x]=ddp)
+  read_options x --signal="$word" "$2" || echo "Slurm refuses $word"
+  (check_signal x "${slurm_options[x signal]}") || echo "$word"
+done
+"""
+
+
+def test_signals_that_kill_torchrun_are_the_same_everywhere(jobs, slurm, tmp_path):
+    """Slurm ignores the case of a signal and knows its number."""
+    known, launcher = [*KILL_TORCHRUN, *SPARE_TORCHRUN], jobs.experiment / "scripts/gh_x_000.slurm"
+    assert [word for word in known if KILLS_TORCHRUN.match(word)] == KILL_TORCHRUN
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROOT), extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]
+    )
+    rules = environment.from_string(
+        "{% from 'rules/checks.jinja' import kills_torchrun %}{{ kills_torchrun }}"
+    ).render()
+    assert rules == KILLS_TORCHRUN.pattern
+    checks = ROOT / "template/scripts/runtime/checks.sh"
+    done = run("bash", "-c", CHECK_SIGNALS, checks, tmp_path, launcher, *known, env=os.environ | slurm.environment)
+    assert done.stdout.split("\n")[:-1] == KILL_TORCHRUN
 
 
 def test_killed_run_stays_marked_running(jobs, slurm):

@@ -18,7 +18,7 @@ EXPERIMENT = re.compile(r"(?:^|/)experiments/([^/]+)")
 PATTERN_PROGRAMS = {"sed", "awk", "gawk", "grep", "egrep", "perl", "tr", "rg"}  # their first argument is not a path
 BIND = ("--bind", "-B", "--volume", "-v", "--container-mounts")
 
-KILLS_TORCHRUN = re.compile(r"(?:[BR]*:)?(?:(?:SIG)?USR[12]|1[02])(?:@.*)?", re.IGNORECASE)
+KILLS_TORCHRUN = re.compile(r"(?i)([BR]*:)?\s*((SIG)?USR[12]|0*1[02])(@.*)?\Z")  # as in rules/checks.jinja
 
 SECRET = re.compile(
     r"(?<![A-Za-z0-9])((?:--)?(?:[\w-]*[_-])?(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API[_-]?KEY|ACCESS[_-]KEY))"
@@ -76,7 +76,7 @@ def torchrun_signal(context: Context) -> Iterator[Finding]:
     """A signal before the time limit that kills torchrun but leaves its processes running."""
     for launcher in context.launchers:
         signal = str(launcher.options.get("signal", ""))
-        if KILLS_TORCHRUN.fullmatch(signal) and any(start.mode == "ddp" for start in launcher.starts):
+        if KILLS_TORCHRUN.match(signal) and any(start.mode == "ddp" for start in launcher.starts):
             time = signal.partition("@")[2]
             remedy = f"B:TERM@{time}" if time else "B:TERM"
             yield Finding(launcher.file, f"has signal {one_line(signal)}, which kills torchrun alone. Use {remedy}")
