@@ -60,7 +60,7 @@ def test_disk_without_hard_links_gets_all_figures(lab, error):
 def test_folder_is_checked_as_a_run_uses_it(lab):
     script = lab.render() / "scripts/x.py"
     done = run(*REFUSE, "rename=EPERM", sys.executable, script, cwd=lab.path)
-    assert done.returncode == 1 and done.stderr.startswith("DATA_ROOT names a folder that cannot be written: ")
+    assert done.returncode == 1 and done.stderr.startswith("DATA_ROOT is a folder that is not writable: ")
     limit = "import resource, signal, runpy, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); runpy.run_path(sys.argv[1], None, '__main__')"
     done = lab.python("-B", "-c", limit, script, env={"PYTHONPATH": str(script.parent)})
@@ -94,7 +94,7 @@ def test_figure_is_kept_if_it_cannot_be_written(lab, case):
     folder, record = the_run(lab)
     assert (done.returncode, done.stdout) == (1, "went on\n")
     first, last = done.stderr.splitlines()
-    assert problem in first and first.endswith(f" It is kept: {folder}/{kept}")
+    assert problem in first and first.endswith(f" It is saved as: {folder}/{kept}")
     assert last == f"{folder}: the run failed, because the files listed above could not be written."
     assert (record["status"], record["error"]) == ("failed", first)
     assert record["figures"] == [f"{folder}/{kept}"] and (folder / kept).stat().st_size > 1000
@@ -142,13 +142,15 @@ def test_table_is_kept_in_the_other_folder(lab):
     done = start(lab, "run.table([{'a': 1}])")
     folder, record = the_run(lab)
     table = folder / "x_gh_000.csv"
-    assert done.stderr.startswith(f"{experiment}/results/x_gh_000.csv: ") and f" It is kept: {table}\n" in done.stderr
+    assert (
+        done.stderr.startswith(f"{experiment}/results/x_gh_000.csv: ") and f" It is saved as: {table}\n" in done.stderr
+    )
     assert (done.returncode, record["tables"], table.read_text()) == (1, [str(table)], "a\n1\n")
     (experiment / "results").unlink()
     lab.data.joinpath("experiments").rename(lab.data / "before")
     done = start(lab, "os.mkdir(osp.join(run.folder, 'x_gh_000.csv'))\nrun.table([{'a': 2}])")
     table = experiment / "results/x_gh_000.csv"
-    assert "/x_gh_000.csv: Is a directory. " in done.stderr and f" It is kept: {table}\n" in done.stderr
+    assert "/x_gh_000.csv: Is a directory. " in done.stderr and f" It is saved as: {table}\n" in done.stderr
     assert (done.returncode, table.read_text()) == (1, "a\n2\n")
 
 
@@ -203,12 +205,12 @@ def test_disk_without_locks_is_refused_in_one_line(lab, error):
     lock = lab.data / "experiments/011-x/queries/n.lock"
     done = run(*REFUSE, f"flock={error}", *query, cwd=lab.path)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"query.py: n: {lock}: this disk does not lock files: ")
+    assert done.stderr.startswith(f"query.py: n: {lock}: this disk does not support file locks: ")
     assert NO_LOCKS[error] in done.stderr and ADVICE in done.stderr
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = run(*REFUSE, f"flock={error}", sys.executable, "-c", HOLD, "a", cwd=lab.path, env=env)
     lock = lab.path / ".git/experiments/a.lock"
-    assert done.stderr.startswith(f"{lock}: this disk does not lock files: ") and ADVICE in done.stderr
+    assert done.stderr.startswith(f"{lock}: this disk does not support file locks: ") and ADVICE in done.stderr
     assert done.stdout == ""
 
 

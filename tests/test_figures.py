@@ -103,12 +103,12 @@ def test_unknown_format_or_missing_latex_is_one_line(figures, tmp_path):
     done = figures.save("'a.jpg'")
     path = figures.lab.images / "a.jpg"
     problem = 'unknown ending ".jpg"; expected one of: .png, .svg, .pdf, .gif.'
-    assert done.stderr.startswith(f"{path}: {problem} It is kept: ")
+    assert done.stderr.startswith(f"{path}: {problem} It is saved as: ")
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
     done = figures.save("'a.png'", env={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "PATH": "/bin/nowhere"})
     assert done.returncode == 1
     problem = "text.usetex is on, but latex is missing. Install it, or turn text.usetex off, for example in "
-    assert f"{figures.lab.images}/a.png: {problem}{tmp_path}/matplotlibrc. It is kept: " in done.stderr
+    assert f"{figures.lab.images}/a.png: {problem}{tmp_path}/matplotlibrc. It is saved as: " in done.stderr
     assert figures.names() == []
 
 
@@ -177,7 +177,7 @@ def test_stable_name_is_replaced_only_by_its_own_run(figures):
     second = contents()
     assert all(old != new for old, new in zip(first, second, strict=True)) and figures.names() == sorted(names)
     (figures.experiment / "conf/x_gh_001.yaml").write_text((figures.experiment / "conf/x_gh_000.yaml").read_text())
-    refused = "{}: another script or configuration made this file. Move it, or choose another name. It is kept: "
+    refused = "{}: another script or configuration made this file. Move it, or choose another name. It is saved as: "
     for path in paths:
         assert save(path.name, script="another").stderr.startswith(refused.format(path))
     assert save(names[0], config="x_gh_001").stderr.startswith(refused.format(paths[0]))
@@ -301,7 +301,7 @@ def test_save_figure_needs_neither_run_nor_hydra(figures):
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     found = re.fullmatch(
         rf"{paths[0]}: this file was made with {name} --width 85\. "
-        r"To accept it: experiments (figures --promote (\S+) \S+) It is kept: (.*)\n",
+        r"To accept it: experiments (figures --promote (\S+) \S+) It is saved as: (.*)\n",
         done.stderr,
     )
     kept = found[3].split(", ")
@@ -327,7 +327,7 @@ def test_stable_name_needs_equal_overrides_or_promotion(figures):
     line = next(line for line in done.stderr.splitlines() if line.startswith(str(png)))
     found = re.fullmatch(
         rf"{png}: this file was made with no overrides\. "
-        rf"To accept it: experiments (figures --promote (\S+) {png}) It is kept: \2, (\S+)\.pdf",
+        rf"To accept it: experiments (figures --promote (\S+) {png}) It is saved as: \2, (\S+)\.pdf",
         line,
     )
     assert found[2] == f"{found[3]}.png" and found[3].startswith(str(figures.lab.data))

@@ -51,8 +51,8 @@ def test_source_that_is_hostile_skips_its_experiment(old, experiment):
         values = yaml.safe_load(answers.read_text()) | {"_src_path": source}
         answers.write_text(yaml.safe_dump(values))
         commit(old.path)
-        assert skipped(by_tool(old), experiment, "is not an address")
-        assert "is not an address" in tool(old, "check").stdout
+        assert skipped(by_tool(old), experiment, "is not a valid address")
+        assert "is not a valid address" in tool(old, "check").stdout
     assert not (old.path / "hacked").exists()
 
 

@@ -162,7 +162,7 @@ def test_figure_without_metadata_is_found_in_records(ran):
     for name, content in (bad | odd).items():
         (ran.images / name).write_text(content)
         done = tool(ran, "list", "--figure", f"images/{name}")
-        assert done.returncode == 1 and "no run's record names it" in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 1 and "no record contains it" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ OPTIONS = {
     "gres": "gpu:8",
     "time": "9-00:00:00",
 }
-PLACE = "# Your own options go below. If an option is given twice, sbatch takes the last.\n"
+PLACE = "# Add your own options below. If an option is given twice, sbatch uses the last one.\n"
 
 
 class Edit:

@@ -324,7 +324,7 @@ def test_worktree_submits_its_own_files(jobs, slurm, tmp_path):
     script = worktree / "experiments/011-x/scripts/submit.sh"
     env = (jobs.lab.path / ".env").read_text()
     (worktree / ".env").write_text(env)
-    assert f"does not hold {worktree}/experiments/011-x" in jobs.refused("gh_x_000", script=script)
+    assert f"does not contain {worktree}/experiments/011-x" in jobs.refused("gh_x_000", script=script)
     (worktree / ".env").write_text(env.replace(f"{jobs.lab.path}/experiments", f"{worktree}/experiments"))
     (worktree / "torchcell/timestamp.py").write_text("def timestamp():\n    return '1999-01-01-00-00-00'\n")
     [number] = submitted(jobs.submit("gh_x_000", script=script))
@@ -479,7 +479,7 @@ def test_prune_removes_only_unused_code(jobs, slurm):
     file = jobs.lab.path / "home/bin/squeue"
     file.write_text("#!/bin/bash\necho 'squeue: error: no contact' >&2\nexit 1\n")
     file.chmod(0o755)
-    assert "squeue failed, so no further copy is removed" in jobs.refused("--prune") and two.exists()
+    assert "squeue failed, so no more copies are removed" in jobs.refused("--prune") and two.exists()
 
 
 def test_pinned_code_has_no_secrets(jobs):

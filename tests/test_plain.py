@@ -148,8 +148,8 @@ def test_old_campaign_runs_each_point_once(old):
     (old.experiment / "scripts/other.py").write_text(OLD)
     edit(old.experiment / "scripts/slurm_cgt.slurm", "scripts/cgt.py", "scripts/other.py")
     assert old.refused("slurm_cgt", "round2") == (
-        "submit.sh: slurm_cgt round2: runs/round2 has the runs of experiments/011-x/scripts/cgt.py. "
-        "Copy the configuration round2 to another name for experiments/011-x/scripts/other.py."
+        "submit.sh: slurm_cgt round2: runs/round2 contains the runs of experiments/011-x/scripts/cgt.py. "
+        "For experiments/011-x/scripts/other.py, copy the configuration round2 to another name."
     )
 
 

@@ -108,8 +108,8 @@ def test_point_shows_its_configuration(campaign):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([], "round2 has a grid of 6 points. Choose one, like point=reference_0"),
-        (["-m", "lr=1,2"], "round2 has a grid of 6 points. Choose one, like point=reference_0"),
+        ([], "round2 has a grid of 6 points. Choose one, such as point=reference_0"),
+        (["-m", "lr=1,2"], "round2 has a grid of 6 points. Choose one, such as point=reference_0"),
         (["point=wide_7"], 'unknown point "wide_7" of round2; the nearest of its 6 points: wide_1, wide_0, masked_1'),
         (["point=wide_0", "-m"], "point=wide_0: a point is one run. Remove --multirun."),
         (["point=wide_0", "point=wide_1"], "point=wide_0 point=wide_1: a run computes one point. Remove one of them."),
@@ -190,7 +190,7 @@ def test_point_held_elsewhere_is_refused(campaign):
     assert line == f"{path}: process 7 on other has claimed this point. If it has ended, remove this file."
     path.write_text(json.dumps(claim | {"submission": None, "cluster": "delta", "job": "5", "task": "3"}))
     line = refusal(start(campaign, "point=wide_0"))
-    assert line.startswith("job 5_3 holds a point, and Slurm does not answer about it: it is a job of cluster delta")
+    assert line.startswith("job 5_3 holds a point, and Slurm did not return its state: it is a job of cluster delta")
     path.write_text("")
     line = refusal(start(campaign, "point=wide_0"))
     assert line == f"{path}: not a claim. If no process computes this point, remove this file."
@@ -517,7 +517,7 @@ def test_point_by_hand_asks_slurm_about_its_holder(campaign, jobs, tmp_path):
     (tmp_path / "slurm.conf").write_text("ClusterName=lab\n")
     silent = {"SLURM_CONF": str(tmp_path / "slurm.conf"), "SLURM_CLUSTER_NAME": "lab"}
     line = refusal(start(campaign, "point=wide_0", env=silent))
-    assert line.startswith(f"job {held}_0 holds a point, and Slurm does not answer about it: squeue: ")
+    assert line.startswith(f"job {held}_0 holds a point, and Slurm did not return its state: squeue: ")
     ids = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "2"}
     job = silent | ids | {"ENVIRONMENT": "BATCH"}
     done = run("bash", "job.sh", cwd=campaign.path, env=os.environ | job)

@@ -119,7 +119,7 @@ def test_problem_is_reported_in_one_line(x):
     assert [line.partition(": no module named ")[2].split()[0] for line in lines[:2]] == ["neither", "no_such"]
     assert lines[2:] == [
         f"DATA_ROOT is not set. Set it in {x.path}/.env",
-        "ASSET_IMAGES_DIR names a folder that cannot be written: /nowhere",
+        "ASSET_IMAGES_DIR is a folder that is not writable: /nowhere",
     ]
     change(x, "scripts/x.py", "import no_such, neither", "pass")
     assert [re.search("hours|start", line)[0] for line in problems(x)] == ["start", "hours"]
@@ -190,7 +190,7 @@ def test_hydra_script_without_runtime_is_accepted(x):
     assert problems(x, script) == []
     assert "Could not override 'model.l'" in problems(x, script, "model.l=2")[0]
     (x.path / "outputs").write_text("a file")
-    assert problems(x, script) == [f"hydra.run.dir: the folder cannot be written: {x.path}/outputs"]
+    assert problems(x, script) == [f"hydra.run.dir: the folder is not writable: {x.path}/outputs"]
 
 
 ACCEPTED = {
@@ -538,7 +538,7 @@ def test_hydra_1_3_is_patched_on_python_3_14(x, tmp_path):
     """argparse of Python 3.14 formats each help text at once, which fails on Hydra 1.3."""
     (tmp_path / "sitecustomize.py").write_text(HELP)
     env = {"PYTHONPATH": str(tmp_path)}
-    line = f"{SCRIPT}: Hydra refuses its arguments: badly formed help string"
+    line = f"{SCRIPT}: Hydra rejected its arguments: badly formed help string"
     assert problems(x, env=env) == [line] and x.start(env=env).returncode == 1
     change(x, "scripts/runtime/hydra_help.py", "AFFECTED = (3, 14)", "AFFECTED = sys.version_info[:2]")
     assert problems(x, env=env) == [] and x.start(env=env).returncode == 0
@@ -607,7 +607,7 @@ def test_disabled_dotenv_is_refused_by_name(x, value):
 
 def test_folder_of_another_clone_is_refused(x):
     (x.data / "011-x").mkdir()
-    line = f"EXPERIMENT_ROOT names a folder that does not hold {x.path}/experiments/011-x: {x.data}"
+    line = f"EXPERIMENT_ROOT is a folder that does not contain {x.path}/experiments/011-x: {x.data}"
     assert problems(x, env={"EXPERIMENT_ROOT": str(x.data)}) == [line]
 
 
@@ -615,7 +615,7 @@ def test_folder_of_runs_must_be_writable(x):
     runs = x.data / "experiments/011-x/runs"
     runs.parent.mkdir(parents=True)
     runs.symlink_to("/proc")
-    assert problems(x) == [f"hydra.run.dir: the folder cannot be written: {runs}"]
+    assert problems(x) == [f"hydra.run.dir: the folder is not writable: {runs}"]
 
 
 def test_env_file_is_not_loaded_for_a_script_without_it(x):
@@ -658,7 +658,7 @@ def test_env_file_is_read_like_python_dotenv(x, tmp_path):
         elif not os.path.isabs(value):
             wrong = f"DATA_ROOT names a relative path: {value}. Write an absolute path."
         else:
-            wrong = f"DATA_ROOT names a folder that cannot be written: {value}"
+            wrong = f"DATA_ROOT is a folder that is not writable: {value}"
         is_right = bool(value) and os.path.isdir(value)
         assert problems(x, script) == ([] if is_right else [wrong]), text
 
@@ -708,8 +708,8 @@ def test_launcher_of_a_machine_without_login_python_is_noted(lab, slurm):
     done = jobs.submit("--dry-run", "igb_cabbi_x_000", "gh_x_001")
     assert (done.returncode, done.stdout) == (0, "igb_cabbi_x_000: ready\ngh_x_001: ready\n")
     assert done.stderr == (
-        "submit.sh: igb_cabbi_x_000: the job itself checks its script, "
-        "since its machine forbids Python on login nodes. Inputs are not compared.\n"
+        "submit.sh: igb_cabbi_x_000: the job checks its own script, "
+        "because this machine forbids Python on login nodes. Inputs are not compared.\n"
     )
     assert list(lab.data.iterdir()) == [], "something ran where nothing may"
     for name, path in marks.items():

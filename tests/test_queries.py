@@ -301,8 +301,8 @@ def test_parameters_are_checked_before_connecting(queries):
     json_file, cypher = queries.experiment / "queries/p.json", queries.experiment / "queries/p.cql"
     mapping = f"{json_file} is not a mapping of parameters to values"
     reasons = [
-        ([], {}, "no value for $a, $b. Give --param a=JSON, or write queries/p.json."),
-        (["a=1"], {}, "no value for $b. Give --param b=JSON, or write queries/p.json."),
+        ([], {}, "no value for $a, $b. Use --param a=JSON, or write queries/p.json."),
+        (["a=1"], {}, "no value for $b. Use --param b=JSON, or write queries/p.json."),
         *(([word], {}, f"the parameter {word} must be KEY=JSON or KEY=@FILE") for word in ("=3", "a", "=")),
         ([f"a={2**63}"], {}, f"the parameter a is an integer beyond 64 bits: {2**63}"),
         (['a={"x": [0, -9223372036854775809]}'], {}, "the parameter a.x[1] is an integer beyond 64 bits: "),

@@ -314,7 +314,7 @@ def test_second_experiment_in_one_process_is_refused(lab):
         (f"exec({as_a_notebook!r}, {{}})", f"{second}"),
     ):
         done = run(sys.executable, "-c", f"{add.format(str(first))}import x\n{add.format(str(second))}{code}", cwd="/")
-        imported = f"This process has imported the runtime of {first.parent}."
+        imported = f"This process already uses the runtime of {first.parent}."
         assert done.stderr == f"{imported} Start {what} in a new process.\n"
         assert done.returncode == 1
     assert list(lab.data.iterdir()) == []
@@ -422,7 +422,7 @@ def test_signal_marks_run_terminated(lab, number):
     assert (record["status"], record["error"]) == ("terminated", number.name)
     assert record["attempts"][0]["status"] == "terminated" and record["finished"]
     if number != signal.SIGINT:
-        assert process.returncode == -number and error == f"The run was ended by {number.name}.\n"
+        assert process.returncode == -number and error == f"{number.name} ended the run.\n"
 
 
 CATCHES = """\
@@ -655,12 +655,12 @@ ERRORS = [
     ("open('/nowhere/file')", [], "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/file'"),
     ("sys.exit('not today')", [], "SystemExit: not today"),
     ("raise ValueError(os.fsdecode(b'caf\\xe9'))", [], "ValueError: caf\udce9"),
-    ("run.log(name='gcn5')", [], "TypeError: run.log takes numbers, but name is 'gcn5'"),
-    ("import numpy\nrun.log(a=numpy.zeros(2))", [], "TypeError: run.log takes numbers, but a is array([0., 0.])"),
+    ("run.log(name='gcn5')", [], "TypeError: run.log: name is 'gcn5', which is not a number."),
+    ("import numpy\nrun.log(a=numpy.zeros(2))", [], "TypeError: run.log: a is array([0., 0.]), which is not a number."),
     (
         "run.table([{'a': 1}, {'b': 1}])",
         [],
-        "x_gh_000.csv: the rows have different keys. Give all rows of run.table the same keys. It is kept: ",
+        "x_gh_000.csv: the rows have different keys. Give all rows of run.table the same keys. It is saved as: ",
     ),
     ("pass", ["wandb=null"], "AttributeError: 'NoneType' object has no attribute 'mode'"),
     ("import wandb\nwandb.teardown()", ["wandb.mode=offline"], "AlreadyJoinedError: "),
@@ -927,7 +927,7 @@ def test_missing_env_file_is_reported_with_all_variables(untouched_lab):
 def test_experiment_root_of_another_clone_is_refused(untouched_lab, tmp_path):
     (tmp_path / "011-x").mkdir()
     done = untouched_lab.start(env={"EXPERIMENT_ROOT": str(tmp_path)})
-    assert done.returncode == 1 and "does not hold this experiment" in done.stderr
+    assert done.returncode == 1 and "does not contain this experiment" in done.stderr
 
 
 def test_starter_checks_folders_before_heavy_imports(untouched_lab):

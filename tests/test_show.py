@@ -134,6 +134,10 @@ def test_show_reproduces_a_submitted_run(lab, slurm):
     assert slurm.wait(again, "COMPLETED")
     facts, _ = shown(lab, "011-x", again)
     assert (facts["job"], facts["launcher"], facts["overrides"]) == (again, "slurm_x_000", "hours=2")
+    [live] = submitted(jobs.submit("slurm_x_000", "--live"))
+    assert slurm.wait(live, "COMPLETED")
+    facts, commands = shown(lab, "011-x", live)
+    assert "(and uncommitted changes: " in facts["commit"] and commands[0].startswith("git worktree add "), facts
 
 
 def test_show_refuses_in_one_line(ran):
@@ -144,7 +148,7 @@ def test_show_refuses_in_one_line(ran):
         (["011-x"], "no run is given. Write PATH RUN, or --figure FILE."),
         (["011-x", "nothing"], 'unknown run "nothing" of experiments/011-x. `experiments list experiments/011-x`'),
         (["--figure", "none.png"], "none.png is neither a file nor the name of a figure in ASSET_IMAGES_DIR\n"),
-        (["--figure", "a.png"], f"a.png is the name of 2 figures. Name one by its path: {ran.images}/a.png, "),
+        (["--figure", "a.png"], f"a.png is the name of 2 figures. Use one of the paths: {ran.images}/a.png, "),
     ):
         done = tool(ran, "show", *words)
         assert done.returncode == 1 and done.stderr.startswith(f"experiments: {said}"), done.stderr

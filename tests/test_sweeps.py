@@ -209,7 +209,7 @@ def refused(lab, cases):
 
 WRONG = [
     ("sweep:", "swept:", "Key 'sweep' is not in struct"),
-    ("  n_trials: 2\n", "", "sweep lacks n_trials"),
+    ("  n_trials: 2\n", "", "sweep: missing: n_trials"),
     ("n_trials: 2", "n_trials: 2\n  n_trails: 3", 'sweep: unknown key "n_trails"; expected one of: direction, study'),
     ("n_trials: 2", "n_trials: many", "sweep.n_trials must be an integer above 0, but is 'many'"),
     ("n_trials: 2", "n_trials: true", "sweep.n_trials must be an integer above 0, but is True"),
@@ -219,7 +219,7 @@ WRONG = [
     (f"study: {STUDY}", "study: a/b", "sweep.study must be the name of a file, but is 'a/b'"),
     ("    seed: 0 #", "    # seed: 0", "sweep.sampler.seed must be an integer, but is None"),
     ("direction: minimize", "direction: down", "must be a list of minimize and maximize, but is ['down']"),
-    ("  direction: minimize", "  # direction", "sweep lacks direction. For an objective with several values,"),
+    ("  direction: minimize", "  # direction", "sweep.direction is missing. For an objective with several values,"),
     ("objective: x.main", "objective: x.mian", "'mian' is importable from module 'x'"),
     ("objective: x.main", "objective: y.main", "No module named 'y'"),
     ("samplers.TPESampler", "samplers.Best", "Error locating target 'optuna.samplers.Best'"),
@@ -271,7 +271,7 @@ def test_preflight_reads_an_existing_study(by_hand):
     assert preflight(by_hand, program).problems == []
     change(by_hand, "high: 36", "high: 48")
     [line] = preflight(by_hand, program).lines()
-    assert f"study {STUDY} was begun with another direction or other params" in line
+    assert f"study {STUDY} has another direction or other params" in line
     assert (journal.read_bytes(), sorted(journal.parent.iterdir())) == before
 
 
@@ -641,7 +641,7 @@ def test_journal_with_a_partial_line_is_truncated(by_hand):
     for rest in (b'{"op_code":4,"tri', b"\0\0\0\0", b"\n", b'\0\n\n{"op_code": 4}'):
         journal.write_bytes(whole + rest)
         done = by_hand.python("-c", truncate, journal, env={"PYTHONPATH": "experiments/011-x/scripts"})
-        assert done.stderr == f"{journal}: removed {len(rest)} bytes that a crash left after the last complete line\n"
+        assert done.stderr == f"{journal}: removed {len(rest)} bytes after the last complete line, left by a crash\n"
         assert journal.read_bytes() == whole
     journal.write_bytes(whole + b'{"op_code":4,"tri')
     change(by_hand, "n_trials: 2", "n_trials: 3")
@@ -702,7 +702,7 @@ def test_report_of_several_directions_has_a_pareto_front(by_hand):
 def test_report_has_the_best_trials_and_figures(by_hand):
     change(by_hand, "choices: [2.0, 4.0, 8.0]", "choices: ['a \"b\" = \\, c$HOME', 'x']")
     none = worker(by_hand, "--report")
-    lacks = f"study {STUDY} has not begun: {journal_of(by_hand)} does not exist"
+    lacks = f"study {STUDY} has not started: {journal_of(by_hand)} does not exist"
     assert (none.returncode, none.stderr) == (1, f"optuna_worker.py: x_slurm_optuna: {lacks}\n")
     assert list(by_hand.data.iterdir()) == list(by_hand.images.iterdir()) == []
     change(by_hand, "n_trials: 2", "n_trials: 1")

@@ -135,7 +135,7 @@ def test_conflict_advice_works_under_any_git_settings(old, experiment, tmp_path,
 
 def test_conflicts_and_commit_cannot_be_combined(old):
     done = tool(old, "update", "--commit", "--conflicts")
-    line = "experiments: --commit and --conflicts cannot be combined. Resolve the conflicts, then commit.\n"
+    line = "experiments: --commit and --conflicts cannot be combined. Resolve the conflicts first, then commit.\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 

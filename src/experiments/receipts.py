@@ -23,6 +23,11 @@ class Receipt:
         date, time = self.folder.name[:10], self.folder.name[11:19]
         return f"{date}T{time.replace('-', ':')}"
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the jobs run a copy of the code: not with --live."""
+        return self.text("live") != "true"
+
     @cached_property
     def config(self) -> str:
         """The configuration: the one that was typed, else that of the launcher, else the launcher itself."""

@@ -14,6 +14,7 @@ from experiments.experiment import Experiment, find_all
 from experiments.git import GitError, Repository, run_git
 from experiments.history import History, find_env, read_histories
 from experiments.listing import facts_of_figure, locate_figure, readable_size
+from experiments.receipts import Receipt
 from experiments.records import (
     EVERYTHING,
     RECORD,
@@ -87,16 +88,12 @@ def describe(history: History, run: RunInfo) -> Iterator[Line]:
     yield "state", run.state
     if run.error:
         yield "error", run.error
-    if run.dirty and run.submission:
-        commit = f"{run.commit} (includes changes that were uncommitted)"
-    else:
-        commit = run.commit + (f" (and {describe_changes(run.folder, run.record)})" if run.dirty else "")
     receipt = history.receipts.get(run.submission)
     facts = {
         "script": text_of(run.record.get("script")),
         "command": text_of(run.record.get("command")),
         "overrides": " ".join(run.overrides),
-        "commit": commit,
+        "commit": run.commit + (f" ({describe_dirt(run, receipt)})" if run.dirty else ""),
         "host": text_of(run.record.get("host")),
         "job": run.entry,
         "launcher": receipt.text("launcher") if receipt else "",
@@ -106,6 +103,13 @@ def describe(history: History, run: RunInfo) -> Iterator[Line]:
     }
     yield from ((title, text) for title, text in facts.items() if text)
     yield from titled("numbers", [f"{name} = {short_number(value)}" for name, value in run.metrics.items()])
+
+
+def describe_dirt(run: RunInfo, receipt: Receipt | None) -> str:
+    """Return where the uncommitted changes of a dirty run are. submit.sh commits them, except with --live."""
+    if run.submission and not (receipt and not receipt.is_pinned):
+        return "includes changes that were uncommitted"
+    return f"and {describe_changes(run.folder, run.record)}"
 
 
 def describe_memory(usage: Mapping[str, Any]) -> str:
@@ -141,7 +145,8 @@ def titled(title: str, texts: list[str]) -> Iterator[Line]:
 
 def commands_again(history: History, run: RunInfo) -> Iterator[str]:
     """Yield the commands that reproduce a run: by its receipt, or in a worktree at its commit."""
-    if run.submission in history.receipts:
+    receipt = history.receipts.get(run.submission)
+    if receipt and (receipt.is_pinned or not run.dirty):
         words = ["bash", f"{history.experiment.name}/scripts/submit.sh", "--again", run.folder or run.entry]
         yield shlex.join([*words, *(["--name", free_name(run)] if run.point else [])])
         return

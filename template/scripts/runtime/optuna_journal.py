@@ -141,7 +141,7 @@ def truncate_partial(file: BinaryIO) -> int:
     file.seek(0)
     sound = sum(map(len, finished_lines(file.read())))
     file.truncate(sound)
-    print(f"{file.name}: removed an incomplete last line ({size - sound} bytes) left by a crash", file=sys.stderr)
+    print(f"{file.name}: removed {size - sound} bytes after the last complete line, left by a crash", file=sys.stderr)
     return sound
 
 
