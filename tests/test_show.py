@@ -134,7 +134,7 @@ def test_show_reproduces_a_submitted_run(lab, slurm):
     assert slurm.wait(again, "COMPLETED")
     facts, _ = shown(lab, "011-x", again)
     assert (facts["job"], facts["launcher"], facts["overrides"]) == (again, "slurm_x_000", "hours=2")
-    [live] = submitted(jobs.submit("slurm_x_000", "--live"))
+    [live] = submitted(jobs.submit("slurm_x_000", "hours=2", "--live"))
     assert slurm.wait(live, "COMPLETED")
     facts, commands = shown(lab, "011-x", live)
     assert "(and uncommitted changes: " in facts["commit"] and commands[0].startswith("git worktree add "), facts
