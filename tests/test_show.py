@@ -49,7 +49,7 @@ def test_show_prints_the_record(ran):
     assert facts["run"] == "x_gh_000/" + os.path.basename(record["folder"])
     assert (facts["state"], facts["overrides"]) == ("finished", "noise=0.25 title='two words'")
     assert facts["commit"] == record["commit"] and facts["folder"] == record["folder"]
-    assert facts["numbers"] == "loss = 0.25" and facts["memory"].endswith(" largest child")
+    assert facts["metrics"] == "loss = 0.25" and facts["memory"].endswith(" largest child")
     [figure] = record["figures"]
     assert facts["figures"] == figure and shown(ran, "--figure", figure)[0] == facts
     (ran.images / "b").mkdir()

@@ -372,7 +372,7 @@ def show_two(experiment: Experiment, rows: Sequence[Row]) -> None:
     if lines:
         show_cells(("", first.title, second.title), lines)
     else:
-        print(f"{first.title} and {second.title} have equal configurations and numbers")
+        print(f"{first.title} and {second.title} have equal configurations and metrics")
     print(code_difference(experiment, *(text_of(row.facts.get("commit")) for row in rows)))
     for row in rows:
         if row.facts.get("dirty") and not row.facts.get("submission"):

@@ -102,7 +102,7 @@ def describe(history: History, run: RunInfo) -> Iterator[Line]:
         "memory": describe_memory(mapping_of(run.record.get("usage"))),
     }
     yield from ((title, text) for title, text in facts.items() if text)
-    yield from titled("numbers", [f"{name} = {short_number(value)}" for name, value in run.metrics.items()])
+    yield from titled("metrics", [f"{name} = {short_number(value)}" for name, value in run.metrics.items()])
 
 
 def describe_dirt(run: RunInfo, receipt: Receipt | None) -> str:
