@@ -137,7 +137,7 @@ def test_show_reproduces_a_submitted_run(lab, slurm):
     [live] = submitted(jobs.submit("slurm_x_000", "hours=2", "--live"))
     assert slurm.wait(live, "COMPLETED")
     facts, commands = shown(lab, "011-x", live)
-    assert "(and uncommitted changes: " in facts["commit"] and commands[0].startswith("git worktree add "), facts
+    assert "(and uncommitted changes: " in facts["commit"] and "git worktree add" in commands[0], facts
 
 
 def test_show_refuses_in_one_line(ran):
