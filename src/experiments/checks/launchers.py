@@ -18,7 +18,7 @@ EXPERIMENT = re.compile(r"(?:^|/)experiments/([^/]+)")
 PATTERN_PROGRAMS = {"sed", "awk", "gawk", "grep", "egrep", "perl", "tr", "rg"}  # their first argument is not a path
 BIND = ("--bind", "-B", "--volume", "-v", "--container-mounts")
 
-KILLS_TORCHRUN = re.compile(r"(?i)([BR]*:)?\s*((SIG)?USR[12]|0*1[02])(@.*)?\Z")  # as in rules/checks.jinja
+KILLS_TORCHRUN = re.compile(r"(?i)^([BR]*:)?\s*((SIG)?USR[12]|0*1[02])(@.*)?\Z")  # as in rules/checks.jinja
 
 SECRET = re.compile(
     r"(?<![A-Za-z0-9])((?:--)?(?:[\w-]*[_-])?(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API[_-]?KEY|ACCESS[_-]KEY))"
