@@ -2,7 +2,7 @@
 
 import pytest
 from support.process import remove, run
-from support.slurm import Submitter, submitted
+from support.slurm import WATCH, Submitter, submitted
 
 TAKES_CONFIG = {"x": ["gh", "slurm", {"gh-pack": {"ntasks": 2}}, "desk", "igb_mmli"], "y": ["gh_000"]}
 
@@ -26,7 +26,7 @@ def test_launcher_takes_its_configuration(jobs, slurm):
     assert [slurm.wait(number)["JobState"] for number in numbers] == ["COMPLETED"] * 3
     assert [slurm.job(number)["JobName"] for number in numbers] == ["011-round2", "011-x", "011-y_gh_000"]
     assert f"slurm_x round2: job {numbers[0]}\n" in done.stdout
-    assert f"\n  log    {jobs.logs}/011-round2_{numbers[0]}.out\n" in done.stdout
+    assert f"\n{WATCH}011-round2_{numbers[0]}.out\n" in done.stdout
     found = recorded(jobs)
     assert found[numbers[0]] == ("round2", {"seed": 3, "hours": 12})
     assert found[numbers[1]] == ("x", {"seed": 3, "hours": 12})
@@ -100,12 +100,12 @@ def points_of(jobs, campaign="round3"):
 def test_campaign_runs_each_point_once(jobs, slurm):
     write_grid(jobs)
     done = jobs.submit("slurm_x", "round3", "--dry-run")
-    summary = f"points 6 of 6, 0 finished, 0 running: {' '.join(POINTS)}"
+    summary = f"points 6 of 6, 0 finished, 0 running: {' '.join(POINTS[:4])}\n         {' '.join(POINTS[4:])}"
     assert (done.stdout, done.stderr) == (f"slurm_x round3: ready\n  {summary}\n", "")
     done = jobs.submit("slurm_x", "round3")
     [number] = submitted(done)
     assert f"slurm_x round3: job {number}\n  {summary}\n" in done.stdout
-    assert f"\n  log    {jobs.logs}/011-round3_{number}_*.out\n" in done.stdout
+    assert f"\n{WATCH}011-round3_{number}_0.out\n" in done.stdout
     for task in range(6):
         assert slurm.wait(f"{number}_{task}")["JobState"] == "COMPLETED", (
             jobs.logs / f"011-round3_{number}_{task}.out"

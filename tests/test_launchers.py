@@ -9,7 +9,7 @@ import time
 import jinja2
 import pytest
 from support.process import git, run, wait_until
-from support.slurm import Submitter, submitted
+from support.slurm import WATCH, Submitter, submitted
 from support.template import MACHINES, ROOT
 
 from experiments.checks.launchers import KILLS_TORCHRUN
@@ -52,7 +52,7 @@ def test_launcher_of_every_machine_completes(lab, slurm):
         begin = rf"host {socket.gethostname()}\ncommit {head}\ncommand .*python.* {script}_{label}_{run_number}\n"
         assert re.match(begin, log.read_text())
         start = r"  start  [-0-9]{10} [:0-9]{8}, as Slurm estimates\n"
-        shown = rf"{machine}_x_{run_number}: job {number}\n{start}  log    {log}\n  watch  tail -F {log}\n"
+        shown = rf"{machine}_x_{run_number}: job {number}\n{start}{WATCH}{log.name}\n"
         assert re.search(shown, done.stdout)
     records = jobs.records()
     assert [record["status"] for record in records] == ["finished"] * len(TAKES_RUNS)
@@ -90,9 +90,7 @@ def test_array_tasks_have_their_own_outputs(jobs, slurm):
     assert sorted(record["slurm"]["SLURM_ARRAY_TASK_ID"] for record in records) == list("0123")
     tables = {path.read_text() for path in (jobs.experiment / "results").glob("*.csv")}
     assert len(tables) == 4, "tasks did not get seeds of their own"
-    assert f"  log    {jobs.logs}/011-x_gh_000_{number}_*.out\n" in done.stdout
-    assert run("bash", "-c", f"ls {jobs.logs}/011-x_gh_000_{number}_*.out").stdout.count("\n") == 4
-    assert f"  watch  tail -F {jobs.logs}/011-x_gh_000_{number}_0.out\n" in done.stdout
+    assert f"\n{WATCH}011-x_gh_000_{number}_0.out\ncancel scancel {number}\n" in done.stdout
 
 
 def test_failing_script_sets_the_jobs_exit_code(jobs, slurm):

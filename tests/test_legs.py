@@ -37,7 +37,7 @@ def jobs(lab, slurm):
 def chain(done):
     """Return the jobs of the one chain that was submitted, as its scancel line has them."""
     assert done.returncode == 0, done.stderr
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("  cancel scancel ")]
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("cancel scancel ")]
     numbers = line.split()[2:]
     assert submitted(done) == numbers[:1]
     return numbers

@@ -67,6 +67,7 @@ LAYOUT = {
     "scripts/runtime/preflight/source.py",
     "scripts/runtime/process.py",
     "scripts/runtime/record.py",
+    "scripts/runtime/report.sh",
     "scripts/runtime/requirements.py",
     "scripts/runtime/ruff.toml",
     "scripts/runtime/run.py",

@@ -78,7 +78,7 @@ def type_proposals(jobs):
 
 def chain(done):
     assert done.returncode == 0, done.stderr
-    return re.findall("^  cancel scancel (.*)$", done.stdout, re.MULTILINE)[0].split()
+    return re.findall("^cancel scancel (.*)$", done.stdout, re.MULTILINE)[0].split()
 
 
 def test_campaign_from_first_attempts_to_its_table(jobs, accounting):

@@ -10,7 +10,8 @@ import subprocess
 import pytest
 from support.lab import make_lab
 from support.process import git, remove, run, wait_until
-from support.slurm import Submitter, submitted
+from support.slurm import WATCH, Submitter, submitted
+from support.template import ROOT
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def test_log_path_with_special_characters_works(tmp_path, template, slurm):
     [number] = submitted(done)
     assert slurm.wait(number)["JobState"] == "COMPLETED"
     log = jobs.logs / f"011-x_gh_000_{number}.out"
-    assert f"  log    {log}\n" in done.stdout and "figure: " in log.read_text()
-    watch = re.search(r"watch  tail -F (.*)$", done.stdout, flags=re.MULTILINE)[1]
-    assert run("bash", "-c", f"cat {watch}").stdout == log.read_text()
+    watch = re.search(r"^  watch  (.*?)^cancel", done.stdout, re.MULTILINE | re.DOTALL)[1]
+    assert "figure: " in log.read_text()
+    assert run("bash", "-c", watch.replace("tail -F", "cat"), cwd="/").stdout == log.read_text()
 
 
 def test_log_path_with_a_backslash_is_refused(tmp_path, template, slurm):
@@ -176,7 +177,7 @@ def test_options_of_sbatch_win(jobs, slurm, options):
     [number] = submitted(done)
     job = slurm.wait(f"{number}_3")
     assert (job["TimeLimit"], job["MinMemoryNode"]) == ("01:00:00", "2G")
-    assert f"  log    {jobs.logs}/my name_{number}_*.out\n" in done.stdout
+    assert f"{WATCH}my\\ name_{number}_3.out\n" in done.stdout
     assert "figure: " in (jobs.logs / f"my name_{number}_3.out").read_text()
 
 
@@ -343,7 +344,7 @@ def test_shell_settings_do_not_change_the_submission(jobs, slurm, tmp_path, umas
     done = run("bash", "-pc", *command, cwd=jobs.lab.path, env=jobs.environment | env)
     [number] = submitted(done)
     log = jobs.logs / f"011-x_gh_000_{number}.out"
-    assert f"\n  log    {log}\n" in done.stdout
+    assert f"\n{WATCH}{log.name}\n" in done.stdout
     assert slurm.wait(number)["JobState"] == "COMPLETED", log.read_text()
     assert "from module\n" in log.read_text() and "figure: " in log.read_text()
     assert [path.name for path in (jobs.experiment / "slurm/code").iterdir()] == [jobs.receipt(number)["commit"]]
@@ -360,12 +361,53 @@ def test_shell_settings_that_would_fail_are_one_line(jobs, tmp_path):
     )
 
 
+# The last lines -------------------------------------------------------------------------------------------------------
+
+REPORT = """
+. "$0/template/scripts/runtime/report.sh"
+logs=$1 jobs=("${@:2}")
+shorten_logs
+print_watch 'a name_7' N/A
+print_watch 'a name_7' 3-5
+print_cancel
+"""
+
+
+def test_last_lines_fit_80_columns_and_can_be_typed(tmp_path):
+    logs = tmp_path / "a lab" / ("long" * 8) / "slurm/output"
+    (logs / "sub").mkdir(parents=True)
+    (logs / "a name_7.out").write_text("the log\n")
+
+    def report(where, *numbers):
+        """Return what is printed in a folder, after the first command was typed there."""
+        here = {"cwd": where, "env": os.environ | {"HOME": str(tmp_path)}}
+        shown = run("bash", "-euc", REPORT, ROOT, logs, *map(str, numbers), check=True, **here).stdout
+        assert max(map(len, shown.splitlines())) <= 80
+        watch = shown.split("  watch  ")[1].replace("tail -F", "cat")
+        assert run("bash", "-c", watch, **here).stdout == "the log\n"
+        return shown
+
+    assert report(logs.parent, 7) == (
+        "  watch  tail -F output/a\\ name_7.out\n  watch  tail -F output/a\\ name_7_3.out\ncancel scancel 7\n"
+    )
+    assert report(logs, 7, 8, 9).endswith("tail -F ./a\\ name_7_3.out\ncancel scancel 7 8 9\n")
+    assert "  watch  tail -F ../a\\ name_7.out\n" in report(logs / "sub", 7)
+    numbers = [*range(7, 47), *range(101, 181, 2)]
+    shown = report("/", *numbers)
+    assert shown.startswith(
+        f"  watch  (cd ~/a\\ lab/{'long' * 8}/slurm/output &&\n           tail -F a\\ name_7.out)\n"
+    )
+    assert "\ncancel scancel {7..46} 101 " in shown
+    typed = shown.partition("\ncancel scancel")[2]
+    assert run("bash", "-c", f"echo {typed}").stdout.split() == list(map(str, numbers))
+
+
 # When it starts -------------------------------------------------------------------------------------------------------
 
 
 def test_estimated_start_is_printed(two, slurm):
     done = two.submit("gh_x_000", "gh_x_001", "--", "--begin=2040-01-02T03:04:05")
-    assert done.stdout.count("\n  start  2040-01-02 03:04:05, as Slurm estimates\n  log    ") == 2
+    assert done.stdout.count("\n  start  2040-01-02 03:04:05, as Slurm estimates\n  watch  ") == 2
     slurm("scancel", *submitted(done))
     done = two.submit("gh_x_000", "--", "--hold")
     assert "  start  " not in done.stdout
@@ -547,11 +589,12 @@ def test_log_path_is_printed_only_if_it_is_known(jobs, slurm, tmp_path):
     fake_program(jobs, "squeue", f'mkdir {tmp_path}/asked 2> /dev/null && exit 1\nexec $real "$@"')
     done = jobs.submit("gh_x_000", "--", "--hold")
     [number] = submitted(done)
-    assert f"\n  log    {jobs.logs}/011-x_gh_000_{number}.out\n" in done.stdout
+    assert f"\n{WATCH}011-x_gh_000_{number}.out\n" in done.stdout
     slurm("scancel", number)
     fake_program(jobs, "squeue", 'echo "squeue: error: no contact" >&2; exit 1')
     done = jobs.submit("gh_x_000", "--", "--hold")
     [number] = submitted(done)
-    reason = "since squeue failed (squeue: error: no contact). It will be in"
-    assert f"gh_x_000: job {number}\n  log    unknown, {reason} {jobs.logs}\ncommit " in done.stdout
+    reason = "since squeue failed (squeue: error: no contact). It will be in\n        "
+    logs = "experiments/011-x/slurm/output"
+    assert f"gh_x_000: job {number}\n  log    unknown, {reason} {logs}\ncancel scancel {number}\n" in done.stdout
     slurm("scancel", number)

@@ -187,6 +187,7 @@ function slurm_job_modify(job, record, parts, uid) return slurm.SUCCESS end
 
 
 IN_RUN = "    with Run(cfg) as run:\n"
+WATCH = "  watch  tail -F experiments/011-x/slurm/output/"  # as submit.sh prints it at the root, before a log's name
 
 
 class Submitter:
