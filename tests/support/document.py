@@ -114,6 +114,7 @@ class Reader:
         path = self.environment.get("PATH", os.environ["PATH"])
         uv = self.path.parent / "uv"  # or `uv tool install` would write to the home of whoever runs the tests
         self.environment |= {"UV_TOOL_DIR": str(uv / "tools"), "UV_TOOL_BIN_DIR": str(uv / "bin")}
+        self.environment |= {"UV_NO_GITHUB_FAST_PATH": "1"}  # uv would try for minutes to reach the public address
         self.environment |= {"PATH": f"{uv}/bin:{self.programs}:{path}", "GIT_CONFIG_GLOBAL": str(settings)}
 
     def type(self, command):
