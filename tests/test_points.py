@@ -361,7 +361,7 @@ class Jobs:
         return [task for task, _ in tasks]
 
     def wait(self):
-        wait_until(lambda: not self.live(), 120, self.output, every=0.3)
+        wait_until(lambda: not self.live(), 120, self.output)
 
     def output(self):
         return "".join(path.read_text() for path in sorted(self.logs.iterdir()))

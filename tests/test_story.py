@@ -58,7 +58,7 @@ def listed(jobs):
 
 def wait_for(jobs, states):
     """Wait until `list` shows these states: the accounting is a moment behind."""
-    wait_until(lambda: listed(jobs) == states, state=lambda: listed(jobs))
+    wait_until(lambda: listed(jobs) == states, state=lambda: listed(jobs), every=1)
 
 
 def attempts(jobs, name):
@@ -94,7 +94,7 @@ def test_campaign_from_first_attempts_to_its_table(jobs, accounting):
     accounting.set_end(accounting.job(task["large_0"])["JobId"], "OUT_OF_MEMORY")
     ends = {"large_0": "out of memory", "stopped_0": "cancelled", "broken_0": "failed"}
     points = dict.fromkeys(POINTS, "finished")
-    wait_until(lambda: ends.items() <= listed(jobs).items(), state=lambda: listed(jobs))
+    wait_until(lambda: ends.items() <= listed(jobs).items(), state=lambda: listed(jobs), every=1)
     used = read_used({Key("", task["steady_0"]), Key("nowhere", task["steady_0"])}, "lab")
     assert [key.cluster for key in used] == [""] and used[Key("", task["steady_0"])].seconds > 0
     rows, options = type_proposals(jobs)

@@ -113,7 +113,7 @@ class Sweep:
 def test_killed_workers_trials_are_repeated_by_two_arrays(lab, slurm):
     sweep = Sweep(lab, slurm, "slurm_optuna", MEET, 12)
     first = sweep.submit(4)
-    wait_until(lambda: journal_of(lab).exists() and len(records_of(lab)) >= 12, 120, sweep.logs, every=0.5)
+    wait_until(lambda: journal_of(lab).exists() and len(records_of(lab)) >= 12, 120, sweep.logs)
     assert sweep.slurm.wait(f"{first}_2")["JobState"] == sweep.slurm.wait(f"{first}_3")["JobState"] == "COMPLETED"
     lost = trials_of(lab, TrialState.RUNNING)
     assert {trial.user_attrs["worker"][1] for trial in lost} == {f"{first}_0", f"{first}_1"}

@@ -48,9 +48,11 @@ def free_port():
             return port
 
 
-def wait_until(ready, seconds=60, state=lambda: "", every=0.05):
-    end = time.monotonic() + seconds
+def wait_until(ready, seconds=60, state=lambda: "", every=0.25):
+    """Wait for a condition. Check it often at first, and later every so many seconds: each check takes CPU time."""
+    end, pause = time.monotonic() + seconds, 0.02
     while not ready():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds} s: {state()}")
-        time.sleep(every)
+        time.sleep(pause)
+        pause = min(pause * 1.3, every)

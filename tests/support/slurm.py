@@ -102,7 +102,7 @@ class Slurm:
     def wait(self, number, state=None, seconds=120):
         """Wait until a job is in a state, or has ended, and return its fields."""
         ends = [state] if state else ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"]
-        wait_until(lambda: self.job(number)["JobState"] in ends, seconds, lambda: self.job(number), every=0.2)
+        wait_until(lambda: self.job(number)["JobState"] in ends, seconds, lambda: self.job(number))
         return self.job(number)
 
     def stop(self):
