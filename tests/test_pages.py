@@ -48,7 +48,7 @@ def test_page_readme_works_in_an_empty_repository(own_template, slurm, tmp_path)
     repository = tmp_path / "lab"
     repository.mkdir()
     git(repository, "init", "--quiet")
-    Reader(repository, own_template.path, fake_programs(tmp_path / "home")).read("README.md")
+    Reader(repository, own_template.path, fake_programs(tmp_path / "home", idle=True)).read("README.md")
     assert list((repository / "images").glob("011-growth_slurm_000_*.png"))
     tree = re.findall(r"── (\S+)", (ROOT / "README.md").read_text())
     there = {path.name for path in (repository / "experiments/011-growth").rglob("*")} | {".copier-answers.yml"}
@@ -86,7 +86,7 @@ def test_page_runs_lists_every_question():
 
 
 def test_page_campaigns_works(lab, own_template, slurm):
-    reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
+    reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home", idle=True))
     missing = []
 
     def read_summary(command):
@@ -102,7 +102,7 @@ def test_page_campaigns_works(lab, own_template, slurm):
 
 def test_page_submitting_works(lab, own_template, slurm):
     lab.render("011-growth")
-    Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home")).read("docs/submitting.md")
+    Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home", idle=True)).read("docs/submitting.md")
     slurm("scancel", "--user", str(os.getuid()))
 
 
@@ -180,14 +180,17 @@ def test_page_comparing_works(lab, own_template):
 
 def test_page_sweeps_works(lab, own_template, slurm):
     reader = Reader(lab.path, own_template.path, fake_programs(lab.path.parent / "home"))
+    experiment = lab.path / "experiments/013-yeast"
+    launcher = experiment / "scripts/slurm_yeast_optuna.slurm"
 
     def shorten_and_wait(command):
         if command.startswith("copier copy"):
-            conf = lab.path / "experiments/013-yeast/conf/yeast_slurm_optuna.yaml"
-            edit(conf, "n_trials: 64", "n_trials: 4")
+            edit(experiment / "conf/yeast_slurm_optuna.yaml", "n_trials: 64", "n_trials: 4")
+            edit(launcher, "--array=0-7", "--array=0-1")
         elif "submit.sh" in command:
             [number] = re.findall(r": job (\d+)$", reader.printed, flags=re.MULTILINE)
-            assert {slurm.wait(f"{number}_{task}")["JobState"] for task in range(8)} == {"COMPLETED"}
+            assert {slurm.wait(f"{number}_{task}")["JobState"] for task in range(2)} == {"COMPLETED"}
+            edit(launcher, "--array=0-1", "--array=0-7")
 
     reader.read("docs/sweeps.md", shorten_and_wait)
     assert len(list(lab.data.glob("experiments/013-yeast/runs/*/*/provenance.json"))) == 4

@@ -115,13 +115,18 @@ def write_program(path, body):
     path.chmod(0o755)
 
 
-def fake_programs(home):
+def fake_programs(home, idle=False):
     """Return the environment of a job on a lab's machine, with a HOME that has its programs.
 
     The environment's python, `singularity exec` and `module load` call through to the Python that runs the tests.
+    With `idle`, Python ends at once in a job, for tests that only submit.
     """
+    python = f'exec {shlex.quote(sys.executable)} "$@"'
+    if idle:
+        python = f'if [ "${{ENVIRONMENT-}}" = BATCH ]; then exit; fi; {python}'
+        write_program(home / "bin/python3", python)
     commands = {
-        "miniconda3/envs/torchcell/bin/python": f'exec {shlex.quote(sys.executable)} "$@"',
+        "miniconda3/envs/torchcell/bin/python": python,
         "bin/singularity": '[ "$1 $2 ${3##*/}" = "exec --nv rockylinux_9.sif" ] || exit 255; shift 3; exec "$@"',
         "bin/module": '[ "$1" = load ]',
     }
