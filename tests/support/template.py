@@ -58,9 +58,10 @@ class Template:
         git(self.path, "repack", "--quiet", "-a", "-d")  # Copier clones it several times per update
 
 
-def copy_template(path, version="v1.0.0", lab_file=TESTS / "lab.yml"):
+def copy_template(path, version="v1.0.0", lab_file=TESTS / "lab.yml", without=()):
+    """Copy the template as it is here, but for files whose paths begin with an entry of `without`."""
     for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
-        if name and (ROOT / name).is_file():
+        if name and not name.startswith(without) and (ROOT / name).is_file():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, path / name)
     shutil.copy(lab_file, path / "lab.yml")
