@@ -128,7 +128,8 @@ def growth_figure(lab):
 def sweep_figure(lab):
     experiment = lab.render("013-yeast", runs={"yeast": ["slurm_optuna"]})
     conf = experiment / "conf/yeast_slurm_optuna.yaml"
-    conf.write_text(conf.read_text().replace("n_trials: 64", "n_trials: 20"))
+    edit(conf, "n_trials: 64", "n_trials: 20")
+    edit(conf, "figures: 013-yeast_slurm_optuna", "figures: null")
     worker = [experiment / "scripts/optuna_worker.py", "--config-name", "yeast_slurm_optuna"]
     lab.python(*worker, check=True)
     return re.search("^figure: (.*history.*)$", lab.python(*worker, "--report", check=True).stdout, re.MULTILINE)[1]
