@@ -56,10 +56,7 @@ defaults: [default, _self_]
 grid:
   arms:
     kl-1: {config: kl_003, overrides: [model.penalty=1]}
-    kl-10: {config: kl_003, overrides: [model.penalty=10]}
-    hops-1: {config: mask_007, overrides: [+model.hops=1]}
     hops-2: {config: mask_007, overrides: [+model.hops=2]}
-    deep: {config: wide_010, overrides: [+model.depth=9]}
     wide: {config: wide_011, overrides: [model.width=128]}
   axes:
     seed: [0, 1, 2, 3]
@@ -72,7 +69,7 @@ SMALL = {"mem": "1m", "cpus-per-task": 1, "gres": None}
 
 @pytest.fixture
 def old(lab, slurm):
-    """Return a submitter with scripts that do not use the template. The campaign of cgt.py has 24 points."""
+    """Return a submitter with scripts that do not use the template. The campaign of cgt.py has 12 points."""
     runs = {
         "cgt": [{"slurm": SMALL}, {"igb_cabbi": SMALL}, {"slurm-srun": SMALL | {"ntasks": 2}}],
         "flatten": [{"slurm-plain_000": SMALL}, {"igb_cabbi-plain": SMALL}],
@@ -80,7 +77,7 @@ def old(lab, slurm):
     submitter = Submitter(lab, slurm, runs=runs)
     (submitter.experiment / "scripts/cgt.py").write_text(OLD)
     (submitter.experiment / "scripts/flatten.py").write_text(ECHO)
-    names = {"kl_003": 3, "mask_007": 7, "wide_010": 10, "wide_011": 11}
+    names = {"kl_003": 3, "mask_007": 7, "wide_011": 11}
     files = {name: f"defaults: [default, _self_]\nseed: {seed}\n" for name, seed in names.items()}
     for name, text in {**files, "default": DEFAULT, "round2": ROUND2, "small": SMALL_GRID}.items():
         (submitter.experiment / f"conf/{name}.yaml").write_text(text)
@@ -105,34 +102,34 @@ def states(old, config="round2"):
 
 
 def test_old_campaign_runs_each_point_once(old):
-    """24 points of six arms on four configurations. One is cancelled, one requeued, and the rest is resubmitted."""
+    """12 points of three arms on three configurations. One is cancelled, one requeued, the first submitted again."""
     wait = old.lab.data / "wait"
     wait.touch()
     [number] = submitted(old.submit("slurm_cgt", "round2"))
     waiting = [f"wide_{seed}" for seed in range(4)]
-    wait_until(lambda: Counter(states(old).values()) == {"finished": 20, "running": 4}, 120, lambda: states(old))
-    old.slurm("scancel", f"{number}_20")
-    old.slurm.wait(f"{number}_20")
-    assert states(old)["wide_0"] == "terminated", log_of(old, f"{number}_20")
-    old.slurm("scontrol", "requeue", f"{number}_21")
-    old.slurm.wait(f"{number}_21", "PENDING")
+    wait_until(lambda: Counter(states(old).values()) == {"finished": 8, "running": 4}, 120, lambda: states(old))
+    old.slurm("scancel", f"{number}_8")
+    old.slurm.wait(f"{number}_8")
+    assert states(old)["wide_0"] == "terminated", log_of(old, f"{number}_8")
+    old.slurm("scontrol", "requeue", f"{number}_9")
+    old.slurm.wait(f"{number}_9", "PENDING")
     done = old.submit("slurm_cgt", "round2", "--", "--hold")
-    assert "  points 1 of 24, 20 finished, 3 running: wide_0\n" in done.stdout, done.stdout + done.stderr
+    assert "  points 1 of 12, 8 finished, 3 running: wide_0\n" in done.stdout, done.stdout + done.stderr
     [second] = submitted(done)
     wait.unlink()
-    old.slurm("scontrol", "update", f"jobid={number}_21", "StartTime=now")
-    old.finish(f"{second}_20")
-    for task in range(20, 24):
+    old.slurm("scontrol", "update", f"jobid={number}_9", "StartTime=now")
+    old.finish(f"{second}_8")
+    for task in range(8, 12):
         old.slurm.wait(f"{number}_{task}")
-    assert states(old) == dict.fromkeys(states(old), "finished") and len(states(old)) == 24
+    assert states(old) == dict.fromkeys(states(old), "finished") and len(states(old)) == 12
     attempts = {name: [each["status"] for each in record_of(old, "round2", name)["attempts"]] for name in waiting}
     assert attempts.pop("wide_0") == attempts.pop("wide_1") == ["terminated", "finished"]
     assert list(attempts.values()) == [["finished"], ["finished"]]
     record, first = record_of(old, "round2", "hops-2_1"), record_of(old, "round2", "kl-1_0")
-    assert "loss 1 {'lr': 0.1, 'width': 64, 'penalty': 0, 'hops': 2}\n" in log_of(old, f"{number}_13")
+    assert "loss 1 {'lr': 0.1, 'width': 64, 'penalty': 0, 'hops': 2}\n" in log_of(old, f"{number}_5")
     assert (record["campaign"], record["point"], record["arm"]) == ("round2", "hops-2_1", "hops-2")
     assert record["axes"] == {"seed": 1} and record["overrides"] == ["+model.hops=2", "seed=1"]
-    assert (record["stem"], record["job"]) == ("011-round2_hops-2_1", f"{number}_13")
+    assert (record["stem"], record["job"]) == ("011-round2_hops-2_1", f"{number}_5")
     assert record["script"] == "experiments/011-x/scripts/cgt.py" and record["commit"] and record["dirty"] is False
     assert record["configuration_hash"] != first["configuration_hash"] and len(first["configuration_hash"]) == 16
     folder = Path(record["folder"])
@@ -141,7 +138,7 @@ def test_old_campaign_runs_each_point_once(old):
         *("--config-name", "mask_007", f"hydra.run.dir='{folder}'", "+model.hops=2", "seed=1")
     ]
     done = old.submit("slurm_cgt", "round2")
-    assert "nothing to submit\n  points 0 of 24, 24 finished, 0 running\n" in done.stdout
+    assert "nothing to submit\n  points 0 of 12, 12 finished, 0 running\n" in done.stdout
     edit(old.experiment / "conf/kl_003.yaml", "seed: 3", "seed: 3\nextra: 1")
     assert "finished with another configuration: kl-1_0, " in old.refused("slurm_cgt", "round2")
     # The folder of a configuration has the runs of one script.

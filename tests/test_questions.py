@@ -360,7 +360,7 @@ def test_default_script_is_never_a_reserved_word():
         assert script_of(word.capitalize()) == f"{word.capitalize()}_run"
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(slug=SLUGS | st.sampled_from(RESERVED).map(lambda word: word.replace("_", "-")))
 @example(slug="random")
 @example(slug="query")

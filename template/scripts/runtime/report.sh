@@ -36,7 +36,7 @@ print_jobs() {
     if [[ ${names[$job]-} ]]; then
       print_watch "${names[$job]}_$job" "${tasks[$job]}"
     else
-      print_field log "unknown, since squeue ${reason//$'\n'/; }. It will be in ${shown_logs%/}"
+      print_field log "unknown, because squeue ${reason//$'\n'/; }. It will be in ${shown_logs%/}"
     fi
   done
   print_cancel
