@@ -103,29 +103,29 @@ def changed_launcher(plain_template, folder, change):
     return launcher(template, folder, **({"user_email": "ada@example.org"} if change == "another mail" else {}))
 
 
-def by_copier(folder, old, new, edited):
-    """Merge each edit by Copier, all in one template. Return None for a conflict."""
+def by_copier(folder, merges):
+    """Merge texts by Copier, all in one template. Each is (old, new, edited). Return None for a conflict."""
     source, lab = folder / "launchers", folder / "lab"
     for repository in (source, lab):
         git(folder, "init", "--quiet", repository)
     (source / "{{ _copier_conf.answers_file }}.jinja").write_text("{{ _copier_answers | to_nice_yaml }}")
-    for version, text in {"v1.0.0": old, "v1.1.0": new}.items():
-        for number in range(len(edited)):
-            (source / f"{number}.slurm").write_text(text)
+    for place, version in enumerate(("v1.0.0", "v1.1.0")):
+        for number, texts in enumerate(merges):
+            (source / f"{number}.slurm").write_text(texts[place])
         commit(source)
         git(source, "tag", version)
     (lab / ".copier-answers.yml").write_text(f"_commit: v1.0.0\n_src_path: {source}\n")
-    for number, text in enumerate(edited):
-        (lab / f"{number}.slurm").write_text(text)
+    for number, (_, _, edited) in enumerate(merges):
+        (lab / f"{number}.slurm").write_text(edited)
     commit(lab)
     copier.run_update(lab, defaults=True, overwrite=True, quiet=True)
     conflicts = git(lab, "diff", "--name-only", "--diff-filter=U").split()
-    names = [f"{number}.slurm" for number in range(len(edited))]
+    names = [f"{number}.slurm" for number in range(len(merges))]
     return [None if name in conflicts else (lab / name).read_text() for name in names]
 
 
-def by_tool(folder, old, new, edited):
-    merged = [merge_lines(text.encode(), old.encode(), new.encode()) for text in edited]
+def by_tool(folder, merges):
+    merged = [merge_lines(edited.encode(), old.encode(), new.encode()) for old, new, edited in merges]
     return [None if text is None else text.decode() for text in merged]
 
 
@@ -135,28 +135,37 @@ def differences(one, two):
     return {line for line in two if line not in one}, {line for line in one if line not in two}
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_merge_keeps_the_edit_and_the_release_change(plain_template, tmp_path, old, change):
-    new = changed_launcher(plain_template, tmp_path, change)
-    added, removed = differences(old, new)
-    assert added | removed
-    edits = {name: edit for name, edit in EDITS.items() if edit.line not in CHANGES[change][1]}
-    edited = [edit(old) for edit in edits.values()]
+def test_merge_keeps_the_edit_and_the_release_change(plain_template, tmp_path, old):
+    """All pairs of an edit and a change are merged at once, since each update by Copier takes a second."""
+    names, merges = [], []
+    for change, (_, lines) in CHANGES.items():
+        new = changed_launcher(plain_template, tmp_path / change, change)
+        assert new != old
+        for name, edit in EDITS.items():
+            if edit.line not in lines:
+                names.append((name, change))
+                merges.append((old, new, edit(old)))
     for merge_all in (by_copier, by_tool):
-        for name, mine, merged in zip(edits, edited, merge_all(tmp_path, old, new, edited), strict=True):
-            assert merged is not None, f"{name} and {change} conflict"
-            lines = set(merged.splitlines())
-            own_added, own_removed = differences(old, mine)
-            assert added <= lines, f"{change} is lost"
-            assert own_added <= lines, f"{name} is lost"
-            assert not own_removed & lines, f"{name} is undone"
-            assert not (removed - own_added) & lines, f"{change} is undone"
+        for (name, change), texts, merged in zip(names, merges, merge_all(tmp_path, merges), strict=True):
+            check_merge(name, change, *texts, merged)
+
+
+def check_merge(name, change, old, new, edited, merged):
+    """Check that a merged text has the edit and the change."""
+    assert merged is not None, f"{name} and {change} conflict"
+    lines = set(merged.splitlines())
+    added, removed = differences(old, new)
+    own_added, own_removed = differences(old, edited)
+    assert added <= lines, f"{change} is lost"
+    assert own_added <= lines, f"{name} is lost"
+    assert not own_removed & lines, f"{name} is undone"
+    assert not (removed - own_added) & lines, f"{change} is undone"
 
 
 def test_merge_of_the_same_line_conflicts(old, tmp_path):
     """This shows that the test above can fail."""
     new, mine = old.replace("--mem=400g", "--mem=1g"), old.replace("--mem=400g", "--mem=2g")
-    assert by_copier(tmp_path, old, new, [mine]) == by_tool(tmp_path, old, new, [mine]) == [None]
+    assert by_copier(tmp_path, [(old, new, mine)]) == by_tool(tmp_path, [(old, new, mine)]) == [None]
 
 
 def test_is_rendered_recognises_every_machines_launcher(plain_template, tmp_path):

@@ -31,21 +31,14 @@ def receipts(jobs):
 
 # Ignore rules ---------------------------------------------------------------------------------------------------------
 
-RULES = [
-    "experiments/*/slurm/",
-    "slurm/",
-    "results/",
-    "*.out",
-    "outputs/",
-    "/experiments/011-x/slurm",
-    "slurm",
-    "*.csv",
-]
+FOLDERS = ["experiments/*/slurm/", "/experiments/011-x/slurm", "slurm", "slurm/", "results/", "outputs/"]
+FILES = ["*.out", "*.csv"]
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_ignore_rule_does_not_stop_a_submission(jobs, slurm, rule):
-    ignore(jobs.lab, rule)
+@pytest.mark.parametrize("rules", [FOLDERS, FILES])
+def test_ignore_rules_do_not_stop_a_submission(jobs, slurm, rules):
+    jobs.lab.write_light("run.table([{'a': 1}])", script="x")
+    ignore(jobs.lab, *rules)
     [number] = submitted(jobs.submit("gh_x_000"))
     assert slurm.wait(number)["JobState"] == "COMPLETED"
     assert jobs.receipt(number)["commit"] == git(jobs.lab.path, "rev-parse", "HEAD").strip()
