@@ -346,8 +346,9 @@ def test_driver_is_needed_only_to_run_a_query(queries):
     assert (
         done.stdout.startswith("001_small_build $gene_set\ntwo\nRETURN 1 AS one\nrows: ") and "usage: " in done.stdout
     )
-    driver = f"query.py: two: {sys.executable} has no neo4j and no tqdm. Install: pip install neo4j tqdm\n"
-    assert done.stderr == f"{driver}query.py: two: {sys.executable} has no pyarrow. Install: pip install pyarrow\n"
+    driver = f"query.py: two: not installed for {sys.executable}: neo4j, tqdm. Install: pip install neo4j tqdm\n"
+    pyarrow = f"query.py: two: not installed for {sys.executable}: pyarrow. Install: pip install pyarrow\n"
+    assert done.stderr == driver + pyarrow
     assert queries.files() == {}
 
 
@@ -401,7 +402,7 @@ def test_parquet_refuses_mixed_columns_by_name(queries):
         "the column a has integers and strings, which Parquet cannot mix": [None, 1, 2, "x"],
         "the column a[].k has booleans and integers, which Parquet cannot mix": [[{"k": 1}], [{"k": True}]],
         "the column a has lists and maps, which Parquet cannot mix": [[], {}],
-        "the column a has only empty maps, which Parquet cannot hold": [{}, None],
+        "the column a has only empty maps, which Parquet cannot store": [{}, None],
         f"{large}, which Parquet cannot mix": [2**53 + 1, 0.5],
         f"{large}, which  Parquet cannot mix": [0.5, 1, 2**53 + 1],
     }
@@ -424,7 +425,7 @@ def test_query_name_must_be_a_file_in_queries(queries):
     assert queries.refused("001") == "query.py: 001: unknown query; expected one of: (queries/ is empty)\n"
     shutil.move(folder / "a/001_small_build.cql", folder)
     (folder / "link.cql").symlink_to("/etc/hostname")
-    assert "link.cql is a symlink, so its query is not part of this experiment" in queries.refused("link")
+    assert "link.cql is a symlink, so the query is not part of this experiment" in queries.refused("link")
 
 
 def test_query_number_must_be_unique(queries):
@@ -596,7 +597,7 @@ def test_invalid_input_is_reported_in_one_line(queries):
     lines = queries.all_refused(*({"words": words, "env": env} for words, env, _ in reasons))
     for line, (_, _, reason) in zip(lines, reasons, strict=True):
         assert re.search(reason, line), line
-    assert "cannot be written" in queries.refused("bad", env={"DATA_ROOT": "/proc"}, lines=2)
+    assert "not writable" in queries.refused("bad", env={"DATA_ROOT": "/proc"}, lines=2)
 
 
 def test_full_disk_keeps_the_earlier_result(queries):

@@ -572,7 +572,7 @@ def test_report_works_with_a_read_only_data_root(by_hand):
     finally:
         by_hand.data.chmod(0o755)
         folder.chmod(0o755)
-    assert "DATA_ROOT names a folder that cannot be written" in refused.stderr
+    assert "DATA_ROOT is a folder that is not writable" in refused.stderr
     assert done.returncode == 0 and "2 of 2 trials complete" in done.stdout, done.stderr
 
 
