@@ -280,7 +280,7 @@ def test_save_figure_needs_neither_run_nor_hydra(figures):
     done = start("85")
     paths = [images / "plain.png", images / "moving.gif"]
     assert done.stdout.split() == list(map(str, paths))
-    refused = f'{images}/moving.png: an animation cannot be written as ".png". Let the path end in .gif.\n'
+    refused = f'{images}/moving.png: an animation cannot be written as ".png". Use the extension .gif.\n'
     assert (done.returncode, done.stderr) == (1, refused)
     name = "experiments/011-x/scripts/plain.py"
     expected = {

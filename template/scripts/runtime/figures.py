@@ -135,7 +135,7 @@ def check_endings(figure: "Drawing", ending: str, also: Sequence[str]) -> list[s
         if each not in ENDINGS:
             raise FileError(f'unknown file extension "{each}"; expected one of: {", ".join(ENDINGS)}.')
         if is_animation(figure) and each != ".gif":
-            raise FileError(f'an animation cannot be written as "{each}". Let the path end in .gif.')
+            raise FileError(f'an animation cannot be written as "{each}". Use the extension .gif.')
     return endings
 
 
