@@ -102,7 +102,7 @@ def test_figure_formats_have_equal_metadata(figures, tmp_path, rc):
 def test_unknown_format_or_missing_latex_is_one_line(figures, tmp_path):
     done = figures.save("'a.jpg'")
     path = figures.lab.images / "a.jpg"
-    problem = 'unknown ending ".jpg"; expected one of: .png, .svg, .pdf, .gif.'
+    problem = 'unknown file extension ".jpg"; expected one of: .png, .svg, .pdf, .gif.'
     assert done.stderr.startswith(f"{path}: {problem} It is saved as: ")
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
     done = figures.save("'a.png'", env={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "PATH": "/bin/nowhere"})

@@ -97,11 +97,11 @@ def test_chain_of_legs_continues_one_run(jobs, slurm):
         (["gh_x_000", "--legs"], "--legs must be a number from 1 to 99: "),
         (
             ["gh_x-pack", "x_gh_000", "--legs=2"],
-            "gh_x-pack x_gh_000: a pack has several runs, which no leg can continue.",
+            "gh_x-pack x_gh_000: a pack has several runs, and legs continue only one run.",
         ),
         (
             ["gh_x_optuna", "--legs=2"],
-            "gh_x_optuna: a leg continues a run, but this launcher starts a query or a sweep",
+            "gh_x_optuna: legs continue a run, but this launcher starts a query or a sweep",
         ),
     ],
 )

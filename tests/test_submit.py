@@ -354,7 +354,7 @@ def test_shell_settings_do_not_change_the_submission(jobs, slurm, tmp_path, umas
 def test_shell_settings_that_would_fail_are_one_line(jobs, tmp_path):
     (tmp_path / "env.sh").write_text("cd /\n")
     assert jobs.refused("gh_x_000", env={"BASH_ENV": str(tmp_path / "env.sh")}) == (
-        f"submit.sh: BASH_ENV: {tmp_path}/env.sh changes the directory, so no launcher would find its script."
+        f"submit.sh: BASH_ENV: {tmp_path}/env.sh changes the directory, so launchers would not find their scripts."
         " Run: unset BASH_ENV"
     )
     assert jobs.refused("gh_x_000", env={"TMPDIR": "/nowhere"}) == (
