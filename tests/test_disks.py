@@ -60,11 +60,11 @@ def test_disk_without_hard_links_gets_all_figures(lab, error):
 def test_folder_is_checked_as_a_run_uses_it(lab):
     script = lab.render() / "scripts/x.py"
     done = run(*REFUSE, "rename=EPERM", sys.executable, script, cwd=lab.path)
-    assert done.returncode == 1 and done.stderr.startswith("DATA_ROOT is a folder that is not writable: ")
+    assert done.returncode == 1 and done.stderr.startswith("DATA_ROOT: cannot write to ")
     limit = "import resource, signal, runpy, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); runpy.run_path(sys.argv[1], None, '__main__')"
     done = lab.python("-B", "-c", limit, script, env={"PYTHONPATH": str(script.parent)})
-    assert done.returncode == 1 and "cannot be written: " in done.stderr and "File too large" in done.stderr
+    assert done.returncode == 1 and "cannot write to " in done.stderr and "File too large" in done.stderr
     assert list(lab.data.iterdir()) == list(lab.images.iterdir()) == []
 
 
@@ -107,7 +107,7 @@ def test_figure_is_kept_if_the_images_folder_is_gone(lab):
     lab.render()
     done = start(lab, "os.rmdir(images)\nrun.save(figure, osp.join(images, '2026', 'a.png'))")
     folder, _ = the_run(lab)
-    assert f"a.png: the folder {lab.images} is missing. " in done.stderr and f"{folder}/a.png" in done.stderr
+    assert f"a.png: the folder {lab.images} does not exist. " in done.stderr and f"{folder}/a.png" in done.stderr
     assert done.returncode == 1 and not lab.images.exists() and (folder / "a.png").exists()
 
 

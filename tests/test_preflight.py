@@ -119,7 +119,7 @@ def test_problem_is_reported_in_one_line(x):
     assert [line.partition(": no module named ")[2].split()[0] for line in lines[:2]] == ["neither", "no_such"]
     assert lines[2:] == [
         f"DATA_ROOT is not set. Set it in {x.path}/.env",
-        "ASSET_IMAGES_DIR is a folder that is not writable: /nowhere",
+        "ASSET_IMAGES_DIR: cannot write to /nowhere",
     ]
     change(x, "scripts/x.py", "import no_such, neither", "pass")
     assert [re.search("hours|start", line)[0] for line in problems(x)] == ["start", "hours"]
@@ -581,7 +581,7 @@ def test_folder_variables_are_checked(x):
     not_set = [f"{variable} is not set. Set it in {x.path}/.env" for variable in variables]
     for folder in ("/proc", "/nowhere"):
         lines = problems(x, env=dict.fromkeys(variables, folder))
-        assert lines == [f"{variable} is a folder that is not writable: {folder}" for variable in variables]
+        assert lines == [f"{variable}: cannot write to {folder}" for variable in variables]
     assert problems(x, env=dict.fromkeys(variables, "")) == not_set
     for variable, line in zip(variables, not_set, strict=True):
         assert problems(x, env={variable: ""}) == [line]
@@ -658,7 +658,7 @@ def test_env_file_is_read_like_python_dotenv(x, tmp_path):
         elif not os.path.isabs(value):
             wrong = f"DATA_ROOT names a relative path: {value}. Write an absolute path."
         else:
-            wrong = f"DATA_ROOT is a folder that is not writable: {value}"
+            wrong = f"DATA_ROOT: cannot write to {value}"
         is_right = bool(value) and os.path.isdir(value)
         assert problems(x, script) == ([] if is_right else [wrong]), text
 

@@ -597,7 +597,7 @@ def test_invalid_input_is_reported_in_one_line(queries):
     lines = queries.all_refused(*({"words": words, "env": env} for words, env, _ in reasons))
     for line, (_, _, reason) in zip(lines, reasons, strict=True):
         assert re.search(reason, line), line
-    assert "not writable" in queries.refused("bad", env={"DATA_ROOT": "/proc"}, lines=2)
+    assert "cannot write to" in queries.refused("bad", env={"DATA_ROOT": "/proc"}, lines=2)
 
 
 def test_full_disk_keeps_the_earlier_result(queries):

@@ -251,7 +251,7 @@ def test_preflight_writes_nothing(by_hand):
     answer = preflight(by_hand, program)
     assert (answer.problems, answer.notes, list(answer.inputs["a"])) == ([], [], ["a.csv"])
     done = worker(by_hand, "--dry-run")
-    assert done.stdout.startswith(f"study {STUDY}: 2 trials of x.main by optuna.samplers.TPESampler\ninput: a.csv ")
+    assert done.stdout.startswith(f"study {STUDY}: 2 trials of x.main with optuna.samplers.TPESampler\ninput: a.csv ")
     assert not list(by_hand.images.iterdir()) and not (by_hand.data / "experiments").exists()
     change(by_hand, "n_trials: 2", "n_trials: many")
     line = "optuna_worker.py: x_slurm_optuna: sweep.n_trials must be an integer above 0, but is 'many'"
@@ -572,7 +572,7 @@ def test_report_works_with_a_read_only_data_root(by_hand):
     finally:
         by_hand.data.chmod(0o755)
         folder.chmod(0o755)
-    assert "DATA_ROOT is a folder that is not writable" in refused.stderr
+    assert "DATA_ROOT: cannot write to" in refused.stderr
     assert done.returncode == 0 and "2 of 2 trials complete" in done.stdout, done.stderr
 
 

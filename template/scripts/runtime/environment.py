@@ -50,7 +50,7 @@ def require_folders(*names: str) -> list[str]:
         try:
             try_to_write(folder)
         except OSError as error:
-            exit_with_hint(f"{name} is a folder that is not writable: {folder}: {error.strerror}.", name)
+            exit_with_hint(f"{name}: cannot write to {folder}: {error.strerror}.", name)
         if name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != FOLDER:
             exit_with_hint(f"{name} is a folder that does not contain this experiment, {FOLDER}: {folder}.", name)
     return folders

@@ -96,7 +96,7 @@ def environment_problems() -> Iterator[str]:
         elif not osp.isabs(folder):
             yield f"{name} names a relative path: {folder}. Write an absolute path."
         elif not can_write(folder):
-            yield f"{name} is a folder that is not writable: {folder}"
+            yield f"{name}: cannot write to {folder}"
         elif name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != osp.realpath(FOLDER):
             yield f"EXPERIMENT_ROOT is a folder that does not contain {FOLDER}: {folder}"
 
