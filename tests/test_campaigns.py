@@ -3,6 +3,7 @@
 import pytest
 from support.process import remove, run
 from support.slurm import WATCH, Submitter, submitted
+from support.template import ROOT
 
 TAKES_CONFIG = {"x": ["gh", "slurm", {"gh-pack": {"ntasks": 2}}, "desk", "igb_mmli"], "y": ["gh_000"]}
 
@@ -146,6 +147,15 @@ def test_campaign_runs_each_point_once(jobs, slurm):
     assert {point: record["campaign"] for point, record in points_of(jobs, "round3.noisy").items()} == {
         "short_0": "round3.noisy"
     }
+
+
+@pytest.mark.parametrize(
+    "array, tasks", [("0-3,7", "0 1 2 3 7"), ("0-10:4%2", "0 4 8"), ("08-09", "8 9")], ids=["ranges", "step", "zeros"]
+)
+def test_tasks_of_an_array(array, tasks):
+    code = 'source "$1"; for task in {0..9}; do ! is_in_array $task "$2" || found+=($task); done; echo "${found[*]}"'
+    arrays = ROOT / "template/scripts/runtime/arrays.sh"
+    assert run("bash", "-c", code, "bash", arrays, array, check=True).stdout == f"{tasks}\n"
 
 
 GRID = "defaults: [x, _self_]\ngrid:\n"

@@ -86,7 +86,7 @@ is_in_array() { # TASK ARRAY
   local -r ranges=${2%%\%*}
   for range in ${ranges//,/ }; do
     if [[ ! $range =~ ^([0-9]+)(-([0-9]+)(:([0-9]+))?)?$ ]]; then continue; fi
-    first=${BASH_REMATCH[1]} last=${BASH_REMATCH[3]:-${BASH_REMATCH[1]}} step=${BASH_REMATCH[5]:-1}
+    first=10#${BASH_REMATCH[1]} last=10#${BASH_REMATCH[3]:-${BASH_REMATCH[1]}} step=10#${BASH_REMATCH[5]:-1} # 08 is 8
     if (($1 >= first && $1 <= last && ($1 - first) % step == 0)); then return; fi
   done
   return 1
