@@ -9,7 +9,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
-"$folder/env/bin/python" -m pip install --quiet --disable-pip-version-check python-dotenv==1.2.1 2> /dev/null
+"$folder/env/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
+  python-dotenv==1.2.1 2> /dev/null
 cd "$folder"
 printf '%s\n' 'ROOT=/file' 'DATA_ROOT=${ROOT}/data' > .env
 env -u DATA_ROOT ROOT=/environment env/bin/python -W error - << 'END'

@@ -11,7 +11,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
-"$folder/env/bin/python" -m pip install --quiet --disable-pip-version-check hydra-core==1.3.8 2> /dev/null
+"$folder/env/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
+  hydra-core==1.3.8 2> /dev/null
 cd "$folder"
 cat > job.py << 'END'
 import sys

@@ -9,7 +9,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
-"$folder/env/bin/python" -m pip install --quiet --disable-pip-version-check optuna==5.0.0 2> /dev/null
+"$folder/env/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
+  --no-deps optuna==5.0.0 colorlog numpy packaging tqdm 2> /dev/null
 cd "$folder"
 env/bin/python -W error - << 'END'
 import optuna

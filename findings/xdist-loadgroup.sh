@@ -23,7 +23,8 @@ def test_worker(number):
 END
 python3 -m venv env
 for version in 9.1.1 9.2.0; do
-  env/bin/python -m pip install --quiet --disable-pip-version-check "pytest==$version" pytest-xdist==3.8.0 2> /dev/null
+  env/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
+    "pytest==$version" pytest-xdist==3.8.0 2> /dev/null
   rm -f workers
   env/bin/python -m pytest -q -n 2 --dist=loadgroup > /dev/null
   counts+=("$(sort -u workers | wc -l)")
