@@ -909,7 +909,7 @@ def test_unusable_data_folder_is_refused_in_two_lines(untouched_lab, variable, v
     (untouched_lab.path / ".env").write_text(env)
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
-    assert first.startswith(f"{variable} ") and (value or "") in first
+    assert first.startswith((f"{variable} ", f"{variable}: ")) and (value or "") in first
     assert second == f"Set {variable} in {untouched_lab.path}/.env, or in the environment, which overrides that file."
 
 
