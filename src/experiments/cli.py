@@ -1,6 +1,7 @@
 """The command line of `experiments`: each command with its help, its arguments and its function."""
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -495,6 +496,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
         complete_line(make_parser(COMPLETERS))
     options = make_parser().parse_args(words)
+    gc.set_threshold(100_000)  # thousands of records have no cycles, and each search for them takes longer
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, exit_at_signal)

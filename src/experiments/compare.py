@@ -63,17 +63,20 @@ class Row:
     labels: dict[str, str]
     values: dict[str, Any]  # what it computes with, by the path of a key: model.hidden
     numbers: dict[str, Any]
-    facts: dict[str, Any] = field(default_factory=dict)  # all, for JSON
+    facts: Mapping[str, Any] = field(default_factory=dict)  # all, for JSON
 
     @classmethod
     def parse(cls, facts: Mapping[str, Any], source: str = "") -> "Row":
         """Return the row of a run in JSON."""
         labels = {"from": source} | {name: text_of(facts.get(name)) for name in LABELS[1:]}
-        return cls(labels, mapping_of(facts.get("configuration")), mapping_of(facts.get("metrics")), dict(facts))
+        return cls(labels, mapping_of(facts.get("configuration")), mapping_of(facts.get("metrics")), facts)
 
     def get(self, key: str) -> Any:
         """Return the row's value in a column, or MISSING."""
-        return next((part[key] for part in (self.labels, self.values, self.numbers) if key in part), MISSING)
+        for part in (self.labels, self.values, self.numbers):
+            if key in part:
+                return part[key]
+        return MISSING
 
     @property
     def title(self) -> str:
@@ -168,9 +171,10 @@ def facts_of(run: RunInfo) -> dict[str, Any]:
     names = ("config", "state", "job", "cluster", "started", "finished", "commit", "dirty", "submission", "folder")
     facts = {name: getattr(run, name) for name in names}
     configuration = mapping_of(run.record.pop("configuration"))
-    kept = {key: value for key, value in configuration.items() if key not in UNHASHED}
+    for key in UNHASHED:
+        configuration.pop(key, None)
     facts |= run.record | {"overrides": run.overrides, "metrics": run.metrics}
-    return {"run": run.name} | facts | {"configuration": flatten(kept)}
+    return {"run": run.name} | facts | {"configuration": flatten(configuration)}
 
 
 def order_of(experiment: Experiment, configs: Iterable[str]) -> Callable[[RunInfo], tuple[Any, ...]]:
@@ -210,7 +214,7 @@ def unique(rows: Iterable[Row]) -> list[Row]:
     """Return the rows without those of a run that an earlier one has."""
     found: dict[Any, Row] = {}
     for row in rows:
-        found.setdefault(tuple(row.facts.get(name) for name in ("host", "folder", "started")), row)
+        found.setdefault((row.facts.get("host"), row.facts.get("folder"), row.facts.get("started")), row)
     return [*found.values()]
 
 
@@ -224,15 +228,20 @@ def finished_only(rows: Sequence[Row]) -> list[Row]:
     return finished
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of nested mappings by the path of their keys, like model.hidden."""
     found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            found |= flatten(value, f"{prefix}{key}.")
-        else:
-            found[sys.intern(f"{prefix}{key}")] = value  # thousands of runs have the same keys
+    add_flat(found, values, "")
     return found
+
+
+def add_flat(found: dict[str, Any], values: Mapping[str, Any], prefix: str) -> None:
+    for key, value in values.items():
+        path = sys.intern(prefix + key)  # thousands of runs have the same keys
+        if isinstance(value, dict) and value:
+            add_flat(found, value, f"{path}.")
+        else:
+            found[path] = value
 
 
 # The tables -----------------------------------------------------------------------------------------------------------
@@ -255,7 +264,8 @@ def runs_table(rows: list[Row], sort: str) -> Table:
 def means_table(rows: list[Row], options: Options) -> Table:
     """Return a row per value of a label or key, with the mean of each number over the finished runs of this value."""
     by = options.by
-    refuse_unknown(by, [*LABELS, *dict.fromkeys(key for row in rows for key in row.values)], "key")
+    if not any(by in row.values for row in rows):
+        refuse_unknown(by, [*LABELS, *dict.fromkeys(key for row in rows for key in row.values)], "key")
     rows = finished_only(rows)
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -282,10 +292,16 @@ def mean_of(rows: Sequence[Row], name: str) -> Any:
 
 def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys that differ between rows or are missing in some."""
-    keys: dict[str, None] = {}
+    alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}  # rows by their keys: most have the same
     for row in rows:
-        keys |= dict.fromkeys(row)
-    return [key for key in keys if differs([row.get(key, MISSING) for row in rows])]
+        alike.setdefault(tuple(row), []).append(row)
+    found: set[str] = set()
+    for keys, members in alike.items():
+        columns = zip(*(row.values() for row in members), strict=True)
+        found |= {key for key, values in zip(keys, columns, strict=True) if differs(values)}
+    firsts = [members[0] for members in alike.values()]
+    every = dict.fromkeys(key for keys in alike for key in keys)
+    return [key for key in every if key in found or differs([row.get(key, MISSING) for row in firsts])]
 
 
 def differs(values: Sequence[Any]) -> bool:

@@ -18,6 +18,7 @@ from experiments.history import History, read_histories, runs_folder
 from experiments.points import Campaign, make_campaign, read_grid, unknown_configuration
 from experiments.records import (
     FAULTS,
+    VALIDATED,
     RunInfo,
     count_states,
     describe_counts,
@@ -94,7 +95,7 @@ class Group:
 def list_experiments(path: str | None, chosen: Filter, as_json: bool) -> int:
     """Print experiments, or the runs of one."""
     experiments = [Experiment.open(path)] if path else find_all()
-    histories = read_histories(experiments, Queue.read(), ())
+    histories = read_histories(experiments, Queue.read(), VALIDATED if as_json else ())
     with Templates.temporary() as templates:
         listed = [read_experiment(history, templates) for history in histories]
     if path:

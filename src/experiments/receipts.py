@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from experiments.launcher import Launcher
-
 
 @dataclass(frozen=True)
 class Receipt:
@@ -31,10 +29,13 @@ class Receipt:
     @cached_property
     def config(self) -> str:
         """The configuration: the one that was typed, else that of the launcher, else the launcher itself."""
+        if typed := self.text("config"):
+            return typed
+        from experiments.launcher import Launcher  # it takes a moment to load
+
         launcher = self.text("launcher")
         path = self.folder.parents[2] / f"scripts/{launcher}.slurm"
-        typed = self.text("config")
-        return typed or (Launcher.read(path).config if path.is_file() else "") or launcher
+        return (Launcher.read(path).config if path.is_file() else "") or launcher
 
     @property
     def campaign(self) -> str:

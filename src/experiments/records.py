@@ -16,6 +16,8 @@ from experiments.slurm import ENDS, QUEUED, Ended, Job, Key, Queue
 RECORD = "provenance.json"
 LARGEST_RECORD = 10_000_000  # bytes
 EVERYTHING = ("*",)  # as the names of the facts to keep
+VALIDATED = ("",)  # the same: no fact is kept, but the whole record is parsed
+LARGE = ("configuration", "versions")  # the mappings that make up most of a record
 STATES = (  # in the order of a summary; Slurm has more words
     "queued",
     "running",
@@ -131,14 +133,15 @@ def read_run(record: str, folder: Path, keep: Collection[str] = ()) -> RunInfo:
 
     keep  the names of further facts to keep, or EVERYTHING
     """
-    own = os.path.dirname(record)
+    own = record[: -len(RECORD) - 1]
     config, _, name = own[len(str(folder)) + 1 :].partition("/")
     return fill_run(RunInfo(config, name, "unreadable", folder=own), keep)
 
 
 def fill_run(run: RunInfo, keep: Collection[str] = ()) -> RunInfo:
     """Add to a run what the record in its folder has."""
-    found = load_record(f"{run.folder}/{RECORD}")
+    unread = () if keep in (EVERYTHING, VALIDATED) else [name for name in LARGE if name not in keep]
+    found = load_record(f"{run.folder}/{RECORD}", unread)
     if not found:
         return run
     run.has_record = True
@@ -161,20 +164,40 @@ def fill_run(run: RunInfo, keep: Collection[str] = ()) -> RunInfo:
     return run
 
 
-def load_record(record: str) -> dict[str, Any]:
-    """Return the content of a record; nothing if it cannot be read."""
-    found = None
-    with suppress(ValueError, RecursionError):
-        found = json.loads(read_bytes(record))
+def load_record(record: str, unread: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the content of a record; nothing if it cannot be read. Mappings named by `unread` may be empty."""
+    content = read_bytes(record)
+    for name in unread:
+        content = without_items(content, name)
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
     return found if isinstance(found, dict) else {}
+
+
+def without_items(content: bytes, name: str) -> bytes:
+    """Return a record with an empty mapping of a name, which is not parsed: that would take most of the time.
+
+    `Run` writes records with an indent of two, so a line of a nested item begins with more blanks than the closing
+    brace. Records in another form, and truncated ones, are returned as they are, or are still not valid.
+    """
+    before, opening, items = content.partition(b'\n  "%s": {\n' % name.encode())
+    _, closing, after = items.partition(b"\n  }")
+    return before + opening + closing + after
 
 
 def read_bytes(record: str) -> bytes:
     """Return the bytes of a record; nothing if it cannot be read or is too large."""
-    with suppress(OSError), open(record, "rb", buffering=0) as file:
-        if os.fstat(file.fileno()).st_size < LARGEST_RECORD:
-            return file.read()
-    return b""
+    try:
+        file = os.open(record, os.O_RDONLY)
+        try:
+            size = os.fstat(file).st_size
+            return os.read(file, size) if size < LARGEST_RECORD else b""
+        finally:
+            os.close(file)
+    except OSError:
+        return b""
 
 
 def record_text(run: RunInfo) -> str:
@@ -184,8 +207,8 @@ def record_text(run: RunInfo) -> str:
     """
     if not run.has_record:
         return "{}"
-    lines = read_bytes(f"{run.folder}/{RECORD}").decode(errors="replace").splitlines()
-    text = " ".join(line.strip() for line in lines)
+    lines = read_bytes(f"{run.folder}/{RECORD}").split(b"\n")  # no string in JSON has a line end
+    text = b" ".join(map(bytes.strip, lines)).decode(errors="replace").strip()
     return text if text.startswith("{") and text.endswith("}") else "{}"
 
 
