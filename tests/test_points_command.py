@@ -10,7 +10,8 @@ from support.process import run
 from support.terminal import Terminal
 from support.updating import TOOL, WITH_TOOL, tool, typed
 
-from experiments.screen import shorten, shorten_all
+from experiments.records import LARGE, load_record
+from experiments.widths import Fit, cut_words, shorten, shorten_all
 
 GRID = """\
 defaults: [runtime, default, _self_]
@@ -150,7 +151,10 @@ def test_list_prints_one_row_per_campaign_and_sweep(campaign):
 
 
 def test_list_fits_a_terminal(campaign, monkeypatch):
-    """Each run is one line of 80 columns. Runs with different overrides look different, apart from their names."""
+    """Each run is one line of 80 columns. Runs with different overrides look different, apart from their names.
+
+    Columns are left out before states, results and the names of runs cannot be read.
+    """
     monkeypatch.setenv("PYTHONPATH", WITH_TOOL["PYTHONPATH"])
     record(campaign, "x_gh_000", "686_3", "out of memory", error="ValueError: " + "no " * 100, dirty=True)
     for words in (["list", "011"], ["list", "011", "--points"], ["points", "011", "round2"], ["list"]):
@@ -163,9 +167,14 @@ def test_list_fits_a_terminal(campaign, monkeypatch):
     runs = [line for line in tool(campaign, "list", "011").stdout.splitlines() if "x_gh_000  2025" in line]
     assert all(LONG in line for line in runs), "a pipe has whole cells"
     short = typed_at_80(campaign, "list", "011")
-    cells = [line.split()[6] for line in short if "x_gh_000  2025" in line]
+    cells = [line.split("finished")[1] for line in short if "x_gh_000  2025" in line]
     assert len(set(cells)) == len(cells) == 3, short
-    assert [line.split()[2:5] for line in short if "686_3" in line] == [["out", "of", "memory"]]
+    [failed] = [line for line in short if "686_3" in line]
+    assert "  out of memory  " in failed and failed.endswith("  ValueError: …")
+    assert short[-1].startswith("left out: started, time, commit (use 1"), short
+    width = {"COLUMNS": short[-1].split("use ")[1].split()[0]}
+    whole = tool(campaign, "list", "011", env=width).stdout
+    assert "started" in whole and "commit  " in whole and "left out" not in whole, whole
 
 
 def typed_at_80(lab, *words):
@@ -178,6 +187,33 @@ def typed_at_80(lab, *words):
 )
 def test_cell_is_shortened_in_the_middle(text, width, short):
     assert shorten(text, width) == short and cell_len(short) <= width
+
+
+def test_large_mappings_of_records_are_skipped(tmp_path):
+    path = tmp_path / "provenance.json"
+    facts = {"a": {"versions": {"b": 1}}, "configuration": {"c": {"d": [2]}, "e": "}"}, "versions": {"f": "3"}}
+    text = json.dumps(facts, indent=2)
+    path.write_text(text)
+    assert load_record(str(path)) == facts
+    assert load_record(str(path), LARGE) == facts | {"configuration": {}, "versions": {}}
+    for content, found in ((text[:-1], {}), (text[:-4], {}), (text[:70], {}), (json.dumps(facts), facts)):
+        path.write_text(content)
+        assert load_record(str(path), LARGE) == found, content
+
+
+def test_result_is_cut_after_a_word():
+    assert cut_words("error=0.25 rate=0.125", 18) == "error=0.25 …"
+    assert cut_words("a " + "b" * 20, 10) == "a bbbbbbb…", "half of the width is too much to lose"
+    assert cut_words("日本語日本語", 8) == "日本語…"
+
+
+def test_run_names_are_cut_while_they_differ():
+    names = ["2026-01-02-03-04-05-123456", "2026-01-02-03-04-06-123456", "686"]
+    column, fit = ["run", *names], Fit(typed=("run",), names=("config",))
+    columns = [column, ["config", "abc_000"]]
+    assert fit.needed(columns) == 29 and fit.widths(columns, 29) == [20, 7]
+    assert fit.cells(column, 20) == ["run", "2026-01-02-03-04-05…", "2026-01-02-03-04-06…", "686"]
+    assert len(set(fit.cells(column, 12))) == 4, "names that would look alike get a number"
 
 
 def test_shortened_cells_stay_different():

@@ -30,8 +30,9 @@ from experiments.records import (
     refuse_unknown_states,
     text_of,
 )
-from experiments.screen import Fit, show_cells, show_fitted
+from experiments.screen import show_cells, show_fitted
 from experiments.slurm import Queue
+from experiments.widths import Fit
 
 RUN_FACTS = [each.name for each in fields(RunInfo) if each.name not in ("record", "has_record")]
 SWEEP = re.compile(r"_(optuna|wandb)(_|$)")  # in the name of a sweep's configuration
@@ -203,8 +204,9 @@ def show_experiments(listed: list[ExperimentInfo]) -> None:
         rows.append((each.name, version or each.problem, describe_counts(counts) or "no runs", newest, *sizes))
         styles.append(style_of(counts))
     titles = ("experiment", "version", "runs", "newest", "runs' folders", "slurm/code")
-    optional = ("runs' folders", "slurm/code")
-    show_fitted(titles, rows, styles, Fit(optional, "runs", ("version",), ("experiment",)))
+    optional = ("slurm/code", "runs' folders")
+    fit = Fit(optional, folded=("runs",), texts=("version",), names=("experiment",))
+    show_fitted(titles, rows, styles, fit)
 
 
 def style_of(states: Collection[str]) -> str:
@@ -225,7 +227,7 @@ def show_experiment(listed: ExperimentInfo, campaigns: Sequence[Campaign], chose
         print()
         rows = [(group.name, group.size, group.summary) for group in groups]
         styles = ["yellow" if group.is_faulty else "" for group in groups]
-        show_fitted(("config", "size", "states"), rows, styles, Fit(folded="states", distinct=("config",)))
+        show_fitted(("config", "size", "states"), rows, styles, Fit(folded=("states",), names=("config",)))
     if runs:
         print()
         show_runs(runs)
@@ -289,7 +291,8 @@ def show_runs(runs: Sequence[RunInfo]) -> None:
     ]
     titles = ("config", "run", "state", "started", "time", "commit", *figure, "overrides", "result")
     styles = [style_of([run.state]) for run in runs]
-    fit = Fit(optional=("commit",), shortened=("result",), distinct=("config", "run", "overrides"))
+    optional = ("commit", "started", "figure", "time")
+    fit = Fit(optional, texts=("result",), distinct=("overrides",), typed=("run",), names=("config",))
     show_fitted(titles, rows, styles, fit)
 
 
@@ -309,7 +312,7 @@ def states_of_figures(figures: Sequence[str]) -> list[str]:
 def order_overrides(runs: Sequence[RunInfo]) -> list[str]:
     """Return the overrides of each run, last those that not all runs of its configuration have.
 
-    A cell that is shortened in the middle shows these.
+    A cell that is shortened in the middle has these.
     """
     sizes = Counter(run.config for run in runs)
     used = Counter((run.config, word) for run in runs for word in set(run.own_overrides))

@@ -22,8 +22,9 @@ from experiments.records import (
     readable_seconds,
     refuse_unknown_states,
 )
-from experiments.screen import Fit, show_fitted
+from experiments.screen import show_fitted
 from experiments.slurm import Queue
+from experiments.widths import Fit
 
 
 @dataclass
@@ -125,7 +126,7 @@ def show_points(campaign: Campaign, points: Sequence[PointInfo]) -> None:
         titles = ("number", "point", "state", "job", "time", "overrides", "result")
         styles = ["yellow" if point.state in FAULTS else "" for point in points]
         rows = [cells_of(point) for point in points]
-        fit = Fit(optional=("job",), shortened=("result",), distinct=("point", "overrides"))
+        fit = Fit(optional=("job", "time"), texts=("result",), distinct=("overrides",), names=("point",))
         show_fitted(titles, rows, styles, fit)
     if any(point.is_older for point in points):
         print(f"* finished at another commit than the newest run, {campaign.commit[:10]}")

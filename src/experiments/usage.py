@@ -15,9 +15,10 @@ from experiments.history import History, read_histories
 from experiments.launcher import Launcher
 from experiments.listing import readable_size
 from experiments.records import RunInfo, mapping_of, readable_seconds, text_of
-from experiments.screen import Fit, show_fitted
+from experiments.screen import show_fitted
 from experiments.slurm import Key, Queue, Used, read_used
 from experiments.template import Run
+from experiments.widths import Fit
 
 KEEP = ("attempts",)  # of a record
 MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")  # options of one group: Slurm takes one of them
@@ -66,7 +67,7 @@ def show_usage(path: str) -> int:
         print(f"{experiment.name}: no job has ended")
         return 0
     titles = ("launcher", "jobs", "memory", "used", "time", "longest")
-    show_fitted(titles, [use.cells for use in uses], (), Fit(distinct=("launcher",)))
+    show_fitted(titles, [use.cells for use in uses], (), Fit(names=("launcher",)))
     if answers:
         commands = [command for use in uses if (command := proposal(experiment, answers, use))]
         print("".join(f"\n{command}" for command in commands))
