@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from render import ROOT, quiet_git, template
+from render import ROOT, as_installed, quiet_git, template
 from update import git, monorepo
 
 EXPERIMENTS = [f"{number:03}-x" for number in range(40)]
@@ -100,6 +100,7 @@ def main():
     os.environ["PYTHONPATH"] = str(ROOT / "src")
     with tempfile.TemporaryDirectory() as folder:
         quiet_git(folder)
+        as_installed(folder)
         source = template(Path(folder, "template"))
         git(source, "tag", "v1.0.0")
         lab = Path(folder, "lab")

@@ -31,6 +31,13 @@ def quiet_git(folder):
     os.environ["GIT_CONFIG_GLOBAL"] = str(settings)
 
 
+def as_installed(folder):
+    """Let Python store compiled modules, as for an installed command, and buffer its output."""
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+        os.environ.pop(name, None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(folder, "pycache"))
+
+
 def repository(path, files):
     for name, content in files.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)

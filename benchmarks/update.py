@@ -11,10 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from render import BIN, ROOT, quiet_git, repository, template
+from render import BIN, ROOT, as_installed, quiet_git, repository, template
 
 EXPERIMENTS = [f"0{number}-x" for number in range(10, 20)]
 TOOL = [sys.executable, "-m", "experiments", "update"]
+COPIER = [BIN / "copier", "update", "--quiet", "--defaults"]
 ROUNDS = 3
 
 
@@ -82,17 +83,19 @@ def main():
     sizes = [int(word) for word in sys.argv[1:]] or [0, 200, 1000]
     with tempfile.TemporaryDirectory() as folder:
         quiet_git(folder)
+        as_installed(folder)
         source = template(Path(folder, "template"))
         git(source, "tag", "v1.0.0")
         labs = {size: Path(folder, f"lab-{size}") for size in sizes}
         for size, lab in labs.items():
             monorepo(lab, source, EXPERIMENTS, size)
         forty = Path(folder, "forty")
-        monorepo(forty, source, [f"{number:03}-x" for number in range(40)], 0)
+        names = [f"{number:03}-x" for number in range(40)]
+        monorepo(forty, source, names, 0)
         release(source)
         print(f"\nUpdate of ten experiments (median of {ROUNDS})\n")
         print(f"  {'other text':>10}   {'copier update, looped':>24}   {'experiments update':>24}   {'faster':>7}")
-        loop = [[BIN / "copier", "update", "--quiet", "--defaults", f"experiments/{name}"] for name in EXPERIMENTS]
+        loop = [[*COPIER, f"experiments/{name}"] for name in EXPERIMENTS]
         for size, lab in labs.items():
             pairs = [(measure(loop, lab), measure([TOOL], lab)) for _ in range(ROUNDS if size < 500 else 1)]
             plain, ours = (
@@ -101,7 +104,9 @@ def main():
             cells = [f"{seconds:9.1f} s {memory:7.0f} MB" for seconds, memory in (plain, ours)]
             print(f"  {size:>7} MB   {cells[0]:>24}   {cells[1]:>24}   {plain[0] / ours[0]:6.1f} x", flush=True)
         seconds, memory = measure([[*TOOL, "--jobs=2"]], forty)
-        print(f"\n  forty experiments with --jobs 2: {seconds:.1f} s, {memory:.0f} MB\n")
+        print(f"\n  forty experiments with --jobs 2: {seconds:.1f} s, {memory:.0f} MB")
+        seconds, memory = measure([[*COPIER, f"experiments/{name}"] for name in names], forty)
+        print(f"  forty experiments, copier update looped: {seconds:.1f} s, {memory:.0f} MB\n")
 
 
 if __name__ == "__main__":
