@@ -142,15 +142,18 @@ def test_page_figures_works(lab, own_template):
     assert (experiment / "results/dose_gh_000.csv").read_text() == "dose,growth\n0,1.0\n2,0.2\n"
 
 
-def test_page_figures_has_a_script_for_any_repository(lab):
-    """The page is typed in a repository with the lab's package. This one has none."""
+@pytest.mark.parametrize("page, name", [("figures", "dose"), ("own-script", "decay")])
+def test_page_has_a_script_for_any_repository(lab, page, name):
+    """The pages are typed in a repository with the lab's package. This one has none."""
     shutil.rmtree(lab.path / "torchcell")
     experiment = lab.render("011-growth")
-    [script] = [block for block in blocks("docs/figures.md") if block.file.endswith("dose.py")]
-    (lab.path / script.file).write_text(script.text)
-    done = lab.start("growth_gh_000", name="011-growth", script="dose")
+    for block in blocks(f"docs/{page}.md"):
+        if block.file and Path(block.file).stem in (name, f"{name}_gh_000"):
+            (lab.path / block.file).write_text(block.text)
+    config = f"{name}_gh_000" if (experiment / f"conf/{name}_gh_000.yaml").exists() else "growth_gh_000"
+    done = lab.start(config, name="011-growth", script=name)
     assert done.returncode == 0, done.stderr
-    assert (experiment / "scripts/timestamp.py").exists() and list(lab.images.glob("011-growth_gh_000_20*.png"))
+    assert (experiment / "scripts/timestamp.py").exists() and list(lab.images.glob(f"011-{config}_20*.png"))
 
 
 def test_page_figures_shows_the_resume_example_of_run(lab):
