@@ -215,14 +215,13 @@ def test_point_in_wandb_has_group_name_and_tags(campaign):
 CLAIMS = """\
 import os, sys
 sys.path.insert(0, "experiments/011-x/scripts")
-from dataclasses import replace
 from runtime import write_json
 from runtime import point_claims as claims
 
 folder = os.path.join(sys.argv[1], "wide_0")
 first = claims.Owner("lab", "7", "3", 0, "node", None, None, None)
-second = replace(first, restart=1)
-other = replace(first, job="8")
+second = first._replace(restart=1)
+other = first._replace(job="8")
 
 def attempt(owner, gone=()):
     try:
@@ -238,7 +237,7 @@ assert attempt(other, ["7", "8_3"])[0] == "Unknown"
 assert attempt(second) == (2, second), "a later restart takes over"
 assert attempt(first) == ("Taken", "restart 1 of job 7_3 computes it")
 assert attempt(other, ["7_3"]) == (3, other)
-assert attempt(replace(first, cluster="delta"))[0] == "ClaimError"
+assert attempt(first._replace(cluster="delta"))[0] == "ClaimError"
 assert not claims.write_claim(claims.claim_path(folder, 3), first)
 look = claims.newest_claim
 claims.newest_claim = lambda folder: [look(folder), write_json(f"{folder}/provenance.json", {"status": "finished"})][0]
