@@ -56,8 +56,9 @@ parse_arguments() { # WORD...
   declare -gA request=([mode]=submit [live]='' [parsable]='' [query_option]='' [name]='' [legs]=1)
   request+=([action]='' [run]='' [earlier]='')
   declare -ga overrides=() options=() arguments=() launchers=()
-  local stem config
+  local taken # how many words a case reads
   while (($#)); do
+    taken=1
     case $1 in
       --help | -h)
         usage
@@ -66,48 +67,40 @@ parse_arguments() { # WORD...
       --dry-run) request[mode]=check ;;
       --prune) request[mode]=prune ;;
       --again=* | --continue=* | --failed=*) choose_action "${1%%=*}" "${1#*=}" ;;
-      --again | --continue | --failed)
-        choose_action "$1" "${2-}"
-        shift
-        ;;
+      --again | --continue | --failed) choose_action "$1" "${2-}" && taken=2 ;;
       --live) request[live]=yes ;;
       --parsable) request[parsable]=yes ;;
       --name=*) request[name]=$(check_name "${1#*=}") ;;
-      --name)
-        request[name]=$(check_name "${2-}")
-        shift
-        ;;
+      --name) request[name]=$(check_name "${2-}") taken=2 ;;
       --legs=*) request[legs]=$(check_legs "${1#*=}") ;;
-      --legs)
-        request[legs]=$(check_legs "${2-}")
-        shift
-        ;;
-      --overwrite | --param=* | --format=*) overrides+=("$1") && request[query_option]=$1 ;;
+      --legs) request[legs]=$(check_legs "${2-}") taken=2 ;;
+      --overwrite | --param=* | --format=*) overrides+=("$1") request[query_option]=$1 ;;
       --param | --format)
         (($# > 1)) || die "$1 needs a value"
-        overrides+=("$1" "$2") && request[query_option]=$1
-        shift
+        overrides+=("$1" "$2") request[query_option]=$1 taken=2
         ;;
       --)
         split_options "${@:2}"
         break
         ;;
       -*) die "unknown option $1. See --help. Write sbatch options after --" ;;
-      *)
-        if [[ $1 == @(\~*|*=*) && ! -f $1 ]]; then
-          overrides+=("$1")
-        else
-          stem=$(find_launcher "$1") config=''
-          if takes_config "$stem"; then
-            config=$(find_config "$stem" "${2-}")
-            shift
-          fi
-          add_launcher "$stem" "$config"
-        fi
-        ;;
+      *) if [[ $1 == @(\~*|*=*) && ! -f $1 ]]; then overrides+=("$1"); else parse_launcher "$1" "${2-}"; fi ;;
     esac
-    shift
+    shift "$taken"
   done
+  check_request
+}
+
+# Add the launcher that a word names. Set `taken` to 2 if the next word names its configuration.
+parse_launcher() { # WORD NEXT
+  local stem config=''
+  stem=$(find_launcher "$1")
+  if takes_config "$stem"; then config=$(find_config "$stem" "$2") taken=2; fi
+  add_launcher "$stem" "$config"
+}
+
+# Refuse words that exclude each other, and a request without a launcher.
+check_request() {
   if [[ ${request[mode]} == prune ]]; then
     ((!${#launchers[@]})) || die "--prune takes no launcher"
   elif [[ ${request[action]} ]]; then

@@ -234,40 +234,23 @@ inspect_launcher() { # LAUNCHER
   echo "$status" > "$answers/$1.status"
 }
 
-# Read what a launcher has printed, and add the launcher to its group. The fields are: any output of its setup, up to
-# an empty word; a count and that many words of the Python command; a count and that many words of the run; and the
-# environment.
+# Read what a launcher has printed, and add the launcher to its group.
 group_launcher() { # LAUNCHER
-  local count status variable
-  local -a fields python run own=() shared=()
+  local variable
+  local -a environment python run own=() shared=()
   if ! is_from_template "${files[$1]}"; then
     ! needs_chain || add_finding "$1" "only launchers of the template can continue a run"
     warn "$1: only its text was checked, because it is not a launcher of the template"
     return
   fi
-  read -r status < "$answers/$1.status"
-  if [[ $status != 0 ]]; then
-    add_failure "$1" "$status" "$answers/$1.errors"
-    return
-  fi
-  mapfile -t -d '' fields < "$answers/$1"
-  if [[ ${fields[1]-} != +([0-9]) ]]; then
-    add_finding "$1" "a command above the --check line ends the launcher with exit code 0"
-    return
-  fi
-  count=${fields[1]}
-  python=("${fields[@]:2:count}")
-  fields=("${fields[@]:2+count}")
-  count=${fields[0]}
-  run=("${fields[@]:1:count}")
-  fields=("${fields[@]:1+count}")
+  read_answer "$1" || return 0
   check_run "$1" "${run[@]}" || return 0
   if ((!${#python[@]})); then
     warn "$1: the job checks its own script, because this machine forbids Python on login nodes." \
       "Inputs are not compared."
     return
   fi
-  for variable in "${fields[@]}"; do
+  for variable in "${environment[@]}"; do
     case $variable in
       EXPERIMENT_MODE=* | SLURM_*) own+=("$variable") ;;
       EXPERIMENT_@(JOB|SUBMISSION|LEGS|END)=* | SHLVL=* | _=*) ;;
@@ -276,6 +259,30 @@ group_launcher() { # LAUNCHER
   done
   if [[ ${grids[$1]-} ]]; then own+=(EXPERIMENT_LARGEST_GRID="$(largest_grid "$1")"); fi
   add_to_group "$1" python run own shared
+}
+
+# Set `python`, `run` and `environment` to what a launcher has printed: any output of its setup, up to an empty word; a
+# count and that many words of the Python command; a count and that many words of the run; and the environment. Return 1
+# if the launcher has failed.
+read_answer() { # LAUNCHER
+  local count status
+  local -a fields
+  read -r status < "$answers/$1.status"
+  if [[ $status != 0 ]]; then
+    add_failure "$1" "$status" "$answers/$1.errors"
+    return 1
+  fi
+  mapfile -t -d '' fields < "$answers/$1"
+  if [[ ${fields[1]-} != +([0-9]) ]]; then
+    add_finding "$1" "a command above the --check line ends the launcher with exit code 0"
+    return 1
+  fi
+  count=${fields[1]}
+  python=("${fields[@]:2:count}")
+  fields=("${fields[@]:2+count}")
+  count=${fields[0]}
+  run=("${fields[@]:1:count}")
+  environment=("${fields[@]:1+count}")
 }
 
 # Check the script and the configurations in a launcher's run=( ... ). Return 1 if one is wrong.
