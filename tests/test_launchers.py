@@ -73,7 +73,9 @@ def test_machine_without_slurm_runs_from_anywhere(lab, slurm, tmp_path):
     launcher = jobs.experiment / "scripts/desk_x_000.slurm"
     refusal = "submit.sh: desk_x_000: it is for a machine without Slurm. Run it there: bash "
     assert jobs.refused("desk_x_000") == f"{refusal}{launcher}"
-    done = run("bash", launcher, "hours=30", cwd=tmp_path, env=jobs.environment)
+    other = tmp_path / "other"
+    (other / launcher.relative_to("/")).parent.mkdir(parents=True)  # where CDPATH would lead
+    done = run("bash", launcher.relative_to("/"), "hours=30", cwd="/", env=jobs.environment | {"CDPATH": str(other)})
     assert done.returncode == 0, done.stderr
     [log] = jobs.logs.glob("011-x_desk_000_*.out")
     assert "figure: " in log.read_text()
