@@ -95,7 +95,8 @@ def test_live_job_runs_the_code_at_its_start(jobs):
     head = git(jobs.lab.path, "rev-parse", "HEAD").strip()
     done = jobs.submit("--live", "gh_x_000", "--", "--hold")
     [number] = submitted(done)
-    assert f"commit {head}, live: " in done.stdout and jobs.receipt(number)["commit"] == head
+    assert f"\ncommit {head}\n  live   the jobs run the files of" in done.stdout
+    assert jobs.receipt(number)["commit"] == head
     jobs.in_run('print("changed")')
     assert jobs.finish(number)["JobState"] == "COMPLETED"
     assert "changed" in (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
@@ -173,8 +174,8 @@ def test_pinned_commit_is_head_or_a_commit_of_the_changes(jobs, slurm):
     assert said == {"commit": dirty, "dirty": True, "experiment": str(jobs.experiment)} and len(dirty) == FULL
     assert git(jobs.lab.path, "rev-parse", f"{dirty}^", f"refs/submitted/{dirty}").split() == [head, dirty]
     assert git(jobs.lab.path, "diff", "--name-only", head, dirty) == "experiments/011-x/conf/x_gh_000.yaml\n"
-    *_, line, command = done.stdout.splitlines()
-    assert line == f"commit {dirty} has your uncommitted changes:" and len(line) <= 80
+    shown, command = done.stdout.split(" has your uncommitted changes:\n")
+    assert shown.endswith(f"\ncommit {dirty}")
     assert "+hours: 48" in run("bash", "-c", command, cwd="/").stdout
 
     [third] = submitted(jobs.submit("gh_x_000", "--", "--hold"))
@@ -212,6 +213,20 @@ def test_pinned_files_are_byte_identical(jobs, slurm):
         assert (folder / "experiments/011-x/conf/x_gh_000.yaml").is_file()
         slurm("scancel", number)
     assert git(jobs.lab.path, "show", f"{said['commit']}:experiments/011-x/conf/note.ipynb") == "stripped\n"
+
+
+def test_file_saved_while_it_is_copied_is_committed_too(jobs, slurm):
+    """git reads the files before tar does."""
+    configuration, tar = jobs.experiment / "conf/x_gh_000.yaml", jobs.lab.path / "home/bin/tar"
+    save = f"[[ $* != *--create* ]] || sed -i 's/hours: 24/hours: 48/' {configuration}"
+    tar.write_text(f'#!/bin/bash\n{save}\nexec {shutil.which("tar")} "$@"\n')
+    tar.chmod(0o755)
+    git(jobs.lab.path, "config", "core.ignoreStat", "true")
+    number = jobs.hold("gh_x_000")
+    folder, said = pinned_of(jobs, number)
+    assert "hours: 48" in (folder / "experiments/011-x/conf/x_gh_000.yaml").read_text()
+    assert "hours: 48" in git(jobs.lab.path, "show", f"{said['commit']}:experiments/011-x/conf/x_gh_000.yaml")
+    slurm("scancel", number)
 
 
 def test_pinning_ignores_git_hooks_and_settings(jobs, slurm):

@@ -376,7 +376,7 @@ print_cancel
 
 def test_last_lines_fit_80_columns_and_can_be_typed(tmp_path):
     logs = tmp_path / "a lab" / ("long" * 8) / "slurm/output"
-    (logs / "sub").mkdir(parents=True)
+    (logs / "sub/deep").mkdir(parents=True)
     (logs / "a name_7.out").write_text("the log\n")
 
     def report(where, *numbers):
@@ -392,7 +392,7 @@ def test_last_lines_fit_80_columns_and_can_be_typed(tmp_path):
         "  watch  tail -F output/a\\ name_7.out\n  watch  tail -F output/a\\ name_7_3.out\ncancel scancel 7\n"
     )
     assert report(logs, 7, 8, 9).endswith("tail -F ./a\\ name_7_3.out\ncancel scancel 7 8 9\n")
-    assert "  watch  tail -F ../a\\ name_7.out\n" in report(logs / "sub", 7)
+    assert "  watch  tail -F ../../a\\ name_7.out\n" in report(logs / "sub/deep", 7)
     numbers = [*range(7, 47), *range(101, 181, 2)]
     shown = report("/", *numbers)
     assert shown.startswith(
