@@ -98,6 +98,29 @@ def submissions(count, jobs, earlier, slurm):
     return interleaved(commands, slurm)
 
 
+def parts(count, rows):
+    """Return the parts of a submission's time. They are differences between the kinds of submission in `rows`."""
+    kinds = ("submit.sh --live, no preflight", "submit.sh, no preflight", "submit.sh")
+    live, pinned, whole = (rows[f"{count} by {kind}"] for kind in kinds)
+    return {
+        "texts, options, receipts, sbatch": live,
+        "pinning": pinned - live,
+        "preflight": whole - pinned,
+        "all": whole,
+    }
+
+
+def python_steps(jobs, slurm):
+    """Return the median times to start Python, to import Hydra as well, and to compose a configuration as well."""
+    script = [jobs.experiment / "scripts/x.py", "--config-name", "x_gh_000", "--cfg", "job"]
+    words = {
+        "Python starts": ["-c", "pass"],
+        "and imports Hydra": ["-c", "import hydra"],
+        "and the script composes a configuration": script,
+    }
+    return interleaved({name: (jobs, [sys.executable, *each], False) for name, each in words.items()}, slurm)
+
+
 def campaigns(jobs, slurm):
     """Return the median times to submit a run, and a campaign of 8 arms and 12 seeds.
 
@@ -180,6 +203,9 @@ def main():
             for count in (1, LAUNCHERS):
                 for kind, rows in zip(KINDS, submissions(count, jobs, earlier, slurm), strict=True):
                     table(f"Submission ({kind}, median of {ROUNDS})", rows, f"{count} by submit.sh")
+                table(f"Parts of a submission of {count} (CPU time)", parts(count, rows), "all")
+            for kind, rows in zip(KINDS, python_steps(jobs, slurm), strict=True):
+                table(f"Steps of Python ({kind}, median of {ROUNDS})", rows, "Python starts")
             for kind, rows in zip(KINDS, campaigns(jobs, slurm), strict=True):
                 table(f"Campaigns ({kind}, median of {ROUNDS})", rows, "one run")
             if not earlier:
