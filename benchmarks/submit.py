@@ -192,14 +192,14 @@ def main():
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # both versions keep Python's bytecode, as for most users
         try:
             answers = {"runs": {"x": [f"gh_{number:03}" for number in range(LAUNCHERS)]}, "package": "torchcell"}
-            jobs = Submitter(make_lab(folder / "lab", copy_template(folder / "template")), slurm, **answers)
+            jobs = Submitter(make_lab(folder / "lab", copy_template(folder / "template")), slurm, draws=True, **answers)
             for number in range(LAUNCHERS):  # the same launchers for a machine that forbids Python on login nodes
                 text = (jobs.experiment / f"scripts/gh_x_{number:03}.slurm").read_text()
                 text = re.sub(r"^if .* == --check .*$", lambda _: CHECK_WITHOUT_PYTHON, text, flags=re.MULTILINE)
                 (jobs.experiment / f"scripts/igb_cabbi_x_{number:03}.slurm").write_text(text)
             commit(jobs.lab.path)
             template = earlier_template(folder / "earlier")
-            earlier = template and Submitter(make_lab(folder / "earlier-lab", template), slurm, **answers)
+            earlier = template and Submitter(make_lab(folder / "earlier-lab", template), slurm, draws=True, **answers)
             for count in (1, LAUNCHERS):
                 for kind, rows in zip(KINDS, submissions(count, jobs, earlier, slurm), strict=True):
                     table(f"Submission ({kind}, median of {ROUNDS})", rows, f"{count} by submit.sh")

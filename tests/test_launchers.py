@@ -28,13 +28,11 @@ WAITS = (
 
 @pytest.fixture
 def jobs(lab, slurm):
-    return Submitter(lab, slurm)
+    return Submitter(lab, slurm, draws=True)
 
 
 def test_launcher_of_every_machine_completes(lab, slurm):
     jobs = Submitter(lab, slurm, runs=EVERY_MACHINE)
-    lab.write_light(script="x")
-    commit(lab.path)
     head = git(lab.path, "rev-parse", "HEAD").strip()
     launchers = [f"{machine}_x_{number:03}" for number, machine in enumerate(TAKES_RUNS)]
     done = jobs.submit(*launchers)
@@ -51,6 +49,7 @@ def test_launcher_of_every_machine_completes(lab, slurm):
         script = "experiments/011-x/scripts/x.py --config-name x"
         begin = rf"host {socket.gethostname()}\ncommit {head}\ncommand .*python.* {script}_{label}_{run_number}\n"
         assert re.match(begin, log.read_text())
+        assert f"figure: {lab.images}/011-x_{label}_{run_number}_" in log.read_text()
         start = r"  start  [-0-9]{10} [:0-9]{8}, as Slurm estimates\n"
         shown = rf"{machine}_x_{run_number}: job {number}\n{start}{WATCH}{log.name}\n"
         assert re.search(shown, done.stdout)

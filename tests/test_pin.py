@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,8 +84,8 @@ def test_queued_job_runs_the_code_as_submitted(jobs, slurm):
     log = (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
     assert job["JobState"] == "COMPLETED", log
     assert "untracked\nthe first\n" in log
-    [figure] = jobs.lab.images.iterdir()
-    assert "changed" not in figure.name
+    [figure] = re.findall("^figure: (.*)$", log, re.MULTILINE)
+    assert "changed" not in figure
     assert (jobs.experiment / "results/x_gh_000.csv").is_file(), "results belong to the experiment itself"
     [record] = jobs.records()
     assert (record["commit"], record["dirty"]) == (jobs.receipt(job["JobId"])["commit"], True)
@@ -344,9 +345,9 @@ def test_worktree_submits_its_own_files(jobs, slurm, tmp_path):
     (worktree / "torchcell/timestamp.py").write_text("def timestamp():\n    return '1999-01-01-00-00-00'\n")
     [number] = submitted(jobs.submit("gh_x_000", script=script))
     assert slurm.wait(number)["JobState"] == "COMPLETED"
-    assert (worktree / f"experiments/011-x/slurm/output/011-x_gh_000_{number}.out").is_file()
+    log = worktree / f"experiments/011-x/slurm/output/011-x_gh_000_{number}.out"
     assert (worktree / "experiments/011-x/results/x_gh_000.csv").is_file()
-    assert "1999-01-01" in next(path.name for path in jobs.lab.images.iterdir())
+    assert "figure: " in log.read_text() and "_1999-01-01" in log.read_text()
 
 
 def test_partial_clone_does_not_need_its_remote(jobs, slurm, tmp_path):
@@ -426,8 +427,9 @@ def test_package_in_src_is_pinned_and_imported_first(jobs, slurm, tmp_path):
     number = jobs.hold("gh_x_000")
     (jobs.lab.path / "src/torchcell/timestamp.py").write_text(stamp.format(1999))
     job = jobs.finish(number)
-    assert job["JobState"] == "COMPLETED", (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
-    assert "_1997-01-01" in next(path.name for path in jobs.lab.images.iterdir())
+    log = (jobs.logs / f"011-x_gh_000_{number}.out").read_text()
+    assert job["JobState"] == "COMPLETED", log
+    assert "figure: " in log and "_1997-01-01" in log
 
 
 def test_unpinnable_code_is_refused_without_live(jobs, slurm):

@@ -413,8 +413,7 @@ def test_new_experiment_saves_a_figure_without_edits(lab, package):
     if package:
         (lab.path / package).mkdir(parents=True)
         (lab.path / package / "timestamp.py").write_text("def timestamp():\n    return '2025-05-10-16-57-03'\n")
-    answers = ["--defaults", lab.template.path, "experiments/012-random"]
-    assert run("copier", "copy", *answers, cwd=lab.path).returncode == 0
+    render(lab.template, lab.path / "experiments/012-random")
     done = lab.start("random_run_gh_000", name="012-random", script="random_run")
     assert done.returncode == 0, done.stderr
     [figure] = lab.images.iterdir()

@@ -28,7 +28,7 @@ RUNS = {
 
 @pytest.fixture
 def jobs(lab, slurm):
-    return Submitter(lab, slurm, runs=RUNS)
+    return Submitter(lab, slurm, draws=True, runs=RUNS)
 
 
 def log(jobs, job):

@@ -35,7 +35,7 @@ FOLDERS = ["experiments/*/slurm/", "/experiments/011-x/slurm", "slurm", "slurm/"
 FILES = ["*.out", "*.csv"]
 
 
-@pytest.mark.parametrize("rules", [FOLDERS, FILES])
+@pytest.mark.parametrize("rules", [FOLDERS, FILES], ids=["folders", "files"])
 def test_ignore_rules_do_not_stop_a_submission(jobs, slurm, rules):
     jobs.lab.write_light("run.table([{'a': 1}])", script="x")
     ignore(jobs.lab, *rules)
