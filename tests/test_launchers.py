@@ -8,7 +8,7 @@ import time
 
 import jinja2
 import pytest
-from support.process import commit, git, run, wait_until
+from support.process import git, run, wait_until
 from support.slurm import WATCH, Submitter, submitted
 from support.template import MACHINES, ROOT
 

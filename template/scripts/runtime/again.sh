@@ -3,9 +3,9 @@
 
 # Set `recorded` to the receipt of a run, and `recorded_tasks` to its tasks of a job array, if it has any.
 find_receipt() { # RUN
-  local found='' run=$1
+  local found='' run_folder=$1
   recorded_tasks=''
-  if [[ ! -e $run/provenance.json && $run =~ ^([0-9-]*[0-9a-f]+)(_([0-9,-]+))?$ ]]; then
+  if [[ ! -e $run_folder/provenance.json && $run_folder =~ ^([0-9-]*[0-9a-f]+)(_([0-9,-]+))?$ ]]; then
     found=${BASH_REMATCH[1]} recorded_tasks=${BASH_REMATCH[3]}
     if [[ $found =~ ^[0-9]+$ ]]; then
       # The newest one: a receipt that continues a run lists the earlier jobs, too.
@@ -15,11 +15,11 @@ find_receipt() { # RUN
   fi
   recorded=$folder/slurm/submitted/$found
   if [[ $found && -e $recorded/launcher ]]; then return; fi
-  [[ -e $run/provenance.json ]] || run=$(find_run "$1")
-  [[ $run ]] || die "unknown run \"$1\"; expected a job, a receipt, CONFIG/RUN or a run folder, of a submitted run"
-  found=$(recorded_fact "$run" submission)
+  [[ -e $run_folder/provenance.json ]] || run_folder=$(find_run "$1")
+  [[ $run_folder ]] || die "unknown run \"$1\"; expected a job, a receipt, CONFIG/RUN or a run folder, of a submitted run"
+  found=$(recorded_fact "$run_folder" submission)
   [[ $found ]] || die "$1 was not submitted by submit.sh, so its options are not recorded. Start it by hand."
-  recorded_tasks=$(recorded_fact "$run" SLURM_ARRAY_TASK_ID)
+  recorded_tasks=$(recorded_fact "$run_folder" SLURM_ARRAY_TASK_ID)
   recorded=$folder/slurm/submitted/$found
   [[ -e $recorded/launcher ]] || die "$1: $folder/slurm/submitted has no receipt for it"
 }
