@@ -8,10 +8,11 @@
 # requires-python = ">=3.10,<3.16"
 # dependencies = ["neo4j>=4.4.11", "python-dotenv>=1.0", "tqdm>=4.64"]
 # ///
-"""Run queries/NAME.cql and write its rows to DATA_ROOT, as JSON lines or as a Parquet table. Queries only read.
+"""Run queries/NAME.cql and write its rows to DATA_ROOT, as JSON Lines or as a Parquet table. Queries can only read.
 
-A node becomes its id, labels and properties; a relationship its id, type, start, end and properties; a path its nodes
-and relationships. Times and durations become ISO 8601 text, points {"srid": ..., "coordinates": [...]}.
+A node is written with its id, labels and properties, a relationship with its id, type, start, end and properties, and
+a path with its nodes and relationships. Times and durations are ISO 8601 strings. Points are
+{"srid": ..., "coordinates": [...]}.
 """
 
 import argparse
@@ -42,7 +43,7 @@ from runtime.parquet import write_parquet
 from runtime.sharing import permission_hint
 from runtime.signals import ENDING_SIGNALS
 
-if TYPE_CHECKING:  # the driver is imported where it is used: --help, the list and --dry-run do not need it
+if TYPE_CHECKING:  # imported only when a query runs: --help, the list and --dry-run do not need it
     from neo4j import Record
     from neo4j.graph import Node, Relationship
     from neo4j.graph import Path as GraphPath
@@ -90,7 +91,7 @@ def find_query(name: str) -> str:
     if not found:
         raise ValueError(f"unknown query; expected one of: {', '.join(names) or '(queries/ is empty)'}")
     if len(found) > 1:
-        raise ValueError(f"several queries have this number. Give one of the names: {', '.join(found)}")
+        raise ValueError(f"several queries have this number. Use one of the names: {', '.join(found)}")
     return found[0]
 
 
@@ -107,7 +108,7 @@ def read(path: Path) -> str:
 def read_query(name: str) -> str:
     path = QUERIES / f"{name}.cql"
     if path.is_symlink():
-        raise ValueError(f"{path} is a symlink, so its query is not part of this experiment. Copy the file here.")
+        raise ValueError(f"{path} is a symlink, so the query is not part of this experiment. Copy the file here.")
     return read(path)
 
 
@@ -127,7 +128,7 @@ def commits_itself(query: str) -> str | None:
 
     Braced blocks are removed from the innermost outwards, so each pattern sees one nesting level.
     """
-    previous, text = "", PARAMETER.sub(" ", code(query))  # without parameters, since their names may have braces
+    previous, text = "", PARAMETER.sub(" ", code(query))  # without parameters, because their names may have braces
     while previous != text:
         for description, pattern in COMMITS_ITSELF.items():
             if re.search(pattern, text, re.IGNORECASE):
@@ -149,7 +150,7 @@ def load_parameters(name: str, options: Sequence[str]) -> dict[str, Any]:
     file = QUERIES / f"{name}.json"
     parameters = parse(read(file), str(file)) if file.exists() else {}
     if not isinstance(parameters, dict):
-        raise ValueError(f"{file} is not a mapping of parameters to values, like {{}}")
+        raise ValueError(f"{file} is not a mapping of parameters to values, such as {{}}")
     for option in options:
         key, equals, value = option.partition("=")
         if not key or not equals:
@@ -174,7 +175,7 @@ def check_parameter(name: str, value: Any) -> None:
         for index, inner in enumerate(value):
             check_parameter(f"{name}[{index}]", inner)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError(f"the parameter {name} is a whole number beyond 64 bits: {value}")
+        raise ValueError(f"the parameter {name} is an integer beyond 64 bits: {value}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"the parameter {name} is {value}, which JSON cannot represent")
     elif isinstance(value, str) and re.search("[\ud800-\udfff]", value):
@@ -192,14 +193,14 @@ def prepare(name: str, options: Sequence[str]) -> Query:
     expected = parameters_of(text)
     parameters = load_parameters(name, options)
     if missing := [each for each in expected if each not in parameters]:
-        hint = f"Give --param {missing[0]}=JSON, or write queries/{name}.json."
+        hint = f"Use --param {missing[0]}=JSON, or write queries/{name}.json."
         raise ValueError(f"no value for {as_cypher(missing)}. {hint}")
     given = [option.partition("=")[0] for option in options]
     if unknown := [each for each in given if each not in expected]:
         names = as_cypher(expected) or "(the query has no parameters)"
         raise ValueError(f"unknown parameter {as_cypher(unknown[:1])}; expected one of: {names}")
     if part := commits_itself(text):
-        raise ValueError(f"it was not run, since {part} cannot be rolled back. Write a query that only reads.")
+        raise ValueError(f"it was not run, because {part} cannot be rolled back. Write a query that only reads.")
     return Query(name, text, parameters)
 
 
@@ -405,7 +406,7 @@ class Result:
             raise ValueError(f"{self.rows} exists. Use --overwrite to replace it.")
 
     def prepare(self) -> None:
-        """Raise, before the server is contacted, what `publish` would raise, also if the disk cannot lock files."""
+        """Raise what `publish` would raise, before the server is contacted. This also checks file locks."""
         self.rows.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(self.lock):
             self.refuse_existing()
@@ -431,7 +432,7 @@ def result_of(name: str, options: argparse.Namespace) -> Result:
 def require_packages(names: Sequence[str]) -> None:
     """Raise ValueError if a package is missing."""
     if missing := [name for name in names if not find_spec(name)]:
-        lacks = f"{sys.executable} has no {' and no '.join(missing)}"
+        lacks = f"not installed for {sys.executable}: {', '.join(missing)}"
         raise ValueError(f"{lacks}. Install: pip install {' '.join(missing)}")
 
 
@@ -495,13 +496,13 @@ def whole_number(text: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a file in queries/ without .cql, or its number")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name or number of a query in queries/")
     parser.add_argument(
         "--param", action="append", default=[], metavar="KEY=JSON", help="set a parameter; KEY=@FILE reads a file"
     )
-    parser.add_argument("--format", choices=PACKAGES, default="jsonl", help="format of the rows; default: jsonl")
+    parser.add_argument("--format", choices=PACKAGES, default="jsonl", help="output format; default: jsonl")
     parser.add_argument("--limit", type=whole_number, metavar="N", help="stop after N rows")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier result")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing rows")
     parser.add_argument("--dry-run", action="store_true", help="print the query without contacting the server")
     options = parser.parse_args()
     load_dotenv(find_env())

@@ -7,6 +7,8 @@ if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
   echo "submit.sh: this is bash $BASH_VERSION. Use bash 4.4 or newer." >&2
   exit 1
 fi
+# With these, bash would read this script in another way.
+unset POSIXLY_CORRECT BASH_COMPAT
 # Exported functions, BASH_ENV, SHELLOPTS, BASHOPTS and CDPATH of the user must not change what this script does. They
 # still reach the launchers and the jobs.
 if [[ ! -o privileged ]]; then exec "$BASH" -p -- "${BASH_SOURCE[0]}" "$@"; fi
@@ -30,6 +32,8 @@ source "$scripts/runtime/checks.sh"
 source "$scripts/runtime/arrays.sh"
 # shellcheck source=runtime/again.sh
 source "$scripts/runtime/again.sh"
+# shellcheck source=runtime/report.sh
+source "$scripts/runtime/report.sh"
 
 main() {
   account=${SBATCH_ACCOUNT-}
@@ -57,15 +61,7 @@ main() {
   check_launchers
   if [[ ${request[action]} ]]; then compare_inputs; fi
   choose_tasks
-  if [[ ${request[mode]} == check || ! ${launchers[*]-} ]]; then
-    print_warnings
-    if [[ ! ${request[parsable]} ]]; then print_ready; fi
-    if [[ ${request[parsable]} && ! ${launchers[*]-} ]]; then
-      echo "submit.sh: nothing to submit, so there is no job to print: all points are finished or running" >&2
-      exit 3
-    fi
-    exit
-  fi
+  if [[ ${request[mode]} == check || ! ${launchers[*]-} ]]; then end_check; fi
   # Hydra writes to these folders in a script without conf/runtime.yaml. In pinned code they are links.
   if [[ $writes_outputs ]]; then
     require_writable "$root/outputs" "$root/multirun"
@@ -80,6 +76,18 @@ main() {
     print_warnings
     print_commit
   fi
+}
+
+# Print what was checked, and exit.
+end_check() {
+  print_warnings
+  if [[ ! ${request[parsable]} ]]; then
+    print_ready
+  elif [[ ! ${launchers[*]-} ]]; then
+    echo "submit.sh: nothing to submit: all points are finished or running" >&2
+    exit 3
+  fi
+  exit
 }
 
 # Print a message in one line, and exit.
@@ -99,16 +107,16 @@ print_warnings() {
   for warning in "${warnings[@]}"; do printf 'submit.sh: %s\n' "${warning//$'\n'/; }" >&2; done
 }
 
-# Unset variables that change what the programs below do. A job has variables of Slurm, and a git hook those of git.
+# Unset variables that change what the programs below do. A job has Slurm variables, and a git hook has git variables.
 drop_inherited_variables() {
   local name
-  for name in "${!SBATCH_@}" "${!SLURM_@}" "${!SQUEUE_@}" "${!SINFO_@}" "${!SCANCEL_@}"; do
+  for name in "${!SBATCH_@}" "${!SLURM_@}" "${!SQUEUE_@}" "${!SINFO_@}" "${!SCANCEL_@}" "${!SACCT_@}"; do
     if [[ $name != SLURM_CONF ]]; then unset "$name"; fi
   done
-  unset POSIXLY_CORRECT GREP_OPTIONS TAR_OPTIONS GIT_{LITERAL,GLOB,NOGLOB,ICASE}_PATHSPECS
+  unset GREP_OPTIONS TAR_OPTIONS GIT_{LITERAL,GLOB,NOGLOB,ICASE}_PATHSPECS
   [[ -d ${TMPDIR:-/tmp} && -w ${TMPDIR:-/tmp} ]] \
-    || die "TMPDIR: ${TMPDIR:-/tmp} is not a folder that can be written. Make it, or set TMPDIR to another one."
-  command -v sbatch > /dev/null || die "sbatch is not installed here. Submit from a machine of the cluster."
+    || die "TMPDIR: ${TMPDIR:-/tmp} is not a writable folder. Create it, or set TMPDIR to another folder."
+  command -v sbatch > /dev/null || die "sbatch is not installed here. Submit on the cluster."
   command -v git > /dev/null || die "git is not installed here"
   if [[ ! ${!GIT_@} ]]; then return; fi
   for name in $(git rev-parse --local-env-vars); do unset "$name"; done
@@ -116,7 +124,7 @@ drop_inherited_variables() {
 
 locate_experiment() {
   root=${scripts%"/$experiment/scripts"}
-  [[ $root != "$scripts" ]] || die "this script must be in $experiment/scripts, but is in $scripts"
+  [[ $root != "$scripts" ]] || die "this script is in $scripts. Move it to $experiment/scripts."
   [[ ! -e $root/submitted.json ]] || die "this is a pinned copy. Submit from the experiment itself."
   [[ $root != *[[:cntrl:]\\]* ]] \
     || die "Slurm cannot write logs to a path with a control character or a backslash: $(printf %q "$root")"
@@ -160,13 +168,14 @@ make_temporary_folder() {
   trap clean_up EXIT
 }
 
-# Remove the temporary folder, and the receipts of launchers that were not submitted.
+# Remove the temporary folders, and the receipts of launchers that were not submitted.
 clean_up() {
   local receipt
-  remove "$work"
+  local -a unused=()
   for receipt in "${receipts[@]}"; do
-    if [[ ! -e $receipt/job ]]; then remove "$receipt"; fi
+    [[ -e $receipt/job ]] || unused+=("$receipt")
   done
+  remove "$work" ${answers:+"$answers"} "${unused[@]}"
 }
 
 # Submission -----------------------------------------------------------------------------------------------------------
@@ -174,7 +183,7 @@ clean_up() {
 # Submit all launchers, or none.
 submit_all() {
   local launcher number
-  mkdir -p -- "$folder/slurm/submitted" 2> "$work/error" || die "$(< "$work/error")"
+  [[ -d $folder/slurm/submitted ]] || mkdir -p -- "$folder/slurm/submitted" 2> "$work/error" || die "$(< "$work/error")"
   for launcher in "${launchers[@]}"; do write_receipt "$launcher"; done
   scripts_of_receipts=$(realpath --relative-to="${receipts[0]}" -- "$tree/$experiment/scripts")
   trap 'interrupted=yes' INT TERM HUP
@@ -231,7 +240,7 @@ recover_job() { # LAUNCHER RECEIPT MESSAGE
   case ${found[*]} in
     '') rollback "$1: $3" ;;
     *' '*) rollback "$1: Slurm accepted more than one job: $3" ;;
-    *) warn "$1: Slurm accepted the job, although sbatch failed: $3" ;;
+    *) warn "$1: sbatch failed, but Slurm accepted the job: $3" ;;
   esac
 }
 
@@ -260,7 +269,7 @@ find_jobs() { # RECEIPT MESSAGE RESULT
   done
 }
 
-# Run a command of Slurm, and print its output. Run it again if it fails, since Slurm may be busy.
+# Run a Slurm command, and print its output. Run it again if it fails, because Slurm may be busy.
 ask_slurm() { # COMMAND...
   local answer attempt
   for attempt in 1 2 3; do
@@ -279,7 +288,7 @@ write_receipt() { # LAUNCHER
   local receipt is_dirty=false is_live=false
   if [[ $dirty ]]; then is_dirty=true; fi
   if [[ ${request[live]} ]]; then is_live=true; fi
-  printf -v receipt '%s/slurm/submitted/%(%Y-%m-%d-%H-%M-%S)T-%s' "$folder" -1 "$(random_digits)"
+  printf -v receipt '%s/slurm/submitted/%(%Y-%m-%d-%H-%M-%S)T-%08x' "$folder" -1 $((RANDOM << 15 | RANDOM))
   {
     mkdir -- "$receipt" && receipts+=("$receipt") \
       && printf '%s\n' "${stems[$1]}" > "$receipt/launcher" \
@@ -292,18 +301,18 @@ write_receipt() { # LAUNCHER
       && printf '%s\n' "$is_live" > "$receipt/live" \
       && if [[ ${request[earlier]} ]]; then tr , '\n' <<< "${request[earlier]%,}" > "$receipt/legs"; fi \
       && if [[ ${request[action]} ]]; then list_repeated > "$receipt/again"; fi \
-      && if [[ -e $work/inputs/$1 ]]; then cp -- "$work/inputs/$1" "$receipt/inputs"; fi \
-      && if [[ -e $work/unrecorded/$1 ]]; then touch -- "$receipt/unrecorded"; fi \
+      && if [[ -e $work/inputs/$1 ]]; then print_inputs "$1" > "$receipt/inputs"; fi \
+      && if [[ -e $work/unrecorded/$1 ]]; then : > "$receipt/unrecorded"; fi \
       && if [[ -e $work/points/$1 ]]; then print_points "$1" > "$receipt/points"; fi \
       && if [[ ${grids[$1]-} ]]; then pack_size "$1" > "$receipt/ntasks"; fi
   } 2> "$work/error" || die "$receipt cannot be written: $(< "$work/error")"
 }
 
-# Print eight random hexadecimal digits.
-random_digits() {
-  local digits
-  digits=$(od -An -N4 -tx4 /dev/urandom)
-  printf '%s\n' "${digits// /}"
+# Print each declared input and its checksum.
+print_inputs() { # LAUNCHER
+  local -a words
+  mapfile -t -d '' words < "$work/inputs/$1"
+  print_words "${words[@]}"
 }
 
 # Print the name and the hash of each point.
@@ -339,19 +348,6 @@ list_sbatch_words() { # LAUNCHER RECEIPT RESULT
   result+=(${config:+"$config"} "${overrides[@]}")
 }
 
-print_ready() {
-  local launcher
-  for launcher in "${!stems[@]}"; do
-    if [[ ${summaries[$launcher]-} && ! ${arrays[$launcher]-} ]]; then
-      printf '%s: nothing to submit\n  points %s\n' "$launcher" "${summaries[$launcher]}"
-    fi
-  done
-  for launcher in "${launchers[@]}"; do
-    printf '%s: ready\n' "$launcher"
-    if [[ ${summaries[$launcher]-} ]]; then printf '  points %s\n' "${summaries[$launcher]}"; fi
-  done
-}
-
 # Cancel the jobs that were submitted already, and exit. Print the jobs that could not be cancelled.
 rollback() { # REASON [ADVICE]
   local ending=''
@@ -359,63 +355,13 @@ rollback() { # REASON [ADVICE]
     if ask_slurm scancel "${jobs[@]}" > /dev/null; then
       ending="; cancelled: ${jobs[*]}"
     else
-      ending="; still queued, since scancel failed ($(sed 's/^scancel: //' "$work/error")): ${jobs[*]}"
+      ending="; still queued, because scancel failed ($(sed 's/^scancel: //' "$work/error")): ${jobs[*]}"
     fi
   fi
   die "$1$ending${2:+. $2}"
 }
 
-# Print the jobs, their estimated starts, and the paths of their logs. Only Slurm knows a job's final name, and whether
-# it has tasks.
-print_jobs() {
-  local answer reason='does not list the job' launcher job task name
-  local -A names=() tasks=()
-  answer=$(IFS=, && ask_slurm squeue --noheader --states=all --jobs="${jobs[*]}" --format='%F|%K|%j') \
-    || reason="failed ($(< "$work/error"))"
-  while IFS='|' read -r job task name; do
-    task=${task#[}
-    if [[ ! ${names[${job:-0}]-} ]] || ((${task%%[!0-9]*} < ${tasks[$job]%%[!0-9]*})); then
-      names[${job:-0}]=$name tasks[${job:-0}]=$task
-    fi
-  done <<< "$answer"
-  for launcher in "${launchers[@]}"; do
-    job=${chains[$launcher]%% *}
-    printf '%s: job %s\n' "$launcher" "$job"
-    if [[ ${chains[$launcher]} == *' '* ]]; then
-      printf '  legs   %s\n  cancel scancel %s\n' "${chains[$launcher]#* }" "${chains[$launcher]}"
-    fi
-    if [[ ${summaries[$launcher]-} ]]; then printf '  points %s\n' "${summaries[$launcher]}"; fi
-    if [[ ${starts[$launcher]-} ]]; then printf '  start  %s, as Slurm estimates\n' "${starts[$launcher]/T/ }"; fi
-    if [[ ${names[$job]-} ]]; then
-      print_log "${names[$job]}_$job" "${tasks[$job]}"
-    else
-      printf '  log    unknown, since squeue %s. It will be in %s\n' "${reason//$'\n'/; }" "$logs"
-    fi
-  done
-}
-
-# Print the path of a log, and the command that follows it. For an array, that is the log of the first task.
-print_log() { # NAME TASKS
-  local all='' first=''
-  if [[ $2 != N/A ]]; then all='_*' first=_${2%%[!0-9]*}; fi
-  printf '  log    %s%s.out\n' "$logs/$1" "$all"
-  printf '  watch  tail -F %q.out\n' "$logs/$1$first"
-}
-
-print_commit() {
-  local where=''
-  if [[ $PWD/ != "$root"/* ]]; then where=" -C $(printf %q "$root")"; fi
-  if [[ ${request[live]} ]]; then
-    printf 'commit %s%s, live: the jobs run the files of %s as they are when they start\n' \
-      "$commit" "${dirty:+-dirty}" "$root"
-  elif [[ $dirty ]]; then
-    printf 'commit %s has your uncommitted changes:\n  git%s show %s\n' "$commit" "$where" "$commit"
-  else
-    printf 'commit %s\n' "$commit"
-  fi
-}
-
-warnings=() jobs=() receipts=() interrupted='' writes_outputs=''
+warnings=() jobs=() receipts=() interrupted='' writes_outputs='' answers=''
 declare -A slurm_options # by "LAUNCHER OPTION", as Slurm reads them
 declare -A starts # by launcher, as Slurm estimates them
 declare -A chains=() # by launcher: the jobs of its legs, the first one first

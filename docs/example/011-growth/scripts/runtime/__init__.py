@@ -3,7 +3,7 @@
 paths         locate this code and its experiment
 environment   find .env, and require variables and folders
 process       identify this process and its run
-requirements  check what a configuration needs: values, inputs, settings of W&B
+requirements  check what a configuration needs: values, inputs, W&B settings
 inputs        check the declared input files, and detect changes after submission
 claim         check a run and claim its folder before Hydra makes it
 grid          expand the `grid:` of a configuration into points

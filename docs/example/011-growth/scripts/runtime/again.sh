@@ -3,24 +3,34 @@
 
 # Set `recorded` to the receipt of a run, and `recorded_tasks` to its tasks of a job array, if it has any.
 find_receipt() { # RUN
-  local found
+  local found='' run_folder=$1
   recorded_tasks=''
-  if [[ -e $1/provenance.json ]]; then
-    found=$(recorded_fact "$1" submission)
-    [[ $found ]] || die "$1 was not submitted by submit.sh, so its options are not recorded. Start it again by hand"
-    recorded_tasks=$(recorded_fact "$1" SLURM_ARRAY_TASK_ID)
-  elif [[ $1 =~ ^([0-9-]*[0-9a-f]+)(_([0-9,-]+))?$ ]]; then
+  if [[ ! -e $run_folder/provenance.json && $run_folder =~ ^([0-9-]*[0-9a-f]+)(_([0-9,-]+))?$ ]]; then
     found=${BASH_REMATCH[1]} recorded_tasks=${BASH_REMATCH[3]}
     if [[ $found =~ ^[0-9]+$ ]]; then
       # The newest one: a receipt that continues a run lists the earlier jobs, too.
       found=$(cd -- "$folder/slurm/submitted" 2> /dev/null && grep -lxs -e "$found" -- */legs | tail -n 1) || true
       found=${found%/legs}
     fi
-  else
-    die "$1 is not a job, a receipt or the folder of a run"
   fi
   recorded=$folder/slurm/submitted/$found
-  [[ $found && -e $recorded/launcher ]] || die "$1: $folder/slurm/submitted has no receipt of it"
+  if [[ $found && -e $recorded/launcher ]]; then return; fi
+  [[ -e $run_folder/provenance.json ]] || run_folder=$(find_run "$1")
+  [[ $run_folder ]] || die "unknown run \"$1\"; expected a job, a receipt, CONFIG/RUN or a run folder, of a submitted run"
+  found=$(recorded_fact "$run_folder" submission)
+  [[ $found ]] || die "$1 was not submitted by submit.sh, so its options are not recorded. Start it by hand."
+  recorded_tasks=$(recorded_fact "$run_folder" SLURM_ARRAY_TASK_ID)
+  recorded=$folder/slurm/submitted/$found
+  [[ -e $recorded/launcher ]] || die "$1: $folder/slurm/submitted has no receipt for it"
+}
+
+# Print the folder of a submitted run, given the end of its path, like growth_gh_001/clean_0.
+find_run() { # NAME
+  local folders
+  folders=$(cd -- "$folder/slurm/submitted" 2> /dev/null && find . -path '*/runs/*' -type l -printf '%l\n' | sort -u) || true
+  folders=$(name=/${1%/} awk 'substr($0, length($0) - length(ENVIRON["name"]) + 1) == ENVIRON["name"]' <<< "$folders")
+  [[ $folders != *$'\n'* ]] || die "several runs are named $1. Give one of these folders: ${folders//$'\n'/ }"
+  printf '%s\n' "$folders"
 }
 
 # Print a text of a run's record.
@@ -37,11 +47,14 @@ take_receipt() {
   local -a own=("${options[@]}")
   local -r stem=$(< "$recorded/launcher")
   [[ -f $scripts/$stem.slurm ]] \
-    || die "${request[run]}: scripts/$stem.slurm is gone: the launcher was removed or renamed. Submit the new one"
+    || die "${request[run]}: scripts/$stem.slurm does not exist: it was removed or renamed. Submit the new one."
   [[ $(cat -- "$recorded/live" 2> /dev/null) != true || $(< "$recorded/dirty") != true ]] \
-    || die "${request[run]}: it was submitted with --live and uncommitted changes, which are not recorded"
+    || die "${request[run]}: it was submitted with --live and uncommitted changes, so its code is not recorded"
   add_launcher "$stem" "$(< "$recorded/config")"
-  request[name]=$(< "$recorded/name")
+  if [[ ! ${request[name]} ]]; then
+    refuse_finished_points
+    request[name]=$(< "$recorded/name")
+  fi
   mapfile -t -d '' overrides < "$recorded/words"
   mapfile -t -d '' options < "$recorded/options"
   options+=(${recorded_tasks:+--array="$recorded_tasks"} "${own[@]}")
@@ -51,13 +64,30 @@ take_receipt() {
   fi
 }
 
+# Refuse to submit finished points again: their tasks would end at once.
+refuse_finished_points() {
+  local task link is_started
+  if [[ ${request[action]} == continue || ! -e $recorded/ntasks || ! $recorded_tasks ]]; then return; fi
+  for task in $(list_repeated); do
+    is_started=''
+    for link in "$recorded/runs"/*_"${task##*_}"{,.*}; do
+      [[ -e $link/provenance.json ]] || continue
+      if [[ $(recorded_fact "$link" status) != finished ]]; then return; fi
+      is_started=yes
+    done
+    if [[ ! $is_started ]]; then return; fi
+  done
+  die "${request[run]}: this point is finished." \
+    "Add --name NAME to compute it in runs/CONFIG.NAME."
+}
+
 # Refuse to continue a run that has finished.
 refuse_finished() {
   local link
   for link in "$recorded/runs"/*; do
     if [[ $recorded_tasks && $link != *_"$recorded_tasks" ]]; then continue; fi
     [[ $(recorded_fact "$link" status) != finished ]] \
-      || die "${request[run]}: this run is finished. Use --again to run it again from its start"
+      || die "${request[run]}: this run is finished. Use --again to run it from its start."
   done
 }
 
@@ -97,7 +127,7 @@ submit_failed() { # CONFIG OPTION...
     run=$(failed_run "$receipt")
     if [[ $run ]]; then failed+=("$run"); fi
   done
-  if ((!${#failed[@]})); then die "no run of $1 has failed, or each was submitted again"; fi
+  if ((!${#failed[@]})); then die "no run of $1 has failed, or all failed runs were resubmitted"; fi
   for run in "${failed[@]}"; do
     "$BASH" -p -- "$scripts/submit.sh" --again "$run" "${words[@]}" -- "${@:2}" || status=1
   done
@@ -127,7 +157,7 @@ read_ends() { # RECEIPT...
   )
 }
 
-# Print a receipt whose run has failed, with the failed tasks of an array. A chain has failed if its last leg has.
+# Print a receipt if its run has failed, with the failed tasks of an array. A chain has failed if its last leg has.
 failed_run() { # RECEIPT
   local entry task tasks=''
   local -a legs

@@ -1,6 +1,6 @@
 # Choose the tasks of job arrays: those of points that are not finished. submit.sh sources this file.
 #
-# The preflight writes a file for each launcher whose configuration has a grid, $work/points/LAUNCHER: for each point,
+# For each launcher with a grid, the preflight writes a file $work/points/LAUNCHER. It contains for each point,
 # in the order of the grid, its name, the hash of its configuration, and its state: `finished`, `finished elsewhere`
 # (from another commit), `missing`, or the job that has claimed it.
 
@@ -15,15 +15,15 @@ check_grid() { # LAUNCHER CONFIG
   grids[$launcher]=$config
   for override in "${overrides[@]}"; do
     [[ $override != point=* ]] \
-      || add_finding "$launcher" "point= is for runs by hand. Submit one task: -- --array=NUMBER"
+      || add_finding "$launcher" "point= only works in runs by hand. To submit one point: -- --array=NUMBER"
   done
   if ((${#overrides[@]})) && [[ ! ${request[name]} && ! ${findings[$launcher]-} ]]; then
-    add_finding "$launcher" "$config has a grid. Its points with other overrides need a name: --name NAME"
+    add_finding "$launcher" "$config has a grid. Points with overrides need a name: --name NAME"
   fi
   if grep -qE '^#SBATCH[[:space:]]+(--array|-a)' "$file"; then
-    add_finding "$launcher" "it requests --array, but the grid of $config decides the tasks. Remove that option"
+    add_finding "$launcher" "it requests --array, but the grid of $config determines the tasks. Remove that option."
   elif ! checks_python "$file" && [[ ! ${slurm_options[$launcher array]-} ]]; then
-    add_finding "$launcher" "$config has a grid, whose points cannot be counted here. Give the tasks: -- --array=0-N"
+    add_finding "$launcher" "$config has a grid, but its points cannot be counted here. Pass the tasks: -- --array=0-N"
   fi
   [[ ! ${findings[$launcher]-} ]]
 }
@@ -38,7 +38,7 @@ checks_python() { # FILE
 choose_tasks() {
   local launcher
   local -a rest=()
-  [[ ! ${request[name]} || ${#grids[@]} -gt 0 ]] || die "--name is for a configuration with a grid. Remove it"
+  [[ ! ${request[name]} || ${#grids[@]} -gt 0 ]] || die "--name only works for a configuration with a grid. Remove it."
   for launcher in "${launchers[@]}"; do
     if [[ -e $work/points/$launcher ]]; then count_points "$launcher"; fi
     limit_array "$launcher"
@@ -48,10 +48,10 @@ choose_tasks() {
 }
 
 # Count the points of a launcher by their state, and choose the tasks of those that neither are finished nor run now.
-# An --array of the command line leaves out the other tasks.
+# An --array of the command line leaves out the other tasks. It must have one of the grid's.
 count_points() { # LAUNCHER
-  local name state task
-  local -i number=0 finished=0 elsewhere=0 running=0
+  local name state task is_selected
+  local -i number=0 finished=0 elsewhere=0 running=0 selected=0
   local -r asked=${slurm_options[$1 array]-}
   local size live
   size=$(pack_size "$1")
@@ -60,22 +60,24 @@ count_points() { # LAUNCHER
   while IFS= read -r -d '' name && IFS= read -r -d '' _ && IFS= read -r -d '' state; do
     task=$((number / size))
     number+=1
+    if [[ $asked ]] && ! is_in_array "$task" "$asked"; then is_selected=''; else is_selected=yes selected+=1; fi
     if [[ $state == finished* ]]; then
       finished+=1
       if [[ $state != finished ]]; then elsewhere+=1; fi
     elif [[ $live == *$'\n'"$state"$'\n'* ]]; then
       running+=1
-    elif [[ ! $asked ]] || is_in_array "$task" "$asked"; then
+    elif [[ $is_selected ]]; then
       unfinished+=("$name")
       if [[ ${chosen[*]: -1} != "$task" ]]; then chosen+=("$task"); fi
     fi
   done < "$work/points/$1"
+  ((selected)) || die "$1: --array=$asked has no task of its grid; the tasks are 0-$task"
   summaries[$1]="${#unfinished[@]} of $number, $finished finished, $running running"
   if ((!${#unfinished[@]})); then return; fi
   arrays[$1]=$(join_ranges "${chosen[@]}")
   summaries[$1]+=": ${unfinished[*]:0:6}"
   if ((${#unfinished[@]} > 6)); then summaries[$1]+=" and $((${#unfinished[@]} - 6)) more"; fi
-  ((!elsewhere)) || warn "$1: $elsewhere of its finished points are from another commit"
+  ((!elsewhere)) || warn "$1: $elsewhere of its finished points were computed at another commit"
 }
 
 # Return whether a task is in the value of --array, like 0-3,7 or 0-10:2%4.
@@ -84,7 +86,7 @@ is_in_array() { # TASK ARRAY
   local -r ranges=${2%%\%*}
   for range in ${ranges//,/ }; do
     if [[ ! $range =~ ^([0-9]+)(-([0-9]+)(:([0-9]+))?)?$ ]]; then continue; fi
-    first=${BASH_REMATCH[1]} last=${BASH_REMATCH[3]:-${BASH_REMATCH[1]}} step=${BASH_REMATCH[5]:-1}
+    first=10#${BASH_REMATCH[1]} last=10#${BASH_REMATCH[3]:-${BASH_REMATCH[1]}} step=10#${BASH_REMATCH[5]:-1} # 08 is 8
     if (($1 >= first && $1 <= last && ($1 - first) % step == 0)); then return; fi
   done
   return 1
@@ -107,7 +109,7 @@ live_jobs() { # LAUNCHER
   if ((!${#claims[@]})); then return; fi
   # With a single number, squeue would fail for a job that has ended long ago.
   jobs=$(IFS=, && ask_slurm squeue --noheader --array --format=%i --jobs="${claims[*]},${claims[0]}") \
-    || die "$1: squeue does not answer which points run: $(< "$work/error"). Submit again later."
+    || die "$1: squeue failed, so running points are unknown: $(< "$work/error"). Submit again later."
   printf '\n%s\n' "$jobs"
 }
 
@@ -133,10 +135,15 @@ join_ranges() { # NUMBER...
   (IFS=, && printf '%s\n' "${ranges[*]}")
 }
 
-# Record the launcher's --array: that of the command line, of its own options or of its points. Let at most as many
+# Record the launcher's --array: that of its points, of the command line or of its own options. Let at most as many
 # tasks run at a time as its machine allows, unless the array states a limit.
 limit_array() { # LAUNCHER
-  local array=${slurm_options[$1 array]-${arrays[$1]-}} text
+  local -r asked=${slurm_options[$1 array]-}
+  local array=$asked text
+  if [[ -e $work/points/$1 ]]; then
+    array=${arrays[$1]-}
+    if [[ $array && $asked == *%* ]]; then array+=%${asked##*%}; fi
+  fi
   read_text "${files[$1]}" text
   if [[ $array && $array != *%* && $'\n'$text =~ $'\n'export\ EXPERIMENT_ARRAY_LIMIT=([0-9]+) ]]; then
     array+=%${BASH_REMATCH[1]}

@@ -8,8 +8,7 @@ import os.path as osp
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runtime.grid import UNHASHED, Grid, GridError, Point, nearest, override_text
 from runtime.hydra_yaml import load_grid
@@ -29,7 +28,7 @@ UNHASHED_OVERRIDE = re.compile(rf"[+~]*({'|'.join(UNHASHED)})([.@=].*)?", re.DOT
 
 
 def read_grid(config: str) -> Grid | None:
-    """Return the grid in a file of conf/, or None without one. `grid: null` is none. Raises GridError."""
+    """Return the grid in a file of conf/, or None if there is none or it is null. Raises GridError."""
     try:
         with open(osp.join(CONF, f"{config}.yaml"), encoding="utf-8") as file:
             value = load_grid(file.read())
@@ -58,7 +57,7 @@ def hash_values(values: Mapping[str, Any]) -> str:
 
 
 def with_text_keys(value: Any) -> Any:
-    """Return a value with text as the keys of all mappings, since JSON cannot sort keys of different types."""
+    """Return a value with text as the keys of all mappings, because JSON cannot sort keys of different types."""
     if isinstance(value, dict):
         return {repr(key): with_text_keys(item) for key, item in value.items()}
     return [with_text_keys(item) for item in value] if isinstance(value, list) else value
@@ -67,8 +66,7 @@ def with_text_keys(value: Any) -> Any:
 # The point of this process --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ChosenPoint:
+class ChosenPoint(NamedTuple):
     """The point that this process computes.
 
     config    the configuration that has the grid
@@ -102,7 +100,7 @@ def chosen_point() -> ChosenPoint | None:
 
 def expand_arguments() -> None:
     """Replace `point=NAME` in sys.argv by the point's overrides. Exits if the point or the grid is wrong."""
-    words = list.copy(sys.argv)  # a method of `list`, since the preflight records if a script reads its arguments
+    words = list.copy(sys.argv)  # a method of `list`, because the preflight records if a script reads its arguments
     try:
         words, chosen = expand(words)
     except GridError as error:
@@ -121,7 +119,7 @@ def expand(words: list[str], has_runtime: bool = True) -> tuple[list[str], Chose
     if not chosen:
         return words, None
     if len(chosen) > 1:
-        raise GridError(f"{' '.join(chosen)}: a run computes one point. Leave one of them.")
+        raise GridError(f"{' '.join(chosen)}: a run computes one point. Remove one of them.")
     if chosen[0].startswith(EXPANDED):
         return words, expanded_point(words, chosen[0])
     return expand_point(words, chosen[0], has_runtime)
@@ -131,7 +129,7 @@ def expand_point(words: list[str], word: str, has_runtime: bool) -> tuple[list[s
     """Replace a word `point=NAME`."""
     config = typed_config(words)
     if not config:
-        raise GridError(f"{word}: it needs the name of a configuration. Write --config-name CONFIG {word}")
+        raise GridError(f"{word}: it needs a configuration. Write --config-name CONFIG {word}")
     chosen = ChosenPoint(config, campaign_of(config, words), find_point(config, word.removeprefix(TYPED)))
     words = [*words]
     words[config_place(words)] = ["--config-name", chosen.point.config or config]
@@ -169,7 +167,7 @@ def find_point(config: str, name: str) -> Point:
     """Return a point of a configuration's grid. Raises GridError with the nearest names if there is none."""
     grid = read_grid(config)
     if grid is None:
-        raise GridError(f"point={name}: conf/{config}.yaml has no grid. Leave point= out.")
+        raise GridError(f"point={name}: conf/{config}.yaml has no grid. Remove point=.")
     for point in grid.points:
         if point.name == name:
             return point
@@ -201,7 +199,7 @@ def submission_name() -> str:
 
 
 def with_overrides(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return the words of a script with further overrides before the others, since Hydra takes all in one place."""
+    """Return the words of a script with further overrides before the others, because Hydra takes all in one place."""
     first = next((number for number, each in enumerate(words) if number and is_override(each)), len(words))
     return [*words[:first], *overrides, *words[first:]]
 
@@ -212,11 +210,11 @@ def refuse_overrides(config: str, campaign: str, words: Sequence[str], point: st
     changes = [word for word in overrides if not UNHASHED_OVERRIDE.fullmatch(word)]
     if changes and campaign == config:
         raise GridError(
-            f"{point} {' '.join(changes)}: other overrides need a folder of their own. "
-            f"Add config={config}.NAME, or leave them out."
+            f"{point} {' '.join(changes)}: other overrides need their own folder. "
+            f"Add config={config}.NAME, or remove them."
         )
 
 
 def is_override(word: str) -> bool:
-    """Return whether a word is an override of Hydra."""
+    """Return whether a word is a Hydra override."""
     return not word.startswith("-") and ("=" in word or word.startswith("~"))

@@ -1,4 +1,4 @@
-"""Keep the uncommitted changes of a run by hand, from which `experiments show` makes the run again."""
+"""Save the uncommitted changes of a run by hand. `experiments show` reproduces the run with them."""
 
 import os
 import os.path as osp

@@ -1,11 +1,12 @@
 """Check launchers before they are submitted, or a job before it computes.
 
-submit.sh starts `check.py FOLDER` once per Python command and environment. All files hold words that end in NUL.
+submit.sh starts `check.py FOLDER GROUP` once per Python command and environment. The group is a number. All files hold
+words that end in NUL.
 
-FOLDER/requests  for each launcher: its name; a count and that many NAME=VALUE of its own environment; a count and
-                 that many words of its command (the script and its arguments)
-FOLDER/problems  written: pairs of a launcher and a line
-FOLDER/notes     written: pairs of a launcher and a line
+FOLDER/GROUP.requests  for each launcher: its name; a count and that many NAME=VALUE of its own environment; a count and
+                       that many words of its command (the script and its arguments)
+FOLDER/GROUP.problems  written: pairs of a launcher and a line
+FOLDER/GROUP.notes     written: pairs of a launcher and a line
 FOLDER/inputs/LAUNCHER  written: pairs of a declared input and its checksum
 FOLDER/points/LAUNCHER  written if its configuration has a grid: for each point its name, hash and state
 FOLDER/unrecorded/LAUNCHER  written if the script does not record its runs
@@ -25,7 +26,7 @@ import os.path as osp
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 gc.disable()  # Hydra makes so many objects that their collection takes a tenth of the time
 SCRIPTS = osp.dirname(osp.dirname(osp.realpath(__file__)))
@@ -54,29 +55,29 @@ LIMIT, LIMIT_IN_JOB = 120, 1800
 Request = tuple[str, dict[str, str], list[str]]  # a launcher, its own environment, and the words of its command
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The findings of a launcher, explained in preflight/findings.py."""
 
     problems: list[str]
-    notes: list[str] = field(default_factory=list)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    points: list[tuple[str, str, str]] = field(default_factory=list)
-    is_unrecorded: bool = False
+    notes: list[str]
+    inputs: Mapping[str, str]
+    points: list[tuple[str, str, str]]
+    is_unrecorded: bool
 
 
 def main() -> None:
     if sys.argv[1] == "--job":
         sys.exit(check_job(sys.argv[2:]))
-    [folder] = sys.argv[1:]
-    requests = read_requests(folder)
+    folder, group = sys.argv[1:]
+    requests = read_requests(osp.join(folder, f"{group}.requests"))
     with suppress(OSError):  # without bytecode, Python compiles the modules in memory
-        store_bytecode(osp.dirname(osp.dirname(folder)))
+        store_bytecode(folder)
     lost = lost_variables(PROBES)
     for name in PROBES:
         os.environ.pop(name, None)
     found = find(requests, dict(os.environ), lost, LIMIT)
-    write_findings(folder, [launcher for launcher, _, _ in requests], found)
+    write_findings(folder, group, {request[0]: each for request, each in zip(requests, found, strict=True)})
+    gc.freeze()  # else Python would look for garbage once more when it exits
 
 
 def check_job(words: list[str]) -> int:
@@ -104,7 +105,7 @@ def find(requests: Sequence[Request], environment: dict[str, str], lost: list[st
     try:
         from runtime.preflight import check
     except SystemExit as error:  # `runtime` exits if Python was started with unsuitable options
-        return [Found([*lost, str(error)]) for _ in requests]
+        return [Found([*lost, str(error)], [], {}, [], False) for _ in requests]
     found = check(requests, environment, PATH, limit)
     return [Found(lost + each.problems, each.notes, each.inputs, each.points, each.is_unrecorded) for each in found]
 
@@ -113,15 +114,15 @@ def lost_variables(expected: Iterable[str]) -> list[str]:
     """Return a problem if Python did not get all of these variables."""
     lost = ", ".join(sorted(name for name in expected if name not in os.environ))
     return (
-        [f"python: Python did not get {lost}. Let the `python:` command of lab.yml pass the environment."]
+        [f"python: Python did not get {lost}. The `python:` command in lab.yml must pass the environment."]
         if lost
         else []
     )
 
 
-def read_requests(folder: str) -> list[Request]:
+def read_requests(path: str) -> list[Request]:
     """Return each launcher's name, own environment, and words of its command."""
-    with open(osp.join(folder, "requests"), "rb") as file:
+    with open(path, "rb") as file:
         words = iter([os.fsdecode(word) for word in file.read().split(b"\0")[:-1]])
     requests = []
     for launcher in words:
@@ -131,15 +132,13 @@ def read_requests(folder: str) -> list[Request]:
     return requests
 
 
-def write_findings(folder: str, launchers: Sequence[str], findings: Sequence[Found]) -> None:
-    named = dict(zip(launchers, findings, strict=True))
-    write_pairs(
-        osp.join(folder, "problems"), [(name, line) for name, found in named.items() for line in found.problems]
-    )
-    write_pairs(osp.join(folder, "notes"), [(name, line) for name, found in named.items() for line in found.notes])
+def write_findings(folder: str, group: str, findings: Mapping[str, Found]) -> None:
+    for kind in ("problems", "notes"):
+        lines = [(launcher, line) for launcher, found in findings.items() for line in getattr(found, kind)]
+        write_pairs(osp.join(folder, f"{group}.{kind}"), lines)
     for kind in ("inputs", "points", "unrecorded"):
         os.makedirs(osp.join(folder, kind), exist_ok=True)
-    for launcher, found in named.items():
+    for launcher, found in findings.items():
         write_pairs(osp.join(folder, "inputs", launcher), found.inputs.items())
         if found.points:
             write_pairs(osp.join(folder, "points", launcher), found.points)
@@ -161,7 +160,7 @@ def store_bytecode(work: str) -> None:
     """Store the bytecode of `runtime` in a new copy of the code, where the checks and the jobs find it.
 
     `work` is the temporary folder in slurm/code in which submit.sh makes the copy. The bytecode of an earlier copy is
-    taken if it is of the same text. No edit is missed, since Python compares the hash of the text again at each import.
+    reused if its source is equal. Edits are safe, because Python compares the hash of the source at each import.
     """
     if not SCRIPTS.startswith(osp.join(work, "top", "")) or sys.pycache_prefix:
         return
@@ -196,7 +195,7 @@ def store_module(path: str, earlier: str) -> None:
 
 
 def write_complete(path: str, content: bytes) -> None:
-    """Write a file at once, since the check of another Python environment may read it at this moment.
+    """Write a file at once, because the check of another Python environment may read it at this moment.
 
     This is not `runtime.files.atomic_write`: `runtime` is imported once its bytecode is stored.
     """

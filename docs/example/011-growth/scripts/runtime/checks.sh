@@ -4,27 +4,18 @@ readonly check_seconds=600 # the limit for a launcher's setup, and for all scrip
 
 declare -A files=() # by launcher: its path in the code that is checked
 declare -A modes=() # by launcher: its EXPERIMENT_MODE
+rules=()               # the lines in which launchers name the rules of their machines, each once
 
 check_launchers() {
-  local launcher
+  local launcher rule
   check_bash_env
   for launcher in "${launchers[@]}"; do
     files[$launcher]=$tree/$experiment/scripts/${stems[$launcher]}.slurm
     check_text "$launcher" "${files[$launcher]}"
     check_options "$launcher" "${files[$launcher]}"
   done
-  record_rules
+  for rule in "${rules[@]}"; do warn "rule of ${rule#'# Rule of '}"; done
   preflight
-}
-
-# Record as warnings what the machines of the launchers ask of people, each rule once.
-record_rules() {
-  local rule
-  local -A found=()
-  while IFS= read -r rule; do
-    [[ ${found[$rule]-} ]] || warn "rule of ${rule#'# Rule of '}"
-    found[$rule]=yes
-  done < <(grep -h '^# Rule of ' -- "${files[@]}")
 }
 
 # Refuse a BASH_ENV that changes the directory. In a job, bash reads that file before the launcher.
@@ -33,7 +24,7 @@ check_bash_env() {
   if [[ ! ${BASH_ENV-} ]]; then return; fi
   place=$(cd -- "$tree" && bash -c 'pwd -P' 2> /dev/null | tail -n 1) || true
   [[ $place == "$tree" ]] \
-    || die "BASH_ENV: $BASH_ENV changes the directory, so no launcher would find its script. Type: unset BASH_ENV"
+    || die "BASH_ENV: $BASH_ENV changes the directory, so launchers would not find their scripts. Run: unset BASH_ENV"
 }
 
 # Check what a launcher's text shows, and set its entry in `modes`.
@@ -45,27 +36,37 @@ check_text() { # LAUNCHER FILE
     || die "$1: it has DOS line breaks. Convert them: sed -i 's/\\r\$//' $(printf %q "$scripts/${stems[$1]}.slurm")"
   [[ $'\n'$text == *$'\n#SBATCH'* ]] \
     || die "$1: it is for a machine without Slurm. Run it there: bash $(printf %q "$scripts/${stems[$1]}.slurm")"
-  refuse_ignored_directives "$1" "$text"
+  read_lines "$1" "$text"
   message=$(bash -pn "$2" 2>&1) || die "$1: ${message#"$2: "}"
   ! is_from_template "$2" || [[ $'\n'$text == *$'\nrun=('* ]] \
-    || die "$1: it lacks run=( ... ), the command that it runs"
+    || die "$1: it lacks its command, run=( ... )"
   if [[ $'\n'$text =~ $'\n'export\ EXPERIMENT_MODE=([a-z]+) ]]; then modes[$1]=${BASH_REMATCH[1]}; fi
 }
 
-# Set RESULT to the text of a file. Builtins are used here and below, since a process for each launcher takes longer.
+is_among() { # WORD WORD...
+  local word
+  for word in "${@:2}"; do
+    if [[ $word == "$1" ]]; then return; fi
+  done
+  return 1
+}
+
+# Set RESULT to the text of a file. Builtins are used here and below, because a process for each launcher takes longer.
 read_text() { # FILE RESULT
   IFS= read -r -d '' "$2" < "$1" || true
 }
 
-# Slurm silently ignores #SBATCH lines that are indented or follow a command.
-refuse_ignored_directives() { # LAUNCHER TEXT
+# Refuse #SBATCH lines that Slurm silently ignores: those that are indented or follow a command. Append to `rules` what
+# the launcher's machine asks of people.
+read_lines() { # LAUNCHER TEXT
   local line command='' number=0
   while IFS= read -r line; do
     number=$((number + 1))
     if [[ $line =~ ^[[:blank:]]+'#SBATCH' || ($command && $line == '#SBATCH'*) ]]; then
-      die "$1: Slurm ignores the #SBATCH in line $number, since it is indented or follows a command"
+      die "$1: Slurm ignores the #SBATCH in line $number, because it is indented or follows a command"
     fi
     [[ $line =~ ^[[:blank:]]*(#|$) ]] || command=yes
+    if [[ $line == '# Rule of '* ]] && ! is_among "$line" "${rules[@]}"; then rules+=("$line"); fi
   done <<< "$2"
 }
 
@@ -102,7 +103,7 @@ check_options() { # LAUNCHER FILE
     || die "$1: the name of its job has a /, so Slurm could not write its log: ${slurm_options[$1 job-name]}"
   check_signal "$1" "${slurm_options[$1 signal]-}"
   [[ ,${slurm_options[$1 export]-ALL}, == *,ALL,* ]] \
-    || warn "$1: the job does not get the environment of the preflight: --export is ${slurm_options[$1 export]}"
+    || warn "$1: the job does not have the environment of the preflight: --export is ${slurm_options[$1 export]}"
 }
 
 # Refuse a signal that ends torchrun alone. Warn if no process would get the signal.
@@ -113,7 +114,7 @@ check_signal() { # LAUNCHER SIGNAL
   [[ ${modes[$1]} != ddp || $2 != *USR[12]* ]] \
     || die "$1: signal is $2, which kills torchrun and leaves its processes running. Use --signal=B:TERM$time"
   [[ $2 == *B*:* ]] \
-    || warn "$1: signal is $2, which Slurm sends only to what srun starts. Use --signal=B:$2"
+    || warn "$1: signal is $2, which Slurm only sends to processes started by srun. Use --signal=B:$2"
 }
 
 # Set the launcher's entries in `slurm_options` to what Slurm reads from its #SBATCH lines and the command line, and its
@@ -150,7 +151,7 @@ test_options() { # LAUNCHER FILE WORD...
   message=${message%$'\n'Try*}
   if [[ $message == *"mutually exclusive"* ]]; then message+=$(list_directives "$2" "$message"); fi
   if [[ $message == *"presently disabled"* && ${slurm_options[$1 dependency]-} ]]; then
-    die "$1: a job that it depends on has failed: ${slurm_options[$1 dependency]}"
+    die "$1: it depends on a job that has failed: ${slurm_options[$1 dependency]}"
   fi
   is_queued_anyway "$1" "$message" || die "$1: $message"
   warn "$1: Slurm does not know yet when it can start: ${message#allocation failure: }"
@@ -193,12 +194,11 @@ export_job_variables() { # LAUNCHER
 # Let each launcher of the template print its command and environment. Then start Python once for all launchers with
 # the same Python command and environment. Print every problem, and exit if there is one.
 #
-# The functions below share two arrays: `groups`, the folder of each group by its command and environment, and
-# `findings`, the problems of each launcher.
+# The functions below share two arrays: `groups`, the number of each group by its command and environment, and
+# `findings`, the problems of each launcher. The files of group 0 are $work/0.requests and so on.
 preflight() {
   local launcher failed=''
   local -A groups=() findings=()
-  mkdir -- "$work/checks" "$work/inputs" "$work/points" "$work/unrecorded"
   inspect_launchers
   for launcher in "${launchers[@]}"; do group_launcher "$launcher"; done
   check_groups
@@ -214,8 +214,7 @@ preflight() {
 # secrets, so it is kept in a private folder and removed at the end.
 inspect_launchers() {
   local launcher number=0
-  answers=$(umask 077 && mktemp -d)
-  trap 'rm -rf -- "$answers"; clean_up' EXIT
+  answers=$(mktemp -d)
   for launcher in "${launchers[@]}"; do
     if ! is_from_template "${files[$launcher]}"; then continue; fi
     inspect_launcher "$launcher" &
@@ -235,40 +234,23 @@ inspect_launcher() { # LAUNCHER
   echo "$status" > "$answers/$1.status"
 }
 
-# Read what a launcher has printed, and add the launcher to its group. The fields are: any output of its setup, up to
-# an empty word; a count and that many words of the Python command; a count and that many words of the run; and the
-# environment.
+# Read what a launcher has printed, and add the launcher to its group.
 group_launcher() { # LAUNCHER
-  local count status variable
-  local -a fields python run own=() shared=()
+  local variable
+  local -a environment python run own=() shared=()
   if ! is_from_template "${files[$1]}"; then
-    ! needs_chain || add_finding "$1" "only a launcher of the template can continue a run"
-    warn "$1: only its text was checked, since it is not a launcher of the template"
+    ! needs_chain || add_finding "$1" "only launchers of the template can continue a run"
+    warn "$1: only its text was checked, because it is not a launcher of the template"
     return
   fi
-  read -r status < "$answers/$1.status"
-  if [[ $status != 0 ]]; then
-    add_failure "$1" "$status" "$answers/$1.errors"
-    return
-  fi
-  mapfile -t -d '' fields < "$answers/$1"
-  if [[ ${fields[1]-} != +([0-9]) ]]; then
-    add_finding "$1" "a command above its --check line ends the launcher with exit code 0"
-    return
-  fi
-  count=${fields[1]}
-  python=("${fields[@]:2:count}")
-  fields=("${fields[@]:2+count}")
-  count=${fields[0]}
-  run=("${fields[@]:1:count}")
-  fields=("${fields[@]:1+count}")
+  read_answer "$1" || return 0
   check_run "$1" "${run[@]}" || return 0
   if ((!${#python[@]})); then
-    warn "$1: the job itself checks its script, since its machine forbids Python on login nodes." \
+    warn "$1: the job checks its own script, because this machine forbids Python on login nodes." \
       "Inputs are not compared."
     return
   fi
-  for variable in "${fields[@]}"; do
+  for variable in "${environment[@]}"; do
     case $variable in
       EXPERIMENT_MODE=* | SLURM_*) own+=("$variable") ;;
       EXPERIMENT_@(JOB|SUBMISSION|LEGS|END)=* | SHLVL=* | _=*) ;;
@@ -277,6 +259,30 @@ group_launcher() { # LAUNCHER
   done
   if [[ ${grids[$1]-} ]]; then own+=(EXPERIMENT_LARGEST_GRID="$(largest_grid "$1")"); fi
   add_to_group "$1" python run own shared
+}
+
+# Set `python`, `run` and `environment` to what a launcher has printed: any output of its setup, up to an empty word; a
+# count and that many words of the Python command; a count and that many words of the run; and the environment. Return 1
+# if the launcher has failed.
+read_answer() { # LAUNCHER
+  local count status
+  local -a fields
+  read -r status < "$answers/$1.status"
+  if [[ $status != 0 ]]; then
+    add_failure "$1" "$status" "$answers/$1.errors"
+    return 1
+  fi
+  mapfile -t -d '' fields < "$answers/$1"
+  if [[ ${fields[1]-} != +([0-9]) ]]; then
+    add_finding "$1" "a command above the --check line ends the launcher with exit code 0"
+    return 1
+  fi
+  count=${fields[1]}
+  python=("${fields[@]:2:count}")
+  fields=("${fields[@]:2+count}")
+  count=${fields[0]}
+  run=("${fields[@]:1:count}")
+  environment=("${fields[@]:1+count}")
 }
 
 # Check the script and the configurations in a launcher's run=( ... ). Return 1 if one is wrong.
@@ -288,7 +294,7 @@ check_run() { # LAUNCHER WORD...
   elif [[ ! -f $tree/$script ]]; then
     add_finding "$launcher" "its script $script does not exist"
   elif [[ ${request[query_option]} && $script != */query.py ]]; then
-    add_finding "$launcher" "only the launcher of a query takes ${request[query_option]}"
+    add_finding "$launcher" "only launchers of queries take ${request[query_option]}"
   fi
   for word in "${@:3}"; do
     case $word in
@@ -320,9 +326,9 @@ check_chain() { # LAUNCHER SCRIPT
   local text
   read_text "${files[$1]}" text
   if [[ ${modes[$1]-} == pack ]]; then
-    add_finding "$1" "a pack has several runs, which no leg can continue. Use a launcher with one run and --array"
+    add_finding "$1" "a pack has several runs, and legs continue only one run. Use a launcher with one run and --array."
   elif [[ $2 == */@(query|optuna_worker).py || $text == *"-m wandb agent"* ]]; then
-    add_finding "$1" "a leg continues a run, but this launcher starts a query or a sweep. Submit it again instead"
+    add_finding "$1" "legs continue a run, but this launcher starts a query or a sweep. Submit it again instead."
   fi
 }
 
@@ -336,45 +342,41 @@ check_configuration() { # LAUNCHER NAME
   fi
 }
 
-# Write the request of a launcher for check.py to the folder of its group. The last four arguments name arrays: the
-# words of the Python command and of the run, and the variables of this launcher alone and of the whole group.
+# Write the request of a launcher for check.py to the file of its group. The last four arguments name arrays: the words
+# of the Python command and of the run, and the variables of this launcher alone and of the whole group.
 add_to_group() { # LAUNCHER PYTHON RUN OWN SHARED
   local -n python_words=$2 run_words=$3 own_variables=$4 shared_variables=$5
   local key group
   printf -v key '%s\n' "${python_words[@]}" '' "${shared_variables[@]}"
   group=${groups[$key]-}
   if [[ ! $group ]]; then
-    group=$work/checks/${#groups[@]}
+    group=${#groups[@]}
     groups[$key]=$group
-    mkdir -- "$group"
-    print_words "${python_words[@]}" > "$group/python"
-    (umask 077 && print_words "${shared_variables[@]}" > "$answers/${group##*/}.environment")
+    print_words "${python_words[@]}" > "$work/$group.python"
+    print_words "${shared_variables[@]}" > "$answers/$group.environment"
   fi
-  echo "$1" >> "$group/launchers"
+  echo "$1" >> "$work/$group.launchers"
   run_words+=("${overrides[@]}")
   if [[ ${grids[$1]-} && ${request[name]} ]]; then run_words+=(config="${grids[$1]}.${request[name]}"); fi
   print_words "$1" "${#own_variables[@]}" "${own_variables[@]}" "${#run_words[@]}" "${run_words[@]}" \
-    >> "$group/requests"
+    >> "$work/$group.requests"
 }
 
 # Start Python on each group, eight at a time, and read what it found.
 check_groups() {
-  local group task number=0
-  for group in "$work/checks"/*; do
-    if [[ ! -d $group ]]; then continue; fi
+  local group task
+  for ((group = 0; group < ${#groups[@]}; group++)); do
     check_group "$group" &
-    if ((++number % 8 == 0)); then wait; fi
+    if (((group + 1) % 8 == 0)); then wait; fi
   done
   for task in "${during_checks[@]}"; do "$task"; done
   wait
-  for group in "$work/checks"/*; do
-    if [[ -d $group ]]; then read_group "$group"; fi
-  done
+  for ((group = 0; group < ${#groups[@]}; group++)); do read_group "$group"; done
 }
 
 # Start check.py for a group. The probes are the variables that identify a run. check.py reports those that Python
 # lacks.
-check_group() { # FOLDER
+check_group() { # GROUP
   local status=0
   local -a python environment
   local -r probes=(
@@ -382,28 +384,28 @@ check_group() { # FOLDER
     SLURM_JOB_ID=0 SLURM_ARRAY_JOB_ID=0 SLURM_ARRAY_TASK_ID=0 SLURM_RESTART_COUNT=0 SLURM_CLUSTER_NAME=none
     SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_STEP_ID=0 SLURM_CPUS_PER_TASK=1
   )
-  mapfile -t -d '' python < "$1/python"
-  mapfile -t -d '' environment < "$answers/${1##*/}.environment"
+  mapfile -t -d '' python < "$work/$1.python"
+  mapfile -t -d '' environment < "$answers/$1.environment"
   (cd -- "$tree" && exec timeout --kill-after=10 "$check_seconds" env -i "${environment[@]}" "${probes[@]}" \
-    "${python[@]}" "$experiment/scripts/runtime/check.py" "$1") < /dev/null > /dev/null 2> "$1/errors" || status=$?
-  echo "$status" > "$1/status"
+    "${python[@]}" "$experiment/scripts/runtime/check.py" "$work" "$1") \
+    < /dev/null > /dev/null 2> "$work/$1.errors" || status=$?
+  echo "$status" > "$work/$1.status"
 }
 
-# Read the findings of a group, and copy the checksums of its inputs and the states of its points.
-read_group() { # FOLDER
-  local launcher line
-  local -r status=$(< "$1/status")
+# Read the findings of a group. The checksums of its inputs and the states of its points stay where check.py writes them.
+read_group() { # GROUP
+  local launcher line status
+  read -r status < "$work/$1.status"
   while read -r launcher; do
-    if [[ $status != 0 ]]; then add_failure "$launcher" "$status" "$1/errors"; fi
-  done < "$1/launchers"
+    if [[ $status != 0 ]]; then add_failure "$launcher" "$status" "$work/$1.errors"; fi
+  done < "$work/$1.launchers"
   if [[ $status != 0 ]]; then return; fi
   while IFS= read -r -d '' launcher && IFS= read -r -d '' line; do
     add_finding "$launcher" "$line"
-  done < "$1/problems"
+  done < "$work/$1.problems"
   while IFS= read -r -d '' launcher && IFS= read -r -d '' line; do
     warn "$launcher: $line"
-  done < "$1/notes"
-  cp -R -- "$1/inputs" "$1/points" "$1/unrecorded" "$work/"
+  done < "$work/$1.notes"
 }
 
 add_finding() { # LAUNCHER LINE

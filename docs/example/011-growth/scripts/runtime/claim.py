@@ -93,7 +93,7 @@ def subfolder_problem(config: DictConfig) -> Iterator[str]:
 
 
 def launcher_problem(config: DictConfig) -> Iterator[str]:
-    """Yield a problem if the runs of a multirun would be started by submitit, whose processes lack scripts/."""
+    """Yield a problem if submitit would start the runs of a multirun, because its processes lack scripts/."""
     launcher = str(OmegaConf.select(config, "hydra.runtime.choices")["hydra/launcher"])
     if launcher.startswith("submitit"):
         advice = "Use hydra/launcher=joblib, or give the values to submit.sh"
@@ -128,7 +128,7 @@ def claim_chosen_point(config: DictConfig, chosen: ChosenPoint) -> None:
         claim_with_answers(folder)
     except Finished as finished:
         problem = finished.difference(HASHES[-1])
-        sys.exit(f"{subject}: {problem or f'it is finished. Move {folder} away to compute it again.'}")
+        sys.exit(f"{subject}: {problem or f'it is finished. To compute it again, move {folder} away.'}")
     except Taken as taken:
         sys.exit(f"{subject}: {taken}. Wait until it ends.")
     except ClaimError as error:

@@ -50,9 +50,9 @@ def require_folders(*names: str) -> list[str]:
         try:
             try_to_write(folder)
         except OSError as error:
-            exit_with_hint(f"{name} names a folder that cannot be written: {folder}: {error.strerror}.", name)
+            exit_with_hint(f"{name}: cannot write to {folder}: {error.strerror}.", name)
         if name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != FOLDER:
-            exit_with_hint(f"{name} names a folder that does not hold this experiment, {FOLDER}: {folder}.", name)
+            exit_with_hint(f"{name} is a folder that does not contain this experiment, {FOLDER}: {folder}.", name)
     return folders
 
 
@@ -91,14 +91,14 @@ def refuse_other_experiment(script: str | None) -> None:
         own = osp.join(osp.dirname(spec.origin), "paths.py") if spec and spec.origin else ""
     scripts = osp.dirname(osp.dirname(osp.realpath(own)))
     if scripts != SCRIPTS and osp.exists(own):
-        sys.exit(f"This process has imported the runtime of {FOLDER}. Start {script or scripts} in a new process.")
+        sys.exit(f"This process already uses the runtime of {FOLDER}. Start {script or scripts} in a new process.")
 
 
 def exit_with_hint(problem: str, *names: str) -> NoReturn:
     if is_dotenv_disabled():
         sys.exit(f"{problem}\n{DOTENV_DISABLED}")
     subject = names[0] if len(names) == 1 else "them"
-    sys.exit(f"{problem}\nSet {subject} in {find_env()}, or in the environment, which wins over that file.")
+    sys.exit(f"{problem}\nSet {subject} in {find_env()}, or in the environment, which overrides that file.")
 
 
 DOTENV_DISABLED = "PYTHON_DOTENV_DISABLED is set, so .env is not read. Unset it."

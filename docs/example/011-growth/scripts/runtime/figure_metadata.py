@@ -4,7 +4,6 @@ import os
 import re
 import struct
 from collections.abc import Mapping
-from xml.etree import ElementTree
 
 # The keys of a figure's metadata that state how it was made, as they are listed.
 PROVENANCE = ("Script", "Configuration", "Overrides", "Command", "Commit", "Job", "Run", "Trial")
@@ -53,6 +52,8 @@ def decode_png_text(kind: bytes, text: bytes) -> str:
 
 def read_svg(path: str | os.PathLike[str]) -> dict[str, str]:
     """Return the lines `Name: value` of the description."""
+    from xml.etree import ElementTree  # here, since every script that starts would wait for this import
+
     try:
         for _, element in ElementTree.iterparse(path):
             if element.tag == DESCRIPTION:

@@ -57,7 +57,7 @@ def save_figure(figure: "Drawing", path: str | os.PathLike[str], *, also: Sequen
     except Refused as error:
         root, ending = osp.splitext(osp.abspath(os.fspath(path)))
         kept = write_figure(figure, f"{root}_{timestamp()}{ending}", also, metadata, options)
-        sys.exit(f"{explain(error, path)}{promotion_hint(error, kept[0], path)} It is kept: {', '.join(kept)}")
+        sys.exit(f"{explain(error, path)}{promotion_hint(error, kept[0], path)} It is saved as: {', '.join(kept)}")
     except (FileError, OSError) as error:
         sys.exit(explain(error, path))
 
@@ -88,7 +88,7 @@ def script_metadata() -> dict[str, str]:
 
 @cache
 def script_commit() -> str:
-    """Return the commit of this process's code. Git is asked once, since it is slow on some disks."""
+    """Return the commit of this process's code. Git is asked once, because it is slow on some disks."""
     return commit_text(*commit())
 
 
@@ -133,9 +133,9 @@ def check_endings(figure: "Drawing", ending: str, also: Sequence[str]) -> list[s
     endings = all_endings(ending, also)
     for each in endings:
         if each not in ENDINGS:
-            raise FileError(f'unknown ending "{each}"; expected one of: {", ".join(ENDINGS)}.')
+            raise FileError(f'unknown file extension "{each}"; expected one of: {", ".join(ENDINGS)}.')
         if is_animation(figure) and each != ".gif":
-            raise FileError(f'an animation cannot be written as "{each}". Let the path end in .gif.')
+            raise FileError(f'an animation cannot be written as "{each}". Use the extension .gif.')
     return endings
 
 
@@ -185,7 +185,7 @@ def refuse_missing_root(path: str) -> None:
     """Raise FileError if ASSET_IMAGES_DIR is missing. Its disk may not be mounted, so the folder must not be made."""
     root = osp.abspath(os.environ.get("ASSET_IMAGES_DIR", os.sep))
     if osp.commonpath([root, path]) == root and not osp.isdir(root):
-        raise FileError(f"the folder {root} is missing. Make it, or mount its disk.")
+        raise FileError(f"the folder {root} does not exist. Create it, or mount its disk.")
 
 
 def keep_figure(

@@ -8,13 +8,12 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
-from secrets import token_hex
 from typing import Any, NoReturn, TextIO
 
 from runtime.signals import ENDING_SIGNALS
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a failed write does not name the file
-TEMPORARY: set[str] = set()  # unfinished files: end_at_signals removes them, since it skips every `finally`
+TEMPORARY: set[str] = set()  # unfinished files: end_at_signals removes them, because it skips every `finally`
 BLOCK = b"\0" * 4096  # an empty file would fit even on a full disk
 
 
@@ -27,7 +26,7 @@ def explain(error: Exception, path: object) -> str:
     if isinstance(error, FileError):
         reason = str(error)
     elif isinstance(error, OSError) and error.strerror:
-        reason = f"{error.strerror}. Make it writable, or choose another."
+        reason = f"{error.strerror}. Make it writable, or choose another path."
     else:
         reason = f"{type(error).__name__}: {error}."
     return " ".join(f"{path}: {reason}".split())
@@ -40,7 +39,7 @@ def temporary(path: str, ending: str = "") -> Iterator[str]:
     Its name ends with `.part` and `ending`. Raises OSError with `path` as its file name if a write fails.
     """
     os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    part = f"{path}.{token_hex(4)}.part{ending}"
+    part = f"{path}.{os.urandom(4).hex()}.part{ending}"
     TEMPORARY.add(part)
     try:
         yield part
@@ -91,7 +90,7 @@ def try_to_write(folder: str) -> None:
 
     Raises OSError if a step fails. No file remains. The names are random, so a symlink cannot be planted there.
     """
-    name = osp.join(folder, f".{token_hex(8)}")
+    name = osp.join(folder, f".{os.urandom(8).hex()}")
     parts = [f"{name}.1.part", f"{name}.2.part"]
     try:
         for part in parts:
@@ -170,7 +169,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def end_at_signals(message: str) -> None:
-    """Let each ending signal remove unfinished files, print a message, and end the process at once.
+    """On each ending signal, remove unfinished files, print a message, and end the process at once.
 
     An exception is not enough: in a driver of Neo4j, a KeyboardInterrupt may become another exception or wait for the
     server forever.

@@ -16,8 +16,7 @@ import itertools
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 NAME_LIMIT = 150  # characters; a point's name is part of the names of folders, tables and images
 OWN_KEYS = ("config", "folder", "grid", "point", "hydra.run.dir", "hydra.sweep.dir", "hydra.output_subdir")
@@ -33,11 +32,10 @@ OTHER_TYPES = ("null", "true", "false", "inf", "nan")  # Hydra reads these words
 
 
 class GridError(Exception):
-    """A wrong grid. The message is one line, and names the arm or the axis."""
+    """An invalid grid. The message is one line, with the name of the arm or the axis."""
 
 
-@dataclass(frozen=True)
-class Arm:
+class Arm(NamedTuple):
     """A named list of overrides. `config` is the configuration that it changes, or None for the grid's own."""
 
     name: str | None
@@ -45,8 +43,7 @@ class Arm:
     overrides: list[str]
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """A key of the configuration and its values. `key` is without the + or ++ of `prefix`."""
 
     key: str
@@ -62,8 +59,7 @@ class Axis:
         return f"{self.prefix}{self.key}={override_text(self.values[position])}"
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """One run of a campaign.
 
     arm        the arm's name; None if the grid has no arms
@@ -76,7 +72,7 @@ class Point:
     arm: str | None
     config: str | None
     overrides: list[str]
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any]
 
     def tags(self) -> list[str]:
         """Return the arm and KEY=VALUE of each axis."""
@@ -84,8 +80,7 @@ class Point:
         return [*([self.arm] if self.arm else []), *axes]
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """The arms and axes of a campaign, and their points: arms as written, then axes, the last varying fastest."""
 
     arms: list[Arm]
@@ -96,13 +91,13 @@ class Grid:
     def parse(cls, value: object) -> "Grid":
         """Return the grid of a loaded `grid:`. Raises GridError."""
         if not isinstance(value, Mapping):
-            raise GridError("grid: it must be a mapping with arms, axes or both.")
+            raise GridError("grid: must be a mapping with arms, axes or both.")
         for key in value:
             if key not in ("arms", "axes"):
                 raise GridError(f"grid: unknown key {quoted(key)}; expected one of: arms, axes.")
         arms, axes = parse_arms(value.get("arms")), parse_axes(value.get("axes"))
         if not arms and not axes:
-            raise GridError("grid: it has neither arms nor axes. Write at least one.")
+            raise GridError("grid: no arms and no axes. Write at least one of them.")
         arms = arms or [Arm(None, None, [])]
         for arm in arms:
             refuse_shared_keys(arm, axes)
@@ -199,7 +194,7 @@ def parse_axis(name: object, values: object) -> Axis:
 
 def refuse_own_key(key: str, subject: str) -> None:
     if key in OWN_KEYS:
-        raise GridError(f"{subject}: {key} cannot be set, since the point decides it. Remove it.")
+        raise GridError(f"{subject}: {key} cannot be set, because the point determines it. Remove it.")
 
 
 def refuse_shared_keys(arm: Arm, axes: list[Axis]) -> None:
@@ -214,7 +209,7 @@ def refuse_equal_names(points: list[Point]) -> None:
     used: dict[str, Point] = {}
     for point in points:
         if len(point.name) > NAME_LIMIT:
-            raise GridError(f"point {point.name}: its name is longer than {NAME_LIMIT} characters. Shorten the arm's.")
+            raise GridError(f"point {point.name}: the name has more than {NAME_LIMIT} characters. Shorten the arm.")
         other = used.setdefault(point.name.lower(), point)
         if other is not point:
             pair = point.name if point.name == other.name else f"{other.name} and {point.name}"

@@ -52,13 +52,13 @@ def input_problems(inputs: Any) -> Iterator[str]:
     """Yield the problems of declared inputs: paths outside the allowed folders, and missing or unreadable files."""
     paths = declared(inputs)
     if not all(isinstance(path, str) for path in paths):
-        yield f"inputs: {inputs} is not a list of paths. Write paths in DATA_ROOT, or ./PATH for the experiment's own."
+        yield f"inputs: {inputs} is not a list of paths. Write paths in DATA_ROOT, or ./PATH for the experiment."
         return
     outside = [path for path in paths if not is_inside(path)]
     if outside:
         yield (
-            f"inputs: neither in DATA_ROOT nor in the experiment: {', '.join(map(repr, outside))}. "
-            "Write a path in DATA_ROOT, or ./PATH for one of the experiment."
+            f"inputs: not in DATA_ROOT or in the experiment: {', '.join(map(repr, outside))}. "
+            "Write paths in DATA_ROOT, or ./PATH for the experiment."
         )
     missing = [located(path) for path in paths if path not in outside and not os.access(located(path), os.R_OK)]
     if missing:
@@ -121,7 +121,7 @@ def size_note(path: str) -> str | None:
     """Return a note if an input is a folder with too many files to compare them all, else None."""
     folder = located(path)
     if osp.isdir(folder) and sum(1 for _ in files(folder)) == FILE_LIMIT:
-        return f"inputs: {path} has {FILE_LIMIT} files or more. The job compares only the first {FILE_LIMIT}."
+        return f"inputs: {path} has at least {FILE_LIMIT} files. The job only compares the first {FILE_LIMIT}."
     return None
 
 
@@ -143,7 +143,7 @@ def refuse_changed(inputs: Any) -> None:
 def read_receipt(receipt: str) -> Mapping[str, str]:
     """Return the checksums that submit.sh recorded, by path. They are empty if it could not run Python."""
     if not osp.isdir(receipt):
-        sys.exit(f"inputs: cannot be compared, since the receipt {receipt} is missing. Submit the job again.")
+        sys.exit(f"inputs: cannot be compared, because the receipt {receipt} is missing. Submit the job again.")
     path = osp.join(receipt, "inputs")
     if not osp.exists(path):
         return {}

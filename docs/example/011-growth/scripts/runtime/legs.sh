@@ -26,9 +26,9 @@ check_earlier_leg() {
     UNKNOWN/paused | COMPLETED/paused | FAILED/paused) ;;
     TIMEOUT/* | PREEMPTED/* | NODE_FAIL/* | BOOT_FAIL/*) ;;
     FAILED/terminated) ;; # --signal=B:TERM@60 ends a run before its limit
-    UNKNOWN/*) stop_leg "Slurm does not answer how job $earlier ended" ;;
+    UNKNOWN/*) stop_leg "Slurm does not know how job $earlier ended" ;;
     CANCELLED/*) end_leg "job $earlier was cancelled. To continue the run: $(continuation)" ;;
-    COMPLETED/*) end_leg "job $earlier left nothing to do" ;;
+    COMPLETED/*) end_leg "job $earlier completed" ;;
     *) end_leg "job $earlier ended by ${state//_/ }" ;;
   esac
 }

@@ -44,5 +44,5 @@ def wait_for_lock(descriptor: int, path: str) -> None:
     except OSError as error:
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:  # NFS locks only writable files
             raise FileError(f"{path}: {error.strerror}. {permission_hint(path)}") from None
-        advice = "Ask its administrator to enable locks (Lustre: mount -o flock), or use another disk"
-        raise FileError(f"{path}: this disk does not lock files: {error.strerror}. {advice}.") from None
+        advice = "Ask its administrator to enable them (Lustre: mount -o flock), or use another disk"
+        raise FileError(f"{path}: this disk does not support file locks: {error.strerror}. {advice}.") from None

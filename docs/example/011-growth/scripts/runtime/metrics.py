@@ -1,4 +1,4 @@
-"""Keep the numbers of run.log: metrics.jsonl, their history."""
+"""Record the metrics of run.log in metrics.jsonl."""
 
 import json
 import math
@@ -67,7 +67,7 @@ def number(name: str, value: Any) -> int | float:
         with suppress(ValueError, RuntimeError):  # the value has several elements
             found = value.item()
     if not isinstance(found, int | float):
-        raise TypeError(f"run.log takes numbers, but {name} is {value!r}")
+        raise TypeError(f"run.log: {name} is {value!r}, which is not a number.")
     return found
 
 

@@ -56,7 +56,7 @@ class Journal(BaseJournalBackend):
             raise self.damage() from None
 
     def damage(self) -> ValueError:
-        advice = "Restore a copy of the file, or move it away to begin a new study"
+        advice = "Restore a copy of the file, or move it away to start a new study"
         return ValueError(f"{self.path}: line {self.line} is damaged. {advice}.")
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
@@ -141,7 +141,7 @@ def truncate_partial(file: BinaryIO) -> int:
     file.seek(0)
     sound = sum(map(len, finished_lines(file.read())))
     file.truncate(sound)
-    print(f"{file.name}: removed {size - sound} bytes that a crash left after the last complete line", file=sys.stderr)
+    print(f"{file.name}: removed {size - sound} bytes after the last complete line, left by a crash", file=sys.stderr)
     return sound
 
 

@@ -29,7 +29,7 @@ class Sweep:
     """The key `sweep` of a configuration.
 
     study         the name of the study and of its journal
-    objective     the function to optimise, as MODULE.FUNCTION
+    objective     the function to optimize, as MODULE.FUNCTION
     directions    minimize or maximize, for each value that the objective returns
     n_trials      the number of complete trials wanted
     max_failures  a worker stops after this many failed trials
@@ -58,16 +58,16 @@ class Sweep:
             if not is_valid(value):
                 raise ValueError(f"sweep.{key} must be {expected}, but is {value!r}")
         if not is_count(self.sampler.get("seed"), least=0):
-            raise ValueError(f"sweep.sampler.seed must be a whole number, but is {self.sampler.get('seed')!r}")
+            raise ValueError(f"sweep.sampler.seed must be an integer, but is {self.sampler.get('seed')!r}")
         if self.pruner and len(self.directions) > 1:
             raise ValueError(f"sweep.pruner needs one direction, but sweep.directions has {len(self.directions)}")
 
     def new_sampler(self, **arguments: Any) -> Any:
-        """Make the sampler. Raises an exception of Hydra or Optuna if it is unknown or refuses its arguments."""
+        """Create the sampler. Raises an exception of Hydra or Optuna if it is unknown or has invalid arguments."""
         return instantiate_trusted(self.sampler, **arguments)
 
     def new_pruner(self) -> Any:
-        """Make the pruner. Raises an exception of Hydra or Optuna if it is unknown or refuses its arguments."""
+        """Create the pruner. Raises an exception of Hydra or Optuna if it is unknown or has invalid arguments."""
         return instantiate_trusted(self.pruner) if self.pruner else NopPruner()
 
     def propose(self, trial: BaseTrial) -> dict[str, Any]:
@@ -112,8 +112,8 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "study": ("the name of a file", is_file_name),
     "objective": ("MODULE.FUNCTION", lambda value: isinstance(value, str)),
     "directions": ("a list of minimize and maximize", is_directions),
-    "n_trials": ("a whole number above 0", is_count),
-    "max_failures": ("a whole number above 0", is_count),
+    "n_trials": ("an integer above 0", is_count),
+    "max_failures": ("an integer above 0", is_count),
     "timeout": ("seconds above 0, or null", lambda value: value is None or is_seconds(value)),
     "figures": ("the name of a folder, or null", lambda value: value is None or is_file_name(value)),
     "sampler": ("an Optuna sampler with its arguments", lambda value: isinstance(value, dict)),
@@ -131,11 +131,11 @@ def read_sweep(written: Any) -> Sweep:
         sweep["directions"] = [sweep.pop("direction")]
     keys = [field.name for field in fields(Sweep)]
     if "directions" not in sweep:
-        raise ValueError("sweep lacks direction. For an objective with several values, write directions.")
+        raise ValueError("sweep.direction is missing. For an objective with several values, write directions.")
     if missing := [key for key in keys if key not in (*sweep, "pruner")]:
-        raise ValueError(f"sweep lacks {', '.join(missing)}")
+        raise ValueError(f"sweep: missing: {', '.join(missing)}")
     if unknown := [str(key) for key in sweep if key not in keys]:
-        raise ValueError(f'unknown key of sweep "{unknown[0]}"; expected one of: direction, {", ".join(keys)}')
+        raise ValueError(f'sweep: unknown key "{unknown[0]}"; expected one of: direction, {", ".join(keys)}')
     return Sweep(**sweep)
 
 
@@ -149,7 +149,7 @@ class Worker:
     site      the user and the cluster; outside Slurm, the host
     job       the job, like 687_3; outside Slurm, the number of the process
     restarts  how often Slurm has requeued the job
-    live      the user's jobs in squeue; the launcher passes them on standard input, since Python may be in a container
+    live      the user's jobs in squeue; passed on standard input, because Python may be in a container
     """
 
     site: str
@@ -226,11 +226,11 @@ class Study:
 
     def load(self) -> optuna.Study:
         if not osp.exists(self.journal.path):
-            raise ValueError(f"study {self.name} has not begun: {self.journal.path} does not exist")
+            raise ValueError(f"study {self.name} has not started: {self.journal.path} does not exist")
         try:
             return optuna.load_study(study_name=self.name, storage=self.journal.storage())
         except KeyError:
-            raise ValueError(f"study {self.name} has not begun: it is not in {self.journal.path}") from None
+            raise ValueError(f"study {self.name} has not started: it is not in {self.journal.path}") from None
 
     def begin(self) -> optuna.Study:
         sampler, pruner = self.sweep.new_sampler(), self.sweep.new_pruner()
@@ -251,7 +251,7 @@ class Study:
         directions = [direction.name.lower() for direction in self.study.directions]
         params = self.study.user_attrs.get("params", self.sweep.params)
         if (directions, params) != (self.sweep.directions, self.sweep.params):
-            raise ValueError(f"study {self.name} was begun with another direction or other params. Choose a new name.")
+            raise ValueError(f"study {self.name} has another direction or other params. Choose a new name.")
 
     def trials(self, *states: str) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=[TrialState[state] for state in states] or None)
@@ -335,7 +335,7 @@ class Study:
             best = f", {len(self.best())} of them on the Pareto front"
         else:
             best = f", best {self.best()[0].value:.6g} in trial {self.best()[0].number}"
-        equal = ". All values are equal: check that the objective uses sweep.params" if self.is_constant() else ""
+        equal = ". All values are equal: check whether the objective uses sweep.params" if self.is_constant() else ""
         return f"study {self.name}{finished}: {trials}{best}{equal}"
 
     def is_constant(self) -> bool:

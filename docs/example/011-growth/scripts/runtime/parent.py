@@ -29,7 +29,7 @@ class ScriptRun:
     folder       the run's own folder
     script       the script's path
     command      the words that start it
-    overrides    what a person chose: overrides of Hydra, or the arguments of a plain script
+    overrides    what the user chose: Hydra overrides, or the arguments of a plain script
     chosen       its point, if it has one
     expected     the hash of the point's configuration, if the preflight has composed it
     environment  the variables with which the script starts
@@ -100,7 +100,7 @@ class Child:
         return process.wait()
 
     def outcome(self, code: int) -> tuple[str, str | None]:
-        """Return the status of a run whose script ended with this code, and the error."""
+        """Return the status and the error of a run, given the exit code of its script."""
         if code == 0:
             return "finished", None
         if code < 0:

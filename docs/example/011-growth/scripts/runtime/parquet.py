@@ -1,4 +1,4 @@
-"""Make a Parquet table of JSON lines. pyarrow is imported only here, when a table is written.
+"""Convert JSON Lines to a Parquet table. pyarrow is imported only here, when a table is written.
 
 JSON lines have no schema, and Parquet needs one before its first row. So the lines are read twice: first for the type
 of each column over all rows, then to write them in batches. Memory does not grow with the number of rows.
@@ -12,14 +12,14 @@ from typing import Any
 ROWS = 50_000  # of a batch, at most
 CHARACTERS = 16_000_000  # of a batch's lines, about
 EXACT = 2**53  # beyond it, a float cannot represent each whole number
-ADVICE = "Return other values, or use JSON lines."
+ADVICE = "Return other values, or use --format jsonl."
 MIXED = f"Parquet cannot mix. {ADVICE}"
 
 NAMES = {
-    bool: "true or false",
-    int: "whole numbers",
-    float: "decimal numbers",
-    str: "text",
+    bool: "booleans",
+    int: "integers",
+    float: "floats",
+    str: "strings",
     list: "lists",
     dict: "maps",
 }
@@ -45,7 +45,7 @@ class Column:
         if self.kind is not kind:
             self.kind = self.common(kind)
         if self.kind is float and not self.is_exact:
-            raise ValueError(f"{self.name} has decimal numbers and whole numbers beyond 2^53, which {MIXED}")
+            raise ValueError(f"{self.name} has floats and integers beyond 2^53, which {MIXED}")
         for key, inner in value.items() if kind is dict else ():
             self.key(key).add(inner)
         for item in value if kind is list else ():
@@ -77,7 +77,7 @@ class Column:
             return pyarrow.list_(self.items.arrow_type() if self.items else pyarrow.null())
         if self.kind is dict:
             if not self.keys:
-                raise ValueError(f"{self.name} has only empty maps, which Parquet cannot hold. {ADVICE}")
+                raise ValueError(f"{self.name} has only empty maps, which Parquet cannot store. {ADVICE}")
             return pyarrow.struct([(key, column.arrow_type()) for key, column in self.keys.items()])
         simple = {bool: pyarrow.bool_, int: pyarrow.int64, float: pyarrow.float64, str: pyarrow.string}
         return simple[self.kind]()
@@ -88,7 +88,7 @@ def write_parquet(lines: str, table: str, names: Sequence[str]) -> None:
 
     names  the columns, also of a file without rows
 
-    Raises ValueError, with the column's name, for values that Parquet cannot hold.
+    Raises ValueError, with the column's name, for values that Parquet cannot store.
     """
     import pyarrow
     from pyarrow.parquet import ParquetWriter

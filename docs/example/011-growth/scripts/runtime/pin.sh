@@ -9,12 +9,13 @@ during_checks=() # functions to call while Python checks the launchers
 quiet_git() { # ARGUMENT...
   GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 git \
     -c core.hooksPath=/dev/null -c core.fsmonitor= -c core.safecrlf=false -c core.splitIndex=false \
-    -c core.sparseCheckout=false -c index.sparse=false -c advice.addEmbeddedRepo=false "$@" < "${stdin:-/dev/null}"
+    -c core.ignoreStat=false -c core.sparseCheckout=false -c index.sparse=false -c advice.addEmbeddedRepo=false \
+    "$@" < "${stdin:-/dev/null}"
 }
 
 # Run git in FOLDER with an index of submit.sh's own, for the files of a work tree. Errors go to $work/error.
-index_git() { # FOLDER WORKTREE INDEX ARGUMENT...
-  GIT_DIR=$git_folder GIT_WORK_TREE=$2 GIT_INDEX_FILE=$3 quiet_git -C "$1" "${@:4}" 2> "$work/error"
+index_git() { # FOLDER WORKTREE ARGUMENT...
+  GIT_DIR=$git_folder GIT_WORK_TREE=$2 GIT_INDEX_FILE=$work/index quiet_git -C "$1" "${@:3}" 2> "$work/error"
 }
 
 # The three functions below set these variables:
@@ -38,9 +39,9 @@ use_working_tree() {
 pin() {
   find_repository
   find_package
-  refuse_ignored scripts ${package_path:+"$package_path"}
+  list_files
+  refuse_ignored
   refuse_large_untracked
-  list_sparse
   stage_files
   if ! find_copy; then
     copy_files "$copy"
@@ -74,9 +75,9 @@ pin_recorded() {
   commit=$(< "$recorded/commit") dirty=''
   if [[ $(< "$recorded/dirty") == true ]]; then dirty=yes; fi
   quiet_git -C "$folder" cat-file -e "$commit^{commit}" 2> /dev/null \
-    || die "${request[run]}: its commit $commit is gone: neither a branch nor refs/submitted of this clone has it"
+    || die "${request[run]}: its commit $commit is gone: it is not on a branch or in refs/submitted of this clone"
   quiet_git -C "$folder" cat-file -e "$commit:./scripts" 2> /dev/null \
-    || die "${request[run]}: its commit $commit has no $experiment: the experiment was moved since. Submit it anew"
+    || die "${request[run]}: its commit $commit has no $experiment: it was moved since then. Submit it again."
   quiet_git -C "$folder" cat-file -e "$commit:./scripts/$launcher.slurm" 2> /dev/null \
     || die "${request[run]}: its commit $commit has no $experiment/scripts/$launcher.slurm"
   if ! find_copy; then
@@ -88,10 +89,10 @@ pin_recorded() {
 # Write the files of `commit` to a folder.
 restore_files() { # FOLDER
   mkdir -p -- "$1"
-  index_git "$folder" "$repository" "$work/index" read-tree "$commit" || die "$(< "$work/error")"
-  index_git "$folder" "$repository" "$work/index" ls-files -z --full-name --cached -- "${paths[@]}" > "$work/files" \
+  index_git "$folder" "$repository" read-tree "$commit" || die "$(< "$work/error")"
+  index_git "$folder" "$repository" ls-files -z --full-name --cached -- "${paths[@]}" > "$work/files" \
     || die "$(< "$work/error")"
-  stdin=$work/files index_git "$repository" "$repository" "$work/index" checkout-index -z --stdin --prefix="$1/" \
+  stdin=$work/files index_git "$repository" "$repository" checkout-index -z --stdin --prefix="$1/" \
     || die "$(< "$work/error")"
 }
 
@@ -127,7 +128,7 @@ find_package() {
     if [[ ! -d $root/$path ]]; then continue; fi
     if [[ -L $root/$path ]]; then
       reason="is a link"
-    elif [[ $(quiet_git -C "$root/$path" rev-parse --show-toplevel 2> /dev/null) != "$repository" ]]; then
+    elif ! is_in_repository "$path"; then
       reason="is in another repository"
     fi
     if [[ $reason && ${request[live]} ]]; then return; fi
@@ -137,15 +138,47 @@ find_package() {
     return
   done
   [[ ${request[live]} ]] \
-    || die "the package $package is neither $root/$package nor in $root/src, so it cannot be pinned. Use --live."
+    || die "the package $package is in neither $root nor $root/src, so it cannot be pinned. Use --live."
 }
 
-# Refuse an ignored folder, since git lists none of its files. If some were added by force, it can be pinned.
-refuse_ignored() { # PATH...
+# Return whether a package belongs to the repository of the experiment. Most do, and then git need not be asked.
+is_in_repository() { # PATH
+  if [[ ! $outer && ! -L $root/src && ! -e $root/src/.git && ! -e $root/$1/.git ]]; then return; fi
+  [[ $(quiet_git -C "$root/$1" rev-parse --show-toplevel 2> /dev/null) == "$repository" ]]
+}
+
+# List the files of the experiment and the package by the user's index. Paths are relative to the experiment.
+#
+#   tracked    `scripts` and the package are keys of it if git tracks a file there
+#   absent     files that a sparse checkout leaves out. They must not be committed as deleted
+#   untracked  "BYTES PATH" of each file that git neither tracks nor ignores, also in results/
+list_files() {
+  local entry
+  local -a entries others=()
+  declare -gA tracked=()
+  absent=() untracked=()
+  mapfile -t -d '' entries < <(quiet_git -C "$folder" ls-files -z -t --cached --others --exclude-standard -- \
+    . "${paths[@]:2}") # without the second one, which excludes results/
+  for entry in "${entries[@]}"; do # a letter, a space and a path
+    case $entry in
+      '? '*) others+=("${entry:2}") && continue ;;
+      'S '*) [[ -e $folder/${entry:2} || -L $folder/${entry:2} ]] || absent+=("${entry:2}") ;;
+    esac
+    case ${entry:2} in
+      scripts/*) tracked[scripts]=yes ;;
+      "$package_path"/*) tracked[$package_path]=yes ;;
+    esac
+  done
+  if ((!${#others[@]})); then return; fi
+  mapfile -t -d '' untracked < <(cd "$folder" && printf '%s\0' "${others[@]}" \
+    | xargs -0 stat --printf='%s %n\0' -- 2> /dev/null)
+}
+
+# Refuse an ignored folder, because git lists none of its files. If some were added by force, it can be pinned.
+refuse_ignored() {
   local path rule
-  if quiet_git -C "$folder" ls-files --error-unmatch -- "$@" &> /dev/null; then return; fi
-  for path; do
-    if quiet_git -C "$folder" ls-files --error-unmatch -- "$path" &> /dev/null; then continue; fi
+  for path in scripts ${package_path:+"$package_path"}; do
+    if [[ ${tracked[$path]-} ]]; then continue; fi
     rule=$(quiet_git -C "$folder" check-ignore --verbose -- "$path" 2> /dev/null) || continue
     die "git ignores $(realpath -s -- "$folder/$path") by ${rule%%$'\t'*}, so it cannot be pinned." \
       "Remove that rule, or use --live."
@@ -153,86 +186,69 @@ refuse_ignored() { # PATH...
 }
 
 refuse_large_untracked() {
-  local name largest='' total=0 most=0 size
-  while read -r -d '' size name; do
-    total=$((total + size))
-    if ((size > most)); then most=$size largest=$name; fi
-  done < <(list_untracked "${paths[@]}")
+  local entry largest='' total=0 most=0
+  for entry in "${untracked[@]}"; do
+    if [[ ${entry#* } == results/* ]]; then continue; fi
+    total=$((total + ${entry%% *}))
+    if ((${entry%% *} > most)); then most=${entry%% *} largest=${entry#* }; fi
+  done
   if ((total > untracked_limit * 1000000)); then
-    die "git does not track $((total / 1000000)) MB of files here, like $folder/$largest." \
+    die "$((total / 1000000)) MB of files are untracked, such as $folder/$largest." \
       "Move them to DATA_ROOT, or let git ignore them."
   fi
 }
 
 # Users commit results. Warn early about files that are too large for that.
 warn_large_results() {
-  local size name
-  while read -r -d '' size name; do
-    if ((size <= untracked_limit * 1000000)); then continue; fi
-    warn "$experiment/$name has $((size / 1000000)) MB, which is too large to commit." \
+  local entry size
+  for entry in "${untracked[@]}"; do
+    size=${entry%% *}
+    if [[ ${entry#* } != results/* ]] || ((size <= untracked_limit * 1000000)); then continue; fi
+    warn "$experiment/${entry#* } has $((size / 1000000)) MB and is too large to commit." \
       "Move it to DATA_ROOT, or let git ignore it."
-  done < <(list_untracked results)
-}
-
-# Print the size in bytes and the name of each file that git neither tracks nor ignores. Each line ends in NUL.
-list_untracked() { # PATHSPEC...
-  local -a names
-  cd "$folder"
-  mapfile -t -d '' names < <(quiet_git ls-files -z --others --exclude-standard -- "$@")
-  if ((!${#names[@]})); then return; fi
-  printf '%s\0' "${names[@]}" | xargs -0 stat --printf='%s %n\0' -- 2> /dev/null
-}
-
-# Write to $work/absent the files that a sparse checkout leaves out. They must not be committed as deleted.
-list_sparse() {
-  local file
-  quiet_git -C "$folder" ls-files -z -t -- "${paths[@]}" | sed -z -n 's/^S //p' > "$work/sparse"
-  (
-    cd "$folder"
-    while IFS= read -r -d '' file; do
-      [[ -e $file || -L $file ]] || printf '%s\0' "$file"
-    done
-  ) < "$work/sparse" > "$work/absent"
+  done
 }
 
 # Put the files of the work tree into a copy of HEAD's index, list them in $work/files, and set `commit`.
 # `git add` would fail for an ignored path, even if that path is only excluded.
 stage_files() {
   local nested
-  index_git "$folder" "$repository" "$work/index" read-tree "$head" || die "$(< "$work/error")"
-  if [[ -s $work/absent ]]; then
-    stdin=$work/absent index_git "$folder" "$repository" "$work/index" update-index -z --skip-worktree --stdin \
+  index_git "$folder" "$repository" read-tree "$head" || die "$(< "$work/error")"
+  if ((${#absent[@]})); then
+    printf '%s\0' "${absent[@]}" > "$work/absent"
+    stdin=$work/absent index_git "$folder" "$repository" update-index -z --skip-worktree --stdin \
       || die "$(< "$work/error")"
   fi
-  index_git "$folder" "$repository" "$work/index" \
+  index_git "$folder" "$repository" \
     ls-files -z -t --stage --full-name --cached --others --exclude-standard -- "${paths[@]}" > "$work/listed" \
     || die "$(< "$work/error")"
-  # An entry is "? PATH" or "TAG MODE OBJECT STAGE<tab>PATH". A sparse checkout leaves out files with the tag S.
-  sed -z -n 's/^? //p; s/^[^S?] [0-7]* [0-9a-f]* [0-3]\t//p' "$work/listed" > "$work/files"
-  IFS= read -r -d '' nested < <(sed -z -n 's|^? \(.*\)/$|\1|p; s/^. 160000 [^\t]*\t//p' "$work/listed") || true
+  # An entry is "? PATH" or "TAG MODE OBJECT STAGE<tab>PATH". A sparse checkout leaves out files with the tag S. The path
+  # of another repository is "? PATH/" or has the mode 160000.
+  sed -z -n -e "s|^? \(.*\)/$|\1|w $work/nested" -e "s/^. 160000 [^\t]*\t//w $work/nested" \
+    -e 's/^? //p; s/^[^S?] [0-7]* [0-9a-f]* [0-3]\t//p' "$work/listed" > "$work/files"
+  IFS= read -r -d '' nested < "$work/nested" || true
   [[ ! $nested ]] || die "$nested is another repository, so it cannot be pinned. Use --live."
-  add_to_index "$repository" "$work/index"
+  add_to_index "$repository"
 }
 
-# Set `commit` again, from the copy: a file may have been saved since it was staged.
+# Set `commit` again if a file was saved since it was staged. By the times of files, git knows which one to read again.
 restage_copy() { # WORKTREE
-  cp -- "$work/index" "$work/copied"
-  add_to_index "$1" "$work/copied"
+  if ! index_git "$folder" "$repository" diff-files --quiet -- "${paths[@]}"; then add_to_index "$1"; fi
 }
 
-# Put the files in $work/files from a work tree into an index, and set `commit` to a commit of that index.
-add_to_index() { # WORKTREE INDEX
+# Put the files in $work/files from a work tree into $work/index, and set `commit` to a commit of that index.
+add_to_index() { # WORKTREE
   local object date
-  stdin=$work/files index_git "$1" "$1" "$2" update-index -z --add --remove --stdin || die "$(< "$work/error")"
-  object=$(index_git "$1" "$1" "$2" write-tree --missing-ok) || die "$(< "$work/error")"
+  stdin=$work/files index_git "$1" "$1" update-index -z --add --remove --stdin || die "$(< "$work/error")"
+  object=$(index_git "$1" "$1" write-tree --missing-ok) || die "$(< "$work/error")"
   commit=$head
   if [[ $object == "$head_tree" ]]; then return; fi
   # The commit does not depend on the time or the user, so equal trees have one commit.
   date=$(quiet_git -C "$folder" show --no-patch --format=%cI "$head")
   commit=$(GIT_AUTHOR_NAME=submit.sh GIT_AUTHOR_EMAIL=submit.sh GIT_AUTHOR_DATE=$date \
     GIT_COMMITTER_NAME=submit.sh GIT_COMMITTER_EMAIL=submit.sh GIT_COMMITTER_DATE=$date \
-    index_git "$1" "$1" "$2" -c i18n.commitEncoding=UTF-8 commit-tree "$object" -p "$head" -m "Submit $experiment") \
-    || die "$(< "$work/error")"
+    index_git "$1" "$1" -c i18n.commitEncoding=UTF-8 commit-tree "$object" -p "$head" \
+    -m "Submit $experiment") || die "$(< "$work/error")"
 }
 
 # Copy the staged files byte for byte. (A checkout may convert them.) Access control lists and hard links are not kept,
@@ -254,20 +270,21 @@ list_existing() {
   done
 }
 
-# Print the path of the .env that scripts load, by the rule of `find_env` in environment.py.
+# Set `env` to the path of the .env that scripts load, by the rule of `find_env` in environment.py.
 find_env() {
   local parent=$scripts
   while [[ $parent && ! -f $parent/.env ]]; do parent=${parent%/*}; done
   if [[ ! -f $parent/.env ]]; then parent=$root; fi
-  echo "$parent/.env"
+  env=$parent/.env
 }
 
 # Write submitted.json, which describes the copy. Link the .env that the experiment itself finds, and the folders of the
 # working directory to which Hydra writes in scripts without conf/runtime.yaml.
 write_metadata() {
-  local -r differs=$([[ $dirty ]] && echo true || echo false)
-  ln -s -- "$(find_env)" "$tree/.env"
-  ln -s -- "$root/outputs" "$root/multirun" "$tree/"
+  local env differs=false
+  if [[ $dirty ]]; then differs=true; fi
+  find_env
+  ln -s -- "$env" "$root/outputs" "$root/multirun" "$tree/"
   { printf '{"commit": "%s", "dirty": %s, "experiment": "%s"}\n' "$commit" "$differs" "${folder//\"/\\\"}" \
     > "$tree/submitted.json"; } 2> /dev/null || die "$tree/submitted.json cannot be written"
 }
@@ -287,9 +304,9 @@ warn_ignored() {
   local files
   files=$(quiet_git -C "$folder" ls-files --full-name --others --ignored --exclude-standard -- "${paths[@]}" \
     | { grep -E '[.](py|so)"?$' || true; })
-  [[ ! $files ]] || warn "not submitted, since git ignores it: ${files//$'\n'/ }"
+  [[ ! $files ]] || warn "not submitted, because git ignores it: ${files//$'\n'/ }"
   files=$(cd "$tree" && find . -mindepth 2 -xtype l -printf '%P ')
-  [[ ! $files ]] || warn "not submitted, since it is a link to a file that is not pinned: ${files% }"
+  [[ ! $files ]] || warn "not submitted, because it is a symlink to an unpinned file: ${files% }"
 }
 
 # Move the copy to its final folder, and give the commit a ref, without which git would delete it one day.
@@ -307,11 +324,11 @@ publish() {
   tree=$job_folder
 }
 
-# Remove a folder, even if it is read-only.
-remove() { # FOLDER
-  if ! rm -rf -- "$1" 2> /dev/null; then
-    chmod -R u+w -- "$1" 2> /dev/null || true
-    rm -rf -- "$1"
+# Remove folders, even if they are read-only.
+remove() { # FOLDER...
+  if ! rm -rf -- "$@" 2> /dev/null; then
+    chmod -R u+w -- "$@" 2> /dev/null || true
+    rm -rf -- "$@"
   fi
 }
 
@@ -339,6 +356,6 @@ prune() {
 # Return whether a queued or running job has a folder as its working directory.
 is_needed() { # FOLDER
   local folders
-  folders=$(squeue --noheader --format=%Z 2>&1) || die "squeue failed, so no further copy is removed: $folders"
+  folders=$(squeue --noheader --format=%Z 2>&1) || die "squeue failed, so no more copies are removed: $folders"
   [[ $'\n'$folders$'\n' == *$'\n'"$1"$'\n'* ]]
 }

@@ -9,7 +9,7 @@ Launchers start these forms, the first two through point.sh:
 point.py --claim CONFIG FILE JOB...             write the words for the script to FILE, each ending in NUL
 point.py --holders CONFIG FILE                  write the jobs that hold points of a pack, to ask Slurm about them
 point.py --exec CONFIG JOB... -- SCRIPT...      choose the point of this process of a pack, and become its script
-point.py --hydra CONFIG -- SCRIPT WORD...       run a script of Hydra, and record the run
+point.py --hydra CONFIG -- SCRIPT WORD...       run a Hydra script, and record the run
 point.py --plain NAME -- SCRIPT ARGUMENT...     run another script, and record the run in runs/NAME
 
 Slurm no longer has the jobs JOB. The exit code of --claim is FINISHED or TAKEN if there is nothing to compute; the
@@ -42,7 +42,7 @@ def main() -> None:
         elif len(sys.argv) > 3 and sys.argv[2] == "--":
             run_by_hand(sys.argv[1], sys.argv[3:])
         else:
-            sys.exit("point.py: write the point and its command, like wide_0 -- python SCRIPT --config-name CONFIG")
+            sys.exit("point.py: write a point and a command, such as: wide_0 -- python SCRIPT --config-name CONFIG")
     except Finished as finished:
         sys.exit(f"this point is finished. Move {finished.record.get('folder')} away to compute it again.")
     except (GridError, ClaimError, Taken, OSError) as error:
@@ -121,7 +121,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def interpreter() -> list[str]:
-    """Return the words that started Python in this process."""
+    """Return the command line of Python in this process, without the script."""
     return [sys.executable, *sys.orig_argv[1 : -len(sys.argv)]]
 
 
@@ -142,7 +142,7 @@ def run_plain(words: Sequence[str]) -> NoReturn:
 
 
 def run_hydra(words: Sequence[str]) -> NoReturn:
-    """Run a script of Hydra that has no conf/runtime.yaml, and record the run. A word point=NAME chooses its point."""
+    """Run a Hydra script without conf/runtime.yaml, and record the run. A word point=NAME chooses its point."""
     [config], script = split(words)
     run_configuration(config, interpreter(), script)
 
@@ -155,7 +155,7 @@ def run_by_hand(name: str, command: Sequence[str]) -> NoReturn:
     first = next((number for number, word in enumerate(command) if word.endswith(".py")), None)
     config = typed_config(command)
     if first is None or not config:
-        raise GridError(f"point {name}: write its command with --config-name CONFIG, like python SCRIPT.py")
+        raise GridError(f"point {name}: write the command with --config-name CONFIG, such as: python SCRIPT.py")
     run_configuration(config, command[:first], [*command[first:], f"point={name}"])
 
 

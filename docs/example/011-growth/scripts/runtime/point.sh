@@ -42,14 +42,14 @@ claim_one() {
   record_run
 }
 
-# Let point.py run the script and record the run, if the preflight has found that the script does not.
+# Run the script through point.py if the preflight has found that it does not record its runs.
 record_run() {
   if [[ -e ${EXPERIMENT_SUBMISSION:-/dev/null}/unrecorded ]]; then
     run=("$runtime/point.py" --hydra "$config" -- "${run[@]}")
   fi
 }
 
-# Let each process of a pack claim its own point. Slurm is asked here, since it may not answer inside a container.
+# Make each process of a pack claim its own point. Slurm is asked here, because it may not answer in a container.
 choose_in_pack() {
   "${python[@]}" "$runtime/point.py" --holders "$config" "$file" || return
   mapfile -d '' words < "$file"
@@ -82,7 +82,7 @@ state_of_job() { # CLUSTER JOB
       SIGNALING | SPECIAL_EXIT | STAGE_OUT | STOPPED | SUSPENDED) echo live && return ;;
     esac
   fi
-  printf 'job %s holds a point, and Slurm does not answer about it: %s. Submit this point again later.\n' \
+  printf 'job %s holds a point, and Slurm did not return its state: %s. Submit this point again later.\n' \
     "$2" "${answer//$'\n'/; }" >&2
   return 1
 }

@@ -11,8 +11,7 @@ import os.path as osp
 import platform
 import subprocess
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.files import commit_new, temporary
 from runtime.paths import SCRIPTS
@@ -50,12 +49,11 @@ class Unknown(Exception):
 
 
 class ClaimError(Exception):
-    """A claim that needs a person. The message is one line."""
+    """A claim that the user must resolve. The message is one line."""
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The process that claims a point: a job of Slurm with its restart, or a process on a host."""
+class Owner(NamedTuple):
+    """The process that claims a point: a Slurm job with its restart, or a process on a host."""
 
     cluster: str | None
     job: str | None
@@ -96,7 +94,7 @@ def this_owner() -> Owner:
 
 
 def claim_point(folder: str, owner: Owner, gone: Collection[str] = ()) -> None:
-    """Claim the point whose run has this folder. `gone` has the jobs that Slurm no longer has.
+    """Claim the point with this run folder. `gone` lists the jobs that Slurm no longer has.
 
     Raises Finished, Taken, Unknown or ClaimError if this owner may not compute it.
     """
@@ -139,7 +137,7 @@ def refuse_finished(folder: str) -> None:
     except FileNotFoundError:
         return
     except ValueError as error:
-        raise ClaimError(f"{path}: it is not a record of a run: {error}. Move it away.") from None
+        raise ClaimError(f"{path}: not a record of a run: {error}. Move it away.") from None
     if record.get("status") == "finished":
         raise Finished(record)
 
@@ -180,7 +178,7 @@ def newest_claim(folder: str) -> tuple[int, Owner | None]:
     try:
         return number, Owner(**json.loads(text))
     except (ValueError, TypeError):
-        raise ClaimError(f"{path}: it is not a claim. If no process computes this point, remove this file.") from None
+        raise ClaimError(f"{path}: not a claim. If no process computes this point, remove this file.") from None
 
 
 def claim_path(folder: str, number: int) -> str:
@@ -189,7 +187,7 @@ def claim_path(folder: str, number: int) -> str:
 
 def write_claim(path: str, owner: Owner) -> bool:
     """Write a claim. Return False if the file exists already."""
-    return write_new(path, json.dumps(asdict(owner)))
+    return write_new(path, json.dumps(owner._asdict()))
 
 
 def write_new(path: str, text: str) -> bool:
@@ -219,7 +217,7 @@ def is_alive(holder: Owner) -> bool:
 
 
 def start_of(pid: int) -> str | None:
-    """Return when a process has started, in ticks since the boot, or None where the system does not tell."""
+    """Return when a process has started, in ticks since the boot, or None if the system does not provide it."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[19]
@@ -249,4 +247,4 @@ def other_script_problem(folder: str, script: str) -> str | None:
     if owner == script:
         return None
     name = osp.basename(folder)
-    return f"runs/{name} has the runs of {owner}. Copy the configuration {name} to another name for {script}."
+    return f"runs/{name} contains the runs of {owner}. For {script}, copy the configuration {name} to another name."

@@ -6,18 +6,17 @@ import os.path as osp
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
+from typing import NamedTuple
 
 from runtime.campaign import chosen_point
 
-# The variables of Slurm that a process needs, by the launcher's mode.
+# The Slurm variables that a process needs, by the launcher's mode.
 NEEDED = {"srun": ("SLURM_PROCID",), "pack": ("SLURM_PROCID", "SLURM_NTASKS")}
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """One process of a run.
 
     job             the number of the Slurm job or job array, or of the first leg of a chain; None in a run by hand
@@ -86,15 +85,15 @@ def batch_job() -> str | None:
     own = os.environ["SLURM_ARRAY_JOB_ID" if array else "SLURM_JOB_ID"]
     if own != job:
         sys.exit(
-            f"EXPERIMENT_JOB is {job}, but Slurm's variables are those of job {own}. In a job array, let the "
-            "`python:` command of lab.yml pass SLURM_ARRAY_JOB_ID and SLURM_ARRAY_TASK_ID. "
+            f"EXPERIMENT_JOB is {job}, but Slurm's variables are those of job {own}. In a job array, the "
+            "`python:` command in lab.yml must pass SLURM_ARRAY_JOB_ID and SLURM_ARRAY_TASK_ID. "
             "In another job, unset EXPERIMENT_JOB."
         )
     return job
 
 
 def earlier_legs() -> list[str]:
-    """Return the earlier jobs of this job's chain. They have ended, since each leg waits for all before it."""
+    """Return the earlier jobs of this job's chain. They have ended, because each leg waits for all before it."""
     return [job for job in os.environ.get("EXPERIMENT_LEGS", "").split(",") if job] if batch_job() else []
 
 
@@ -113,7 +112,7 @@ def require_passed(subject: str, *names: str) -> None:
     if missing:
         sys.exit(
             f"{subject}, but Python did not get {', '.join(missing)}. "
-            "Let the `python:` command of lab.yml pass EXPERIMENT_* and SLURM_*."
+            "The `python:` command in lab.yml must pass EXPERIMENT_* and SLURM_*."
         )
 
 
@@ -135,7 +134,7 @@ def candidate_names(process: Process) -> Iterator[str]:
     elif "RANK" in os.environ:
         run = os.environ.get("TORCHELASTIC_RUN_ID", "none")
         if run == "none":
-            sys.exit("RANK is set, but the run that its processes share has no name. Give torchrun --standalone.")
+            sys.exit("RANK is set, but the processes do not know their shared run. Start torchrun with --standalone.")
         yield run
     elif launcher_mode() == "srun":
         require_passed("EXPERIMENT_MODE is srun", "SLURM_STEP_ID")

@@ -49,7 +49,7 @@ def commit(own_inputs: Sequence[str] = ()) -> tuple[str | None, bool | None]:
     except (OSError, subprocess.CalledProcessError, LookupError) as error:
         reason = reason_of(error)
         if SUBMITTED:
-            print(f"provenance: cannot find out whether the inputs are committed: {reason}", file=sys.stderr)
+            print(f"provenance: it is unknown whether the inputs are committed: {reason}", file=sys.stderr)
             return SUBMITTED["commit"], None
         print(f"provenance: no commit is recorded: {reason}", file=sys.stderr)
         return None, None
@@ -127,9 +127,9 @@ def run_facts(script: str) -> dict[str, Any]:
 
 
 def plain_configuration(cfg: "DictConfig") -> dict[str, Any]:
-    """Return a configuration as JSON has it. Interpolations stay as they are written: they may be secrets.
+    """Return a configuration as JSON values. Interpolations are not resolved: they may be secrets.
 
-    Only `task` is resolved, since values that depend on it would look alike in the runs of an array.
+    Only `task` is resolved, because values that depend on it would look alike in the runs of an array.
     """
     from omegaconf import OmegaConf
 
@@ -139,7 +139,7 @@ def plain_configuration(cfg: "DictConfig") -> dict[str, Any]:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value as JSON has it. NaN, infinity and other types become text."""
+    """Return a JSON value. NaN, infinity and values of other types become strings."""
     if isinstance(value, dict):
         return {str(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -152,7 +152,7 @@ def plain_value(value: Any) -> Any:
 class Record:
     """The provenance.json in a run's folder. It lists every attempt of a requeued run and each leg.
 
-    Beside it, metrics.jsonl is the history of the numbers.
+    Next to it, metrics.jsonl has the history of the metrics.
     """
 
     def __init__(self, folder: str) -> None:
@@ -200,7 +200,7 @@ class Record:
         self.write()
 
     def measure(self, metrics: Mapping[str, Number], step: Number | None) -> None:
-        """Record metrics. The files are written at most once a second, since a script may log at a million steps."""
+        """Record metrics. The files are written at most once a second, because a script may log at a million steps."""
         self.facts["metrics"] |= metrics
         self.history.add(step, metrics)
         if time.monotonic() >= self.written + 1:
@@ -231,7 +231,7 @@ class Record:
         self.written = time.monotonic()
 
     def write_over(self) -> None:
-        """Overwrite the file in place, since a full disk has no room for a new one.
+        """Overwrite the file in place, because a full disk has no room for a new one.
 
         The record is made to fit into the old size: without indentation, then without versions, then with a shortened
         error.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LACKS_RUNTIME = "This configuration lacks conf/runtime.yaml. Give it `defaults: [runtime, default, _self_]`."
 LACKS_FOLDER = (
-    "This configuration has no run folder, as if hydra.compose had made it. Run the script itself, also in a notebook: "
+    "This configuration has no run folder, like one from hydra.compose. Run the script itself, even in a notebook: "
     "!python SCRIPT --config-name CONFIG KEY=VALUE"
 )
 MODES = ("disabled", "offline", "online")
@@ -52,7 +52,7 @@ def unmet_requirements(cfg: "DictConfig") -> Iterator[str]:
     """Yield the requirements that are not met, one line each. Both the preflight and the run check them."""
     yield from changed_names(cfg)
     if cfg.config.endswith(".yaml"):
-        yield f"--config-name {cfg.config}: the name must not end in .yaml. Leave it out."
+        yield f"--config-name {cfg.config}: the name must not end in .yaml. Remove that."
     yield from inputs.input_problems(cfg.inputs)
     yield from wandb_problems(cfg)
 
@@ -68,13 +68,13 @@ def wandb_problems(cfg: "DictConfig") -> Iterator[str]:
             yield f"wandb.mode is {mode}, but wandb is not installed for {sys.executable}"
         # The errors that W&B reports for empty variables do not name them.
         empty = [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]
-        yield from (f"{name} is empty. Unset it." for name in empty)
+        yield from (f"{name} is empty. Unset it or set a value." for name in empty)
 
 
 def lightning_problem(environment: Mapping[str, str]) -> str | None:
     """Return a problem if PyTorch Lightning would silently train on part of the data, else None.
 
-    In a job with ntasks, Lightning expects a task of Slurm for each of its devices. It starts no process itself.
+    In a job with ntasks, Lightning expects one Slurm task per device and starts no processes itself.
     `environment` has the variables of the launcher and of the job.
     """
     gpus = environment.get("SLURM_GPUS_ON_NODE", "0")
@@ -136,7 +136,7 @@ def unresolved(node: Any, prefix: str = "") -> Iterator[tuple[str, Exception | N
 
 
 def missing_fields(error: str) -> str | None:
-    """Return what to add to a structured configuration, if an error of Hydra is that it lacks the keys of a grid."""
+    """Return what to add to a structured configuration if a Hydra error reports that it lacks the keys of a grid."""
     match = re.search(r"Key '(?:grid|point)' not in '(\w+)'", error)
     return f"Add the fields `grid: Any = None` and `point: Any = None` to {match[1]}." if match else None
 
@@ -144,7 +144,7 @@ def missing_fields(error: str) -> str | None:
 def changed_names(cfg: "DictConfig") -> Iterator[str]:
     """Yield a problem for each of FIXED_KEYS that was changed. Such a run could write to another run's folder.
 
-    A W&B sweep may change `config`, since its runs have the sweep's name: `--config-name NAME_run config=NAME`.
+    A W&B sweep may change `config`, because its runs have the sweep's name: `--config-name NAME_run config=NAME`.
     A point has the name of its campaign.
     """
     from hydra.core.hydra_config import HydraConfig
@@ -166,7 +166,7 @@ def grid_problems(cfg: "DictConfig", is_multirun: bool) -> Iterator[str]:
 
     if chosen := chosen_point():
         if is_multirun:
-            yield f"point={chosen.point.name}: a point is one run. Leave --multirun out."
+            yield f"point={chosen.point.name}: a point is one run. Remove --multirun."
         return
     if cfg.get("grid") is None:
         return
@@ -177,6 +177,6 @@ def grid_problems(cfg: "DictConfig", is_multirun: bool) -> Iterator[str]:
         yield str(error)
         return
     if grid is None:
-        yield f"conf/{name}.yaml: it inherits a grid. Write a grid: of its own, or `grid: null` for none."
+        yield f"conf/{name}.yaml: it inherits a grid. Write its own `grid:`, or `grid: null` for none."
     else:
-        yield f"{name} has a grid of {len(grid.points)} points. Choose one, like point={grid.points[0].name}"
+        yield f"{name} has a grid of {len(grid.points)} points. Choose one, such as point={grid.points[0].name}"

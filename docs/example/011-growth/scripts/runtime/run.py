@@ -171,9 +171,9 @@ class Run:
     def writes(self, what: str) -> bool:
         """Return whether this process writes results. Raises RuntimeError outside the run, or in a forked process."""
         if not self.is_open:
-            raise RuntimeError(f"run.{what} was called outside the run. Call it inside `with Run(cfg) as run:`.")
+            raise RuntimeError(f"run.{what} must be called inside `with Run(cfg) as run:`.")
         if self.is_main and os.getpid() != self.pid:
-            raise RuntimeError(f"run.{what} was called in a forked process. Call it in the process that made the run.")
+            raise RuntimeError(f"run.{what} was called in a forked process. Call it in the process of the run.")
         return self.is_main
 
     def save(
@@ -223,7 +223,7 @@ class Run:
         errors = {path: self.try_table(path, plain) for path in (own, shared)}
         for path, other in ((own, shared), (shared, own)):
             if error := errors[path]:
-                rest = "It is lost." if errors[other] else f"It is kept: {other}"
+                rest = "It is lost." if errors[other] else f"It is saved as: {other}"
                 self.report(f"{explain(error, path)} {rest}")
 
     def try_table(self, path: str, rows: Sequence[Row]) -> OSError | None:
@@ -240,7 +240,7 @@ class Run:
         if not is_regular(rows):
             return "the rows have different keys. Give all rows of run.table the same keys."
         if self.columns and columns_of(rows) != self.columns:
-            return f"this run's table has the columns {', '.join(map(str, self.columns))}. Write the same columns."
+            return f"the table of this run has the columns {', '.join(map(str, self.columns))}. Use the same columns."
         return None
 
     def keep(self, path: object, error: Exception, write: Callable[[], list[str]], kind: str) -> None:
@@ -249,11 +249,11 @@ class Run:
         try:
             kept = write()
         except OSError as late:
-            self.report(f"{problem} It is lost, since the run's folder fails too: {explain(late, self.folder)}")
+            self.report(f"{problem} It is lost, because the run folder fails too: {explain(late, self.folder)}")
         except Exception:
             raise error from None
         else:
-            self.report(f"{problem}{promotion_hint(error, kept[0], path)} It is kept: {', '.join(kept)}")
+            self.report(f"{problem}{promotion_hint(error, kept[0], path)} It is saved as: {', '.join(kept)}")
             for each in kept:
                 self.add(kind, each)
 
@@ -267,7 +267,7 @@ class Run:
     def notice_savefig(self, path: str) -> None:
         """Record a figure that the script has written by matplotlib's own savefig. Only the first is reported.
 
-        The record is not written here, since a script may save thousands of frames.
+        The record is not written here, because a script may save thousands of frames.
         """
         if os.getpid() != self.pid:  # a forked process has a copy of the record
             return
@@ -276,12 +276,12 @@ class Run:
             return
         if not self.has_savefig:
             hint = "Save it, and others, by run.save(figure, path)."
-            print(f"{path}: savefig does not write into a figure how it was made. {hint}", file=sys.stderr, flush=True)
+            print(f"{path}: savefig does not record how a figure was made. {hint}", file=sys.stderr, flush=True)
         self.has_savefig = True
         figures.append(path)
 
     def report(self, problem: str) -> None:
-        """Print a problem, and let the run fail at its end."""
+        """Print a problem, and fail the run at its end."""
         print(problem, file=sys.stderr, flush=True)
         self.problems.append(problem)
 
@@ -341,10 +341,10 @@ class Run:
 
         if multirun_number() is not None:
             raise unwritten
-        sys.exit(f"{self.folder}: the run failed, since the files printed above could not be written.")
+        sys.exit(f"{self.folder}: the run failed, because the files listed above could not be written.")
 
     def end(self, error: BaseException | None) -> None:
-        """Record how the run ended, close what is open, and then let a deferred signal have its effect."""
+        """Record how the run ended, close open resources, and then release a deferred signal."""
         if not error and self.signals.fatal:  # the script has caught the exception of the signal
             error = Terminated(self.signals.fatal.name)
         try:
@@ -354,9 +354,9 @@ class Run:
             self.signals.release(announce=self.is_main)
 
     def finish(self, error: BaseException | None) -> None:
-        """Close what is open, and record how the run ended.
+        """Close open resources, and record how the run ended.
 
-        An error is recorded first, since W&B may wait for its server longer than Slurm waits for this process.
+        An error is recorded first, because W&B may wait for its server longer than Slurm waits for this process.
         """
         if error:
             with self.signals.waiting(), suppress(OSError):  # the error is recorded again below

@@ -1,4 +1,4 @@
-"""Notice the figures that a run writes by matplotlib's own `savefig`, which records no run in them."""
+"""Notice figures that a run writes with matplotlib's own `savefig`, which does not record the run."""
 
 import os
 import os.path as osp
@@ -14,7 +14,7 @@ MODULE = "matplotlib.figure"
 
 
 class SavefigWatch:
-    """While it is on, call `notice` with the path of each figure that `Figure.savefig` or `plt.savefig` has written.
+    """Call `notice` with the path of each figure that `Figure.savefig` or `plt.savefig` writes.
 
     It does not import matplotlib: a script may do so later, or never.
     """
@@ -43,7 +43,7 @@ class SavefigWatch:
             self.figure_class.savefig = self.original
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
-        """Find matplotlib.figure like Python does, and let `savefig` be wrapped once it is imported."""
+        """Find matplotlib.figure as Python does, and wrap `savefig` once it is imported."""
         if name != MODULE:
             return None
         sys.meta_path.remove(self)

@@ -18,7 +18,7 @@ def make_shared_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def share_with_group(path: str | os.PathLike[str]) -> None:
-    """Let the group write to a new file or folder if it can write to the parent folder, whatever the umask is."""
+    """Make a new file or folder group-writable if its parent folder is, whatever the umask is."""
     if os.stat(osp.dirname(osp.abspath(path))).st_mode & stat.S_IWGRP:
         mode = stat.S_IMODE(os.stat(path).st_mode)
         os.chmod(path, mode | (mode & stat.S_IRWXU) >> 3)

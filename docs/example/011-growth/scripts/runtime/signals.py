@@ -1,4 +1,4 @@
-"""End a run cleanly when a signal arrives: record the signal, then let it have its usual effect."""
+"""End a run cleanly when a signal arrives: record the signal, then apply its usual effect."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ class Signals:
 
     The first signal raises an exception in the main thread. Later ones wait until the run has ended, and a `finally:`
     of the script can save its work: Slurm sends SIGTERM twice when it preempts a job. In a run by hand, a second
-    Ctrl-C still interrupts, since the script may hang. Signals that are ignored or that the script handles are left
+    Ctrl-C still interrupts, because the script may hang. Signals that are ignored or that the script handles are left
     alone.
     """
 
@@ -85,7 +85,7 @@ class Signals:
         if self.fatal:
             if announce:
                 with suppress(OSError):  # the terminal may have been closed
-                    print(f"The run was ended by {self.fatal.name}.", file=sys.stderr)
+                    print(f"{self.fatal.name} ended the run.", file=sys.stderr)
             die(self.fatal)
         if self.last == signal.SIGINT and self.first is None:  # it was deferred while the record was written
             signal.raise_signal(signal.SIGINT)

@@ -50,7 +50,7 @@ def draw_figures(study: "Study") -> Iterator[tuple[str, Figure]]:
 
 
 def new_figure(height: float) -> Figure:
-    """Return an empty figure of a column's width. `height` is in millimetres."""
+    """Return an empty figure of a column's width. `height` is in millimeters."""
     return Figure(figsize=(WIDTH / 25.4, height / 25.4), dpi=300, layout="constrained")
 
 

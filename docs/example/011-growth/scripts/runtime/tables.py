@@ -25,7 +25,7 @@ EXPECTED = "run.table takes at least one row, and mappings with the same keys, l
 
 
 def plain_cell(value: Any) -> Any:
-    """Return a scalar of torch as a Python number, since its text has four digits. Return other values unchanged."""
+    """Return a scalar of torch as a Python number, because its text has four digits. Return other values unchanged."""
     return value.item() if hasattr(value, "detach") and not value.shape else value
 
 

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from runtime.campaign import ChosenPoint
@@ -30,7 +29,7 @@ def find_id(cfg: "DictConfig", recorded: str | None) -> str | None:
     """
     if in_sweep():
         return os.environ.get("WANDB_RUN_ID")
-    return cfg.wandb.get("id") or recorded or token_hex(8)
+    return cfg.wandb.get("id") or recorded or os.urandom(8).hex()
 
 
 def in_sweep() -> bool:
@@ -39,7 +38,7 @@ def in_sweep() -> bool:
 
 
 def start_wandb(cfg: "DictConfig", name: str, facts: Mapping[str, Any], chosen: ChosenPoint | None) -> Any:
-    """Start and return a run of W&B with this run's name, folder, id and commit, or resume it.
+    """Start and return a W&B run with this run's name, folder, id and commit, or resume it.
 
     `facts` are those of the record. `cfg.wandb` has more arguments of init. A point has its own name, and its campaign
     is the group.
@@ -66,7 +65,7 @@ def start_wandb(cfg: "DictConfig", name: str, facts: Mapping[str, Any], chosen: 
         try_to_write(options["dir"])  # W&B would silently write to another folder
         return wandb.init(**options)
     except (TypeError, ValueError) as error:  # an unknown key or an invalid value
-        sys.exit(f"wandb.init refuses the configuration's values: {one_line(error)}")
+        sys.exit(f"wandb.init rejected the configuration: {one_line(error)}")
     except (OSError, wandb.errors.Error) as error:
         sys.exit(f"W&B did not start: {one_line(error)}")
 
@@ -76,7 +75,7 @@ def one_line(error: Exception) -> str:
 
 
 def define_step(wandb_run: Any) -> None:
-    """Let the charts of W&B have the step of the script as their x axis."""
+    """Use the step of the script as the x axis of W&B charts."""
     wandb_run.define_metric(STEP)
     wandb_run.define_metric("*", step_metric=STEP)
 

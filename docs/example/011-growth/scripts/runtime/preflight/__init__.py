@@ -1,4 +1,4 @@
-"""Check the scripts and configurations of launchers. Each script is imported in processes of its own.
+"""Check the scripts and configurations of launchers. Each script is imported in separate processes.
 
 A script never runs as __main__, and its output is discarded. Most of the time is Hydra's: it composes a configuration
 in 0.05 to 0.1 s. So many launchers of one script are shared among several processes, and each imports the script.
@@ -96,9 +96,9 @@ def environment_problems() -> Iterator[str]:
         elif not osp.isabs(folder):
             yield f"{name} names a relative path: {folder}. Write an absolute path."
         elif not can_write(folder):
-            yield f"{name} names a folder that cannot be written: {folder}"
+            yield f"{name}: cannot write to {folder}"
         elif name == "EXPERIMENT_ROOT" and osp.realpath(osp.join(folder, EXPERIMENT)) != osp.realpath(FOLDER):
-            yield f"EXPERIMENT_ROOT names a folder that does not hold {FOLDER}: {folder}"
+            yield f"EXPERIMENT_ROOT is a folder that does not contain {FOLDER}: {folder}"
 
 
 def unset_variable(name: str) -> str:

@@ -72,7 +72,7 @@ def next_value(reader: int, received: bytearray, process: int, limit: float) -> 
     while b"\n" not in received:
         if time.monotonic() > end:
             return f"did not end within {limit} seconds"
-        is_dead = has_ended(process)  # checked before the read, since output may arrive in between
+        is_dead = has_ended(process)  # checked before the read, because output may arrive in between
         block = b""
         if select.select([reader], [], [], 0 if is_dead else 0.2)[0]:
             block = os.read(reader, 2**16)

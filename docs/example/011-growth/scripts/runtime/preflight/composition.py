@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime import inputs
 from runtime.campaign import CHOSEN, ChosenPoint, campaign_of, expand, read_grid
@@ -31,8 +31,7 @@ from runtime.requirements import (
 )
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A function with hydra.main: the decorated function, its module, and the name of its configuration."""
 
     function: Callable[[], Any]
@@ -69,7 +68,7 @@ def recorded() -> Iterator[list[Entry]]:
 
 
 def find_entry(value: Any, entries: Sequence[Entry]) -> Entry | None:
-    """Return the entry of a function, also if other decorators wrap it."""
+    """Return the entry of a function, even if other decorators wrap it."""
     while value is not None:
         for entry in entries:
             if entry.function is value:
@@ -101,7 +100,7 @@ def check_configuration(
         try:
             command = parse(words[1:])
         except Exception as error:
-            line = f"{script}: Hydra refuses its arguments: {one_line(error)}"
+            line = f"{script}: Hydra rejected its arguments: {one_line(error)}"
             found.add(line, is_note=reads_arguments)
             return found
         except SystemExit:  # --version
@@ -125,7 +124,7 @@ def check_configuration(
 
 @dataclass
 class Check:
-    """A script whose configurations are composed, and their findings.
+    """A script, and the findings of its composed configurations.
 
     known  the environment with the variables of .env
     """
@@ -159,14 +158,13 @@ class Check:
         if self.has_run and not has_runtime(cfg):
             self.found.add(f"{label}: {LACKS_RUNTIME}")
             return None
-        values: Any = OmegaConf.to_container(cfg, resolve=False)
-        values.pop("hydra", None)
         check_values(cfg, label, self.found, command.is_multirun)
         self.found.is_unrecorded |= not has_runtime(cfg)
         if has_runtime(cfg):
             self.found.problems += grid_problems(cfg, command.is_multirun)
             if not self.found.problems:
                 check_requirements(cfg, self.known, self.found)
+        values: Any = OmegaConf.to_container(cfg, resolve=False)
         return dict(values)
 
     def grid(self, grid: Grid, command: "Command") -> None:
@@ -255,7 +253,7 @@ class Command:
         return cfg
 
     def show(self, entry: Entry, script: str, overrides: Sequence[str]) -> Any:
-        """Let hydra.main print the configuration instead of running the script, and return that configuration."""
+        """Make hydra.main print the configuration instead of running the script, and return that configuration."""
         from hydra.core.hydra_config import HydraConfig
 
         task = inspect.unwrap(entry.function)
@@ -364,7 +362,7 @@ def check_folder(cfg: Any, key: str, found: Findings) -> None:
     try:
         try_to_write(folder)
     except OSError:
-        found.add(f"{key}: the folder cannot be written: {folder}")
+        found.add(f"{key}: the folder is not writable: {folder}")
 
 
 def existing_folder(folder: str) -> str:

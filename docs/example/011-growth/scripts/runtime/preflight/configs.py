@@ -1,6 +1,6 @@
-"""Read each YAML file and each interpolation once, although Hydra reads all of them again for each configuration.
+"""Parse each YAML file and each interpolation once. Hydra would parse all of them for each configuration.
 
-This takes a third of the time of a composition. Nothing is kept between processes.
+Reusing the parsed values makes compositions faster. Nothing is kept between processes.
 """
 
 import functools
@@ -16,7 +16,7 @@ PARSING = ("omegaconf.base", "omegaconf._utils")
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """Let OmegaConf read equal text once in this block."""
+    """Make OmegaConf parse equal text only once in this block."""
     try:
         from omegaconf import OmegaConf
     except ImportError:
@@ -39,10 +39,11 @@ def read_once() -> Iterator[None]:
 def loading_once(load: Callable[..., Any]) -> Callable[..., Any]:
     """Return OmegaConf.load with a cache for open files.
 
-    The key is the text, so that an edited file counts. Each call returns a configuration of its own, since Hydra
-    changes what it loads.
+    The key is the text, so that an edited file counts. Each call returns a configuration of its own, because Hydra
+    changes what it loads. A text is cached at its second reading, because a single launcher reads most files once.
     """
     known: dict[str | bytes, bytes] = {}
+    read: set[str | bytes] = set()
 
     @functools.wraps(load)
     def cached(file: Any, *words: Any, **options: Any) -> Any:
@@ -50,9 +51,13 @@ def loading_once(load: Callable[..., Any]) -> Callable[..., Any]:
             return load(file, *words, **options)
         start = file.tell()
         text = file.read()
-        if text not in known:
-            file.seek(start)
-            known[text] = pickle.dumps(load(file))
-        return pickle.loads(known[text])
+        if text in known:
+            return pickle.loads(known[text])
+        file.seek(start)
+        config = load(file)
+        if text in read:
+            known[text] = pickle.dumps(config)
+        read.add(text)
+        return config
 
     return cached

@@ -67,7 +67,7 @@ def one_line(error: object) -> str:
     if "is not in struct" in str(cause):  # Hydra's own message is clearer
         cause = None
     text = f"{error}\n{cause or ''}".partition("Config search path")[0].replace(f"{ROOT}/", "")
-    text = text.replace("To sweep over it, add --multirun to your command line", "Submit each value by itself")
+    text = text.replace("To sweep over it, add --multirun to your command line", "Submit one job per value")
     lines = [line.strip() for line in text.splitlines()]
     return without_secrets(" ".join(line for line in lines if line and not line.startswith(HYDRAS_OWN)))
 
@@ -83,7 +83,7 @@ def without_secrets(text: str, variables: Mapping[str, str] = os.environ) -> str
 def import_error(error: BaseException, script: str) -> str:
     """Return the exception of an import in one line, with the script's line that led to it."""
     if isinstance(error, SystemExit):
-        return one_line(error) if isinstance(error.code, str) else f"it exits with {error.code} when it is imported"
+        return one_line(error) if isinstance(error.code, str) else f"it exits with code {error.code} when imported"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if osp.realpath(frame.filename) == osp.realpath(script)]
     line = f"line {lines[-1]}: " if lines else ""

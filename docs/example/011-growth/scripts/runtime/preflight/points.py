@@ -6,9 +6,8 @@ import math
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.campaign import hash_values
 from runtime.grid import Axis, Grid, Point
@@ -24,8 +23,7 @@ Compose = Callable[[str, Point, Findings], Values | None]
 OTHER = "finished with another configuration"
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """A point that is composed.
 
     label    what a finding is about
@@ -35,7 +33,7 @@ class Sample:
 
     label: str
     point: Point
-    arm: list[Point] = field(default_factory=list)
+    arm: Sequence[Point] = ()
     axes: int = 0
 
 
@@ -89,6 +87,7 @@ def compose_all(samples: Sequence[Sample], compose: Compose, found: Findings) ->
     """
     hashes: dict[str, str] = {}
     derived: dict[str, str] = {}
+    problems: dict[tuple[str, str], list[str]] = {}
     count = max(1, min(PROCESSES, len(samples) // LEAST))
     with ExitStack() as processes:
         answers: Iterable[Any]
@@ -102,10 +101,25 @@ def compose_all(samples: Sequence[Sample], compose: Compose, found: Findings) ->
             if isinstance(answer, str):
                 found.add(f"{sample.label}: {answer} when it was composed")
                 continue
-            found.extend(Findings(**answer["findings"]))
+            composed = Findings(**answer["findings"])
+            for line in composed.problems:
+                before, label, reason = line.partition(f"{sample.label}: ")
+                problems.setdefault((before, reason), []).extend([sample.label] if label else [])
+            composed.problems = []
+            found.extend(composed)
             hashes |= answer["hashes"]
             derived |= answer["derived"]
+    for (before, reason), labels in problems.items():
+        found.add(f"{before}{subject(labels, len(samples))}{reason}")
     return hashes, derived
+
+
+def subject(labels: Sequence[str], count: int) -> str:
+    """Return what a problem is about. It is about the whole file if all of several samples have it."""
+    if not labels or len(labels) == count > 1:
+        return ""
+    more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
+    return f"{', '.join(labels[:3])}{more}: "
 
 
 def send_answers(compose: Compose, samples: Sequence[Sample], send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Check one script in a process of its own: its text, its import and its configurations."""
+"""Check one script in its own process: its text, its import and its configurations."""
 
 import importlib
 import importlib.util
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime import hydra_help
 from runtime.campaign import CONFIG_OPTIONS
@@ -21,8 +21,7 @@ from runtime.requirements import lightning_problem
 MODULE = "__mp_main__"  # multiprocessing imports scripts under this name, too
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What all scripts share. `path` is sys.path without its first entry, and `limit` the seconds for one step."""
 
     environment: dict[str, str]
@@ -100,7 +99,7 @@ class Script:
             self.check_package()
         if self.source.uses_hydra and not self.source.is_importable:
             guard = 'if __name__ == "__main__":'
-            line = f"{self.path}: its configuration is not checked, since the script has no `{guard}`"
+            line = f"{self.path}: its configuration is not checked, because the script has no `{guard}`"
             self.findings.add(line, is_note=True)
 
     def missing_imports(self) -> Findings:
@@ -136,7 +135,7 @@ class Script:
         """Record why the script cannot be imported."""
         missing = self.missing_imports()
         if isinstance(error, SystemExit) and error.code in (None, 0):
-            line = f"{self.path}: nothing more is checked, since the script exits when it is imported"
+            line = f"{self.path}: nothing more is checked, because the script exits when it is imported"
             self.findings.add(line, is_note=True)
         elif isinstance(error, ImportError) and missing.problems:
             self.findings.extend(missing)
@@ -166,12 +165,12 @@ class Script:
             return Findings()
         entries = self.called_entries()
         if not entries and self.source.uses_hydra and "main" in self.source.attributes:
-            note = f"{self.path}: its configuration is not checked, since the script calls no function with hydra.main"
+            note = f"{self.path}: its configuration is not checked, because the script calls no hydra.main function"
             return Findings(notes=[note])
         if self.needs_own_process:
             arguments = self.arguments
         elif not entries and not self.source.reads_arguments and names_configuration(arguments):
-            return Findings(notes=[f"{self.path}: it does not read its configuration, since it has no hydra.main"])
+            return Findings(notes=[f"{self.path}: it does not read its configuration, because it has no hydra.main"])
         found = [self.configuration(entry, arguments) for entry in entries]
         sound = [each for each in found if not each.problems]
         if not sound:

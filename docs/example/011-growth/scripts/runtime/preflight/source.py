@@ -1,18 +1,17 @@
-"""Analyse a script's text without running it: its imports, its `__main__` guard, and the calls in it."""
+"""Analyze a script's text without running it: its imports, its `__main__` guard, and the calls in it."""
 
 import ast
 import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
+from typing import NamedTuple
 
 IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
-@dataclass(frozen=True)
-class Import:
+class Import(NamedTuple):
     """An import in a script. `is_certain` means that it is reached whenever the code around it runs."""
 
     line: int
@@ -26,10 +25,11 @@ class Source:
     def __init__(self, path: str) -> None:
         with open(path, "rb") as file:
             self.tree = ast.parse(file.read(), path)
-        self.names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
-        self.attributes = {node.attr for node in ast.walk(self.tree) if isinstance(node, ast.Attribute)}
-        self.texts = {node.value for node in ast.walk(self.tree) if isinstance(node, ast.Constant)}
-        self.modules = {name.partition(".")[0] for name in map(imported_name, ast.walk(self.tree)) if name}
+        nodes = list(ast.walk(self.tree))
+        self.names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        self.attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        self.texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+        self.modules = {name.partition(".")[0] for name in map(imported_name, nodes) if name}
 
     @property
     def guards(self) -> list[ast.If]:
@@ -37,7 +37,7 @@ class Source:
 
     @property
     def is_importable(self) -> bool:
-        """Whether an import does not run the script, since all its work is behind a `__main__` guard."""
+        """Whether an import does not run the script, because all its work is behind a `__main__` guard."""
         other_uses = "__name__" in {
             child.id
             for node in self.tree.body
@@ -149,7 +149,7 @@ def expects(node: ast.expr) -> bool:
 
 
 def is_found(name: str) -> bool:
-    """Return whether a module can be imported. Its packages are not imported, since that can take long."""
+    """Return whether a module can be imported. Its packages are not imported, because that can take long."""
     if name in sys.modules:
         return True
     parts = name.split(".")
