@@ -97,7 +97,7 @@ def test_render_with_a_git_folder_is_refused(plain_template, tmp_path):
     folder.mkdir()
     (folder / "config").write_text("[core]\nfsmonitor = touch hacked\n")
     assert "scripts/submit.sh" in render(plain_template.path, "v1.0.0", ANSWERS)
-    with pytest.raises(Problem, match="git's own"):
+    with pytest.raises(Problem, match="reserved for git"):
         render(source, "v1.0.0", ANSWERS)
 
 

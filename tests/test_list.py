@@ -101,7 +101,7 @@ def test_env_file_of_list_is_that_of_scripts(lab, files, environment):
     found = Experiment.open(lab.path / "experiments/011-x")
     assert str(history.find_env(found)) == env
     pin = found.path / "scripts/runtime/pin.sh"
-    bash = 'root=$1 scripts=$1/experiments/011-x/scripts; readonly root scripts folder; . "$2"; find_env'
+    bash = 'root=$1 scripts=$1/experiments/011-x/scripts; readonly root scripts folder; . "$2"; find_env; echo "$env"'
     assert run("bash", "-c", bash, "-", lab.path, pin).stdout == f"{env}\n"
     with restored(lab.path, environment):
         before = dict(os.environ)

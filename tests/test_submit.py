@@ -594,7 +594,7 @@ def test_log_path_is_printed_only_if_it_is_known(jobs, slurm, tmp_path):
     fake_program(jobs, "squeue", 'echo "squeue: error: no contact" >&2; exit 1')
     done = jobs.submit("gh_x_000", "--", "--hold")
     [number] = submitted(done)
-    reason = "because squeue failed (squeue: error: no contact). It will be in\n        "
+    reason = "because squeue failed (squeue: error: no contact). It will be\n         in"
     logs = "experiments/011-x/slurm/output"
     assert f"gh_x_000: job {number}\n  log    unknown, {reason} {logs}\ncancel scancel {number}\n" in done.stdout
     slurm("scancel", number)
