@@ -470,8 +470,8 @@ def test_record_that_cannot_be_written_stops_the_run(lab):
     limit += f"sys.path[0] = {str(script.parent)!r}; runpy.run_path(sys.argv[0], None, '__main__')"
     done = lab.python("-B", "-c", limit, script, "hydra.output_subdir=null")
     assert done.returncode == 1 and outputs(lab)[1] == []
-    last = [line for line in done.stderr.splitlines() if line][-2]
-    assert last.startswith("OSError: [Errno 27] File too large: '") and last.endswith("/provenance.json'")
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("OSError: ")]
+    assert line.startswith("OSError: [Errno 27] File too large: '") and line.endswith("/provenance.json'")
 
 
 @pytest.mark.parametrize(
