@@ -80,7 +80,6 @@ class CodeState:
     differences: dict[tuple[Path, str], list[str] | None] = field(default_factory=dict)
     ancestors: dict[tuple[Path, str], bool] = field(default_factory=dict)
     sources: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    tracked: dict[Path, set[str]] = field(default_factory=dict)
 
     def marks(self, metadata: Mapping[str, str]) -> list[Mark]:
         """Return what is wrong with a figure that has this metadata; nothing if its code is committed and current."""
@@ -113,7 +112,7 @@ class CodeState:
         wanted = {f"{code.prefix}{found[2]}" if found else script}
         wanted |= self.configurations(found[1], metadata.get("Configuration", "")) if found else set()
         names = [name for name in changed if name in wanted or (code.package and name.startswith(code.package))]
-        if names := [name for name in names if not self.is_equal_untracked(code.repository, commit[1], name)]:
+        if names:
             more = f" and {len(names) - 1} more files" if len(names) > 2 else f" and {names[1]}" if names[1:] else ""
             verb = "differ" if more else "differs"
             yield Mark("stale", one_line(f"{names[0]}{more} {verb} from {commit[1][:8]}"))
@@ -151,24 +150,10 @@ class CodeState:
         for commit, tree in zip(commits, trees, strict=True):
             found = committed.get(tree)
             if found is not None and edited.isdisjoint(found):
-                self.differences[repository.root, commit] = sorted(edited.union(found))
+                changed: list[str] | None = sorted(edited.union(found))
             else:  # an edit may undo a change since that commit
-                self.differences[repository.root, commit] = changed_files(repository, commit) if tree else None
-
-    def is_equal_untracked(self, repository: Repository, commit: str, name: str) -> bool:
-        """Return whether an untracked file is the one of a commit. `git diff` reports it as deleted.
-
-        submit.sh commits untracked files too, but not in the user's index.
-        """
-        if repository.root not in self.tracked:
-            self.tracked[repository.root] = set(split_names(run_git(repository.root, "ls-files", "-z")))
-        if name in self.tracked[repository.root] or not (repository.root / name).is_file():
-            return False
-        try:
-            committed = run_git(repository.root, "rev-parse", "--verify", "--quiet", f"{commit}:{name}")
-        except GitError:
-            return False
-        return run_git(repository.root, "hash-object", "--", name) == committed
+                changed = changed_files(repository, commit) if tree else None
+            self.differences[repository.root, commit] = changed and without_equal_untracked(repository, commit, changed)
 
     def is_ancestor(self, repository: Repository, commit: str) -> bool:
         """Return whether a commit is in the history of HEAD. A commit that submit.sh made is not."""
@@ -187,6 +172,27 @@ def changed_files(repository: Repository, commit: str) -> list[str]:
     """Return the tracked files that differ from a commit."""
     words = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff")
     return split_names(run_git(repository.root, "--no-optional-locks", *words, commit, "--"))
+
+
+def without_equal_untracked(repository: Repository, commit: str, names: Sequence[str]) -> list[str]:
+    """Leave out untracked files that are as in a commit. Git reports them as deleted.
+
+    submit.sh commits untracked files, but not in the user's index.
+    """
+    root = repository.root
+    existing = [name for name in names if (root / name).is_file() and "\n" not in name]
+    listed = run_git(root, "ls-files", "-z", "--", *existing) if existing else b""
+    untracked = sorted(set(existing).difference(split_names(listed)))
+    if not untracked:
+        return [*names]
+    lines = [f"{name}\n" for name in untracked]
+    committed = run_git(
+        root, "cat-file", "--batch-check=%(objectname)", data=os.fsencode("".join(f"{commit}:{line}" for line in lines))
+    )
+    here = run_git(root, "hash-object", "--stdin-paths", data=os.fsencode("".join(lines)))
+    pairs = zip(untracked, committed.splitlines(), here.splitlines(), strict=True)
+    equal = {name for name, old, new in pairs if old == new}
+    return [name for name in names if name not in equal]
 
 
 def diff_trees(repository: Repository, trees: Sequence[str], head: str) -> dict[str, list[str]]:
