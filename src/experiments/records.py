@@ -214,11 +214,8 @@ def record_text(run: RunInfo) -> str:
 
 def describe_changes(folder: str, found: Mapping[str, Any]) -> str:
     """Return where the uncommitted changes of a run by hand are kept, for people."""
-    return (
-        f"uncommitted changes: {patch}"
-        if (patch := patch_of(folder, found))
-        else "uncommitted changes, which are not recorded"
-    )
+    patch = patch_of(folder, found)
+    return f"uncommitted changes: {patch}" if patch else "uncommitted changes, which are not recorded"
 
 
 def patch_of(folder: str, found: Mapping[str, Any]) -> str:

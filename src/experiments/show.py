@@ -107,7 +107,7 @@ def describe(history: History, run: RunInfo) -> Iterator[Line]:
 
 def describe_dirt(run: RunInfo, receipt: Receipt | None) -> str:
     """Return where the uncommitted changes of a dirty run are. submit.sh commits them, except with --live."""
-    if run.submission and not (receipt and not receipt.is_pinned):
+    if run.submission and (receipt is None or receipt.is_pinned):
         return "includes changes that were uncommitted"
     return f"and {describe_changes(run.folder, run.record)}"
 

@@ -52,7 +52,7 @@ take_receipt() {
     || die "${request[run]}: it was submitted with --live and uncommitted changes, so its code is not recorded"
   add_launcher "$stem" "$(< "$recorded/config")"
   if [[ ! ${request[name]} ]]; then
-    refuse_finished_points
+    if [[ ${request[action]} == again ]]; then refuse_finished_points; fi
     request[name]=$(< "$recorded/name")
   fi
   mapfile -t -d '' overrides < "$recorded/words"
@@ -66,19 +66,21 @@ take_receipt() {
 
 # Refuse to submit finished points again: their tasks would end at once.
 refuse_finished_points() {
-  local task link is_started
-  if [[ ${request[action]} == continue || ! -e $recorded/ntasks || ! $recorded_tasks ]]; then return; fi
-  for task in $(list_repeated); do
-    is_started=''
-    for link in "$recorded/runs"/*_"${task##*_}"{,.*}; do
-      [[ -e $link/provenance.json ]] || continue
-      if [[ $(recorded_fact "$link" status) != finished ]]; then return; fi
-      is_started=yes
-    done
-    if [[ ! $is_started ]]; then return; fi
+  local task
+  if [[ ! -e $recorded/ntasks || ! $recorded_tasks ]]; then return; fi
+  for task in $(list_repeated); do is_task_finished "${task##*_}" || return 0; done
+  die "${request[run]}: this point is finished. Add --name NAME to compute it in runs/CONFIG.NAME."
+}
+
+# Return whether all runs of a task have finished. A pack has several.
+is_task_finished() { # TASK
+  local link is_started=''
+  for link in "$recorded/runs"/*_"$1"{,.*}; do
+    [[ -e $link/provenance.json ]] || continue
+    [[ $(recorded_fact "$link" status) == finished ]] || return 1
+    is_started=yes
   done
-  die "${request[run]}: this point is finished." \
-    "Add --name NAME to compute it in runs/CONFIG.NAME."
+  [[ $is_started ]]
 }
 
 # Refuse to continue a run that has finished.
