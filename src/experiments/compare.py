@@ -224,7 +224,7 @@ def finished_only(rows: Sequence[Row]) -> list[Row]:
     if others := count_states(row.labels["state"] for row in rows if row.labels["state"] != "finished"):
         print(f"left out of the means: {describe_counts(others)}", file=sys.stderr)
     if not finished:
-        raise Problem("no run has finished, so there are no means")
+        raise Problem("no run has finished, so no mean can be computed")
     return finished
 
 

@@ -116,9 +116,9 @@ class Key:
 
 
 def read_ends(wanted: Collection[Key], own: str) -> dict[Key, Ended]:
-    """Return what sacct reports about jobs, without unknown ones. Empty if there is no accounting.
+    """Return the ends of the jobs that sacct knows. Empty without accounting.
 
-    `own` is the cluster of this machine. Of a requeued job, sacct prints the last attempt.
+    `own` is the cluster of this machine. For a requeued job, sacct prints the last attempt.
     """
     found: dict[Key, Ended] = {}
     for cluster, listing in ask_accounting(SACCT, wanted, own):

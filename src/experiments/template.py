@@ -411,7 +411,7 @@ class Template:
             return self.find_commit(version)
         with suppress(Problem):
             return self.find_commit(commit)
-        with suppress(Problem):  # most servers keep a commit that is no longer on a branch, and serve it by its ID
+        with suppress(Problem):  # most servers still send a commit by its ID after its branch is deleted
             fetch = ("fetch", "--quiet", "--no-tags", "--", self.source, commit)
             run_git(self.git_folder, *fetch, environment=fetch_environment())
             return self.find_commit(commit)

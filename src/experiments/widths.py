@@ -88,7 +88,7 @@ def at_least(width: int, columns: Sequence[Column], titles: Collection[str]) -> 
 
 
 def narrow(widths: list[int], leasts: Leasts, excess: int) -> None:
-    """Lower widths, always the largest, until there is no excess or all have their least width."""
+    """Reduce the largest width by one until the excess is gone, or until all columns have their least width."""
     for _ in range(excess):
         wider = [number for number, least in leasts.items() if widths[number] > least]
         if not wider:

@@ -1,4 +1,4 @@
-"""Support Hydra 1.3 and 1.4. Remove this module when Hydra 1.3 is no longer supported.
+"""Support Hydra 1.3 and 1.4. Delete this module together with the support of Hydra 1.3.
 
 Since Python 3.14, argparse searches each help text for "%". One help text of Hydra 1.3 is not a string, and without
 this patch every script with hydra.main fails when it starts.
